@@ -1,0 +1,1 @@
+//! CUDA (PTX) kernels of Tubelet.
