@@ -75,8 +75,10 @@ impl fmt::Display for DType {
 
 /// A Rust type that is the element of some [`DType`].
 ///
-/// Sealed by use: the engine's kernels exist for exactly these types.
-pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
+/// # Safety
+/// Implementors have no padding and accept every bit pattern. (`bytemuck::Pod` says the same, but `half` implements it only
+/// together with six more crates.)
+pub unsafe trait Element: Copy + Send + Sync + PartialEq + fmt::Debug + 'static {
     /// The matching element type.
     const DTYPE: DType;
     /// Rounds to nearest even; integers saturate.
@@ -91,7 +93,8 @@ pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
 
 macro_rules! element {
     ($type:ty, $dtype:ident, $from32:expr, $to32:expr, $from64:expr, $to64:expr) => {
-        impl Element for $type {
+        // SAFETY: a primitive number, or a transparent wrapper of u16.
+        unsafe impl Element for $type {
             const DTYPE: DType = DType::$dtype;
             #[inline(always)]
             fn from_f32(x: f32) -> Self {
@@ -118,6 +121,18 @@ element!(bf16, BF16, bf16::from_f32, bf16::to_f32, bf16::from_f64, bf16::to_f64)
 element!(f16, F16, f16::from_f32, f16::to_f32, f16::from_f64, f16::to_f64);
 element!(u8, U8, |x: f32| x.round_ties_even() as u8, f32::from, |x: f64| x.round_ties_even() as u8, f64::from);
 element!(i32, I32, |x: f32| x.round_ties_even() as i32, |x| x as f32, |x: f64| x.round_ties_even() as i32, f64::from);
+
+/// The bytes of a slice of elements.
+pub fn bytes_of<T: Element>(data: &[T]) -> &[u8] {
+    // SAFETY: elements have no padding, and bytes no alignment.
+    unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
+}
+
+/// The bytes of a slice of elements, to be written.
+pub fn bytes_of_mut<T: Element>(data: &mut [T]) -> &mut [u8] {
+    // SAFETY: elements have no padding and accept every bit pattern, and bytes have no alignment.
+    unsafe { std::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), size_of_val(data)) }
+}
 
 /// Runs `$body` with `$T` bound to the Rust type of the element type `$dtype`.
 #[macro_export]

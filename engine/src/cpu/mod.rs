@@ -1,0 +1,190 @@
+//! The CPU backend: vectorised, multi-threaded kernels chosen by run-time detection.
+
+use std::{any::Any, env, sync::Arc, thread};
+
+use crate::{
+    Backend, DType, DeviceBuffer, Element, Error, HostPool, MemoryStats, Op, Operand, Result, Tensor, for_each_operation, memory,
+};
+
+mod adam;
+mod attention;
+mod attention_topk_std;
+mod batch_norm;
+mod binary;
+mod binary_cross_entropy;
+mod concat;
+mod conv3d;
+mod conv3d_depthwise;
+mod copy;
+mod cross_entropy;
+mod gather;
+mod gemm;
+mod interpolate;
+mod layer_norm;
+mod pool;
+mod reduce;
+mod resize;
+mod sgd;
+mod simd;
+mod softmax;
+mod unary;
+
+use pool::Pool;
+pub use simd::Level;
+
+/// How to set up a CPU device.
+#[derive(Clone, Debug, Default)]
+pub struct CpuOptions {
+    /// Threads in all; default: as many as the machine runs at once.
+    pub threads: Option<usize>,
+    /// Vector instructions; default: the best that the machine has.
+    pub simd: Option<Level>,
+    /// Bytes of tensors beyond which allocation fails.
+    pub memory_limit: Option<usize>,
+    /// Poison and fence every buffer (for tests): see [`HostPool::new`].
+    pub guard: bool,
+}
+
+impl CpuOptions {
+    /// From `TUBELET_THREADS`, `TUBELET_SIMD` (`avx512`, `avx2`, `neon`, `portable`) and `TUBELET_MEMORY_LIMIT` (bytes).
+    pub fn from_env() -> Result<Self> {
+        fn number(name: &str) -> Result<Option<usize>> {
+            let Ok(text) = env::var(name) else { return Ok(None) };
+            let value = text.parse().ok().filter(|&n| n > 0);
+            value.map(Some).ok_or_else(|| Error::invalid(name, format!("{text:?} is not a positive number")))
+        }
+        let simd = env::var("TUBELET_SIMD").ok().map(|name| name.parse()).transpose()?;
+        Ok(CpuOptions { threads: number("TUBELET_THREADS")?, simd, memory_limit: number("TUBELET_MEMORY_LIMIT")?, guard: false })
+    }
+}
+
+/// See the [module](self).
+pub struct Cpu {
+    pool: Pool,
+    level: Level,
+    memory: HostPool,
+}
+
+impl Cpu {
+    /// An error if the machine lacks the instructions that `options` asks for.
+    pub fn new(options: CpuOptions) -> Result<Self> {
+        let level = options.simd.unwrap_or_else(Level::best);
+        if !level.available() {
+            return Err(Error::Device { device: "cpu".into(), message: format!("this machine has no {level}") });
+        }
+        let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+        Ok(Cpu { pool: Pool::new(threads), level, memory: HostPool::new("cpu", options.memory_limit, options.guard) })
+    }
+
+    /// The vector instructions in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Threads in all.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Gives cached memory back to the system.
+    pub fn trim(&self) {
+        self.memory.trim();
+    }
+
+    /// The first element of a tensor's view. Valid for reads within its layout; for writes, if it is an output of the running operation.
+    fn ptr<T: Element>(&self, x: &Tensor) -> Result<*mut T> {
+        debug_assert_eq!(x.dtype(), T::DTYPE);
+        let base = memory::host("cpu", x.buffer())?.ptr().cast::<T>();
+        // SAFETY: a layout's offset lies in its buffer or one past its end.
+        Ok(unsafe { base.add(x.layout().offset()) })
+    }
+}
+
+/// A pointer that kernels share between threads; each thread writes only what is its own.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+// SAFETY: kernels divide the outputs so that no two indices of a parallel loop write the same element.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The pointer. (A method, so that closures capture the wrapper, not the raw pointer.)
+    #[inline(always)]
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $module:ident)),*) => {
+        impl Cpu {
+            fn dispatch(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+                match op {
+                    $(Op::$variant(op) => $module::run(op, inputs, outputs, self)),*
+                }
+            }
+        }
+    };
+}
+for_each_operation!(dispatch);
+
+impl Backend for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn description(&self) -> String {
+        format!("{} threads, {}", self.threads(), self.level)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
+        Ok(Arc::new(self.memory.allocate(bytes)?))
+    }
+
+    fn upload(&self, src: &[u8], dst: &dyn DeviceBuffer, offset: usize) -> Result<()> {
+        memory::upload("cpu", src, dst, offset)
+    }
+
+    fn download(&self, src: &dyn DeviceBuffer, offset: usize, dst: &mut [u8]) -> Result<()> {
+        memory::download("cpu", src, offset, dst)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+        if let Some(x) = inputs.iter().flatten().chain(&outputs.iter().collect::<Vec<_>>()).find(|x| !self.supports(x.dtype())) {
+            let message = format!("no kernels for {}; the reference device has them", x.dtype());
+            return Err(Error::Unsupported { op: op.name(), device: "cpu".into(), message });
+        }
+        if outputs.iter().all(|out| out.elements() == 0) {
+            return Ok(());
+        }
+        self.dispatch(op, inputs, outputs)
+    }
+
+    fn prepare(&self, operand: Operand, tensor: &Tensor) -> Result<Tensor> {
+        match operand {
+            Operand::GemmWeight => gemm::prepare(tensor, self),
+            Operand::Conv3dWeight => conv3d::prepare(tensor, self),
+        }
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        dtype != DType::F64
+    }
+
+    fn memory(&self) -> MemoryStats {
+        self.memory.stats()
+    }
+
+    fn reset_peak(&self) {
+        self.memory.reset_peak();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,206 @@
+//! A small thread pool for kernels: one parallel loop at a time, helpers that spin briefly before they sleep.
+//!
+//! Workers that wake too late for a loop are not waited for, so a short loop costs no more than running it alone. Which thread runs
+//! which index is left to chance; kernels compute each result in one index, so results do not depend on it.
+
+use std::{
+    any::Any,
+    hint,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+/// How often a helper looks for the next loop before it sleeps: some tens of microseconds, longer than the gap between two
+/// kernels of a model and short against a scheduler's time slice.
+const SPINS: usize = 20_000;
+
+/// A loop body with its type erased. Valid while [`Pool::for_each`] has not returned.
+#[derive(Clone, Copy)]
+struct Job {
+    call: unsafe fn(*const (), usize),
+    body: *const (),
+    len: usize,
+}
+// SAFETY: the body is `Sync` and outlives every thread that has entered the job.
+unsafe impl Send for Job {}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    stop: bool,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Changes with every job, so that spinning helpers need no lock.
+    epoch: AtomicUsize,
+    /// The next index of the current loop.
+    next: AtomicUsize,
+    /// Helpers inside the current loop.
+    inside: AtomicUsize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, job: Job) {
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            if i >= job.len {
+                return;
+            }
+            // SAFETY: `for_each` keeps the body alive until everybody inside has left.
+            unsafe { (job.call)(job.body, i) };
+        }
+    }
+
+    fn help(&self) {
+        let mut seen = 0;
+        loop {
+            for _ in 0..SPINS {
+                if self.epoch.load(Ordering::Acquire) != seen {
+                    break;
+                }
+                hint::spin_loop();
+            }
+            let mut state = self.lock();
+            while self.epoch.load(Ordering::Acquire) == seen && !state.stop {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stop {
+                return;
+            }
+            seen = self.epoch.load(Ordering::Acquire);
+            let Some(job) = state.job else { continue };
+            self.inside.fetch_add(1, Ordering::Relaxed);
+            drop(state);
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.work(job))) {
+                self.next.store(job.len, Ordering::Relaxed);
+                self.lock().panic = Some(payload);
+            }
+            self.inside.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+/// See the [module](self).
+pub struct Pool {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+    /// Held during a loop. A second caller, or a loop within a loop, runs alone instead of waiting.
+    turn: Mutex<()>,
+}
+
+impl Pool {
+    /// `threads` in all, the caller's included. Where the system refuses threads, fewer.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let spawn = |i| {
+            let shared = shared.clone();
+            thread::Builder::new().name(format!("tubelet-{i}")).spawn(move || shared.help()).ok()
+        };
+        Pool { helpers: (1..threads).filter_map(spawn).collect(), shared, turn: Mutex::new(()) }
+    }
+
+    /// Threads in all, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
+    /// Calls `body(i)` once for each `i` in `0..len`, in any order, on any threads; returns when all are done.
+    pub fn for_each<F: Fn(usize) + Sync>(&self, len: usize, body: F) {
+        let turn = if len > 1 && !self.helpers.is_empty() { self.turn.try_lock().ok() } else { None };
+        let Some(_turn) = turn else {
+            return (0..len).for_each(body);
+        };
+        unsafe fn call<F: Fn(usize)>(body: *const (), i: usize) {
+            // SAFETY: `body` is the `&F` below.
+            unsafe { (*body.cast::<F>())(i) }
+        }
+        let shared = &*self.shared;
+        let job = Job { call: call::<F>, body: (&raw const body).cast(), len };
+        {
+            let mut state = shared.lock();
+            shared.next.store(0, Ordering::Relaxed);
+            state.job = Some(job);
+            shared.epoch.fetch_add(1, Ordering::Release);
+        }
+        shared.wake.notify_all();
+        let mine = panic::catch_unwind(AssertUnwindSafe(|| shared.work(job)));
+        shared.next.store(len, Ordering::Relaxed);
+        // From here nobody enters the job any more; those inside are waited for.
+        shared.lock().job = None;
+        while shared.inside.load(Ordering::Acquire) != 0 {
+            hint::spin_loop();
+        }
+        let theirs = shared.lock().panic.take();
+        if let Some(payload) = mine.err().or(theirs) {
+            panic::resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.wake.notify_all();
+        for helper in self.helpers.drain(..) {
+            // A helper catches the panics of loop bodies, so it ends in order.
+            let _ = helper.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_once() {
+        let pool = Pool::new(3);
+        for len in [0, 1, 2, 7, 1000] {
+            let counts: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+            pool.for_each(len, |i| {
+                counts[i].fetch_add(1, Ordering::Relaxed);
+                pool.for_each(2, |_| {});
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn two_callers_share_a_pool() {
+        let pool = Pool::new(2);
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        pool.for_each(3, |i| {
+                            total.fetch_add(i, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 2 * 1000 * 3);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2);
+        let caught = panic::catch_unwind(AssertUnwindSafe(|| pool.for_each(100, |i| assert!(i != 50))));
+        assert!(caught.is_err());
+        pool.for_each(10, |_| {});
+    }
+}

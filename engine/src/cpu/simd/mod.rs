@@ -1,0 +1,157 @@
+//! Vectors of f32: one trait, one implementation per instruction set, and kernels written once over the trait.
+//!
+//! A kernel is a value with a generic `run`. [`Level::run`] enters it through a function that enables the instruction set, and
+//! everything below inlines into that function; hence `#[inline(always)]` on every kernel and on every function it is made of.
+
+use std::{fmt, str::FromStr};
+
+use crate::{Error, Result};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+/// A set of vector instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// 512 bits: F, BW, DQ, VL.
+    Avx512,
+    /// 256 bits with fused multiply-add and half conversion.
+    Avx2,
+    /// 128 bits of aarch64.
+    Neon,
+    /// Whatever the compiler makes of arrays of eight numbers; runs everywhere.
+    Portable,
+}
+
+impl Level {
+    /// Every level, best first.
+    pub const ALL: [Level; 4] = [Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
+
+    /// Whether this machine has it.
+    pub fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Level::Avx2.available()
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Level::Portable => true,
+            #[allow(unreachable_patterns, reason = "which levels remain depends on the architecture")]
+            _ => false,
+        }
+    }
+
+    /// The best that this machine has.
+    pub fn best() -> Level {
+        Level::ALL.into_iter().find(|level| level.available()).unwrap_or(Level::Portable)
+    }
+
+    /// The name for `TUBELET_SIMD`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Avx512 => "avx512",
+            Level::Avx2 => "avx2",
+            Level::Neon => "neon",
+            Level::Portable => "portable",
+        }
+    }
+
+    /// Runs a kernel with these instructions. Panics if the machine lacks them; [`super::Cpu::new`] has asked.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            // SAFETY: a `Cpu` exists only with a level that is available.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => unsafe { neon::enter(kernel) },
+            _ => kernel.run::<portable::Portable>(),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Level> {
+        let found = Level::ALL.into_iter().find(|level| level.name() == name);
+        found.ok_or_else(|| Error::invalid("TUBELET_SIMD", format!("{name:?} is none of avx512, avx2, neon, portable")))
+    }
+}
+
+/// Work that is compiled once for every instruction set.
+pub(crate) trait Kernel {
+    type Output;
+    /// Must be `#[inline(always)]`.
+    fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// A vector of [`Simd::LANES`] f32 in a register.
+///
+/// # Safety
+/// Every function needs the instruction set of the implementation; pointers must be valid for the lanes that are touched, at any alignment.
+#[allow(clippy::missing_safety_doc, reason = "stated once, at the trait")]
+pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
+    type V: Copy;
+    /// f32 per register.
+    const LANES: usize;
+    /// Rows of the gemm tile: as many accumulators as the register file holds beside two columns of the weight.
+    const MR: usize;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The first `n` lanes, 0 in the others; `n ≤ LANES`.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
+    unsafe fn store(p: *mut f32, x: Self::V);
+    /// The first `n` lanes; `n ≤ LANES`.
+    unsafe fn store_first(p: *mut f32, x: Self::V, n: usize);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b + c`, rounded once where the machine can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` if either is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` if either is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(a: Self::V) -> Self::V;
+    /// `2ⁿ` for integral `n` in `−126..=127`.
+    unsafe fn exp2_integer(n: Self::V) -> Self::V;
+    /// Mantissa in `[1, 2)` and exponent of a positive normal number.
+    unsafe fn frexp(a: Self::V) -> (Self::V, Self::V);
+    /// `a < b ? x : y` per lane; `y` where either is NaN.
+    unsafe fn select_lt(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// `a` is NaN `? x : y` per lane.
+    unsafe fn select_nan(a: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Sum of all lanes, in a fixed order.
+    unsafe fn sum(a: Self::V) -> f32;
+    /// Largest lane.
+    unsafe fn max_lane(a: Self::V) -> f32;
+}

@@ -1,0 +1,110 @@
+use super::Simd;
+
+/// Arrays of eight numbers, for machines of which nothing is known.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+type Lanes = [f32; 8];
+
+#[inline(always)]
+fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
+    std::array::from_fn(|i| f(a[i]))
+}
+
+#[inline(always)]
+fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+// SAFETY: plain Rust; pointers are valid by the trait's contract.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "each block is the trait's contract, passed on")]
+unsafe impl Simd for Portable {
+    type V = Lanes;
+    const LANES: usize = 8;
+    const MR: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Lanes {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Lanes {
+        unsafe { p.cast::<Lanes>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Lanes {
+        let mut lanes = [0.0; 8];
+        unsafe { lanes.as_mut_ptr().copy_from_nonoverlapping(p, n) };
+        lanes
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: Lanes) {
+        unsafe { p.cast::<Lanes>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, x: Lanes, n: usize) {
+        unsafe { p.copy_from_nonoverlapping(x.as_ptr(), n) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn max(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn min(a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+        // Two roundings: without the instruction, one rounding is a call of a software routine per lane.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: Lanes) -> Lanes {
+        map(a, f32::sqrt)
+    }
+    #[inline(always)]
+    unsafe fn round(a: Lanes) -> Lanes {
+        map(a, f32::round_ties_even)
+    }
+    #[inline(always)]
+    unsafe fn exp2_integer(n: Lanes) -> Lanes {
+        map(n, |n| f32::from_bits(((n as i32 + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn frexp(a: Lanes) -> (Lanes, Lanes) {
+        let mantissa = map(a, |a| f32::from_bits((a.to_bits() & 0x7F_FFFF) | (127 << 23)));
+        (mantissa, map(a, |a| ((a.to_bits() >> 23) as i32 - 127) as f32))
+    }
+    #[inline(always)]
+    unsafe fn select_lt(a: Lanes, b: Lanes, x: Lanes, y: Lanes) -> Lanes {
+        std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
+    }
+    #[inline(always)]
+    unsafe fn select_nan(a: Lanes, x: Lanes, y: Lanes) -> Lanes {
+        std::array::from_fn(|i| if a[i].is_nan() { x[i] } else { y[i] })
+    }
+    #[inline(always)]
+    unsafe fn sum(a: Lanes) -> f32 {
+        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    }
+    #[inline(always)]
+    unsafe fn max_lane(a: Lanes) -> f32 {
+        a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    }
+}
