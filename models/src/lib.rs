@@ -1,3 +1,8 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
-pub use tubelet_engine::{Error, Result};
+pub mod layers;
+pub mod params;
+mod taps;
+
+pub use taps::Taps;
+pub use tubelet_engine::{self as engine, Error, Result};

@@ -1,0 +1,165 @@
+//! The pieces that the four systems share: linear layers, norms, attention over a grid of tokens, the pre-norm block.
+
+use tubelet_engine::{
+    Function, Operand, Result, Tensor,
+    ops::{
+        attention::attention,
+        gemm::{Gemm, gemm},
+        layer_norm::layer_norm,
+    },
+};
+
+use crate::params::{Init, Params};
+
+/// `y = x·Wᵀ + b`, the weight prepared once.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `{name}.weight [outputs, inputs]` and, if `bias`, `{name}.bias [outputs]`.
+    pub fn load(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
+        let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], Init::Xavier)?;
+        let bias = if bias { Some(params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?) } else { None };
+        Linear::new(&weight, bias)
+    }
+
+    /// From tensors: `weight [outputs, inputs]`, `bias [outputs]`.
+    pub fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
+        Ok(Linear { weight: weight.prepare(Operand::GemmWeight)?, bias })
+    }
+
+    /// `[…, inputs]` to `[…, outputs]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, None, None)
+    }
+
+    /// `residual + f(x·Wᵀ + b)`, in one kernel.
+    pub fn apply(&self, x: &Tensor, function: Option<Function>, residual: Option<&Tensor>) -> Result<Tensor> {
+        gemm(Gemm { function, ..Gemm::default() }, x, &self.weight, self.bias.as_ref(), residual)
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// `{name}.weight [width]`, `{name}.bias [width]`.
+    pub fn load(params: &mut Params<'_>, name: &str, width: usize, eps: f32) -> Result<Self> {
+        let weight = params.tensor(&format!("{name}.weight"), &[width], Init::Ones)?;
+        let bias = params.tensor(&format!("{name}.bias"), &[width], Init::Zeros)?;
+        Ok(LayerNorm { weight, bias, eps })
+    }
+
+    /// `[…, width]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        layer_norm(self.eps, x, Some(&self.weight), Some(&self.bias))
+    }
+}
+
+/// A view of part `part` of `[B, X, Y, parts·C]` as heads: `[B, X, Y, heads, C/heads]`.
+pub fn heads(x: &Tensor, part: usize, width: usize, heads: usize) -> Result<Tensor> {
+    let last = x.rank() - 1;
+    x.narrow(last, part * width, width)?.split(last, &[heads, width / heads.max(1)])
+}
+
+/// Multi-head self-attention along one axis of a grid of tokens.
+#[derive(Clone, Debug)]
+pub struct SelfAttention {
+    qkv: Linear,
+    proj: Linear,
+    width: usize,
+    heads: usize,
+}
+
+impl SelfAttention {
+    /// `{name}.qkv` (rows are queries, keys, values) and `{name}.proj`.
+    pub fn load(params: &mut Params<'_>, name: &str, width: usize, heads: usize, qkv_bias: bool) -> Result<Self> {
+        let qkv = Linear::load(params, &format!("{name}.qkv"), width, 3 * width, qkv_bias)?;
+        let proj = Linear::load(params, &format!("{name}.proj"), width, width, true)?;
+        Ok(SelfAttention { qkv, proj, width, heads })
+    }
+
+    /// `residual + proj(attention(x))` for `x [B, X, Y, C]` along `axis` (1 or 2).
+    pub fn forward(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x)?;
+        let [q, k, v] = [0, 1, 2].map(|part| heads(&qkv, part, self.width, self.heads));
+        let scale = ((self.width / self.heads) as f32).sqrt().recip();
+        let mixed = attention(scale, axis, &q?, &k?, &v?)?.reshape(x.shape())?;
+        self.proj.apply(&mixed, None, residual)
+    }
+}
+
+/// `W₂·f(W₁·x + b₁) + b₂`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    up: Linear,
+    down: Linear,
+    function: Function,
+}
+
+impl Mlp {
+    /// `{name}.fc1` and `{name}.fc2`.
+    pub fn load(params: &mut Params<'_>, name: &str, width: usize, hidden: usize, function: Function) -> Result<Self> {
+        let up = Linear::load(params, &format!("{name}.fc1"), width, hidden, true)?;
+        let down = Linear::load(params, &format!("{name}.fc2"), hidden, width, true)?;
+        Ok(Mlp { up, down, function })
+    }
+
+    /// `residual + mlp(x)`.
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.down.apply(&self.up.apply(x, Some(self.function), None)?, None, residual)
+    }
+}
+
+/// What distinguishes one pre-norm block from another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockConfig {
+    /// Token width C.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub hidden: usize,
+    /// Epsilon of the norms: 1e-6 in ViT, 1e-5 in CLIP.
+    pub eps: f32,
+    /// Activation of the MLP.
+    pub function: Function,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
+}
+
+/// The pre-norm block of a vision transformer: `x += attention(norm1(x))`, `x += mlp(norm2(x))` (ViT, equations 2 and 3).
+#[derive(Clone, Debug)]
+pub struct Block {
+    norm1: LayerNorm,
+    attention: SelfAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    /// `{name}.norm1`, `{name}.attn`, `{name}.norm2`, `{name}.mlp`: timm's names.
+    pub fn load(params: &mut Params<'_>, name: &str, config: &BlockConfig) -> Result<Self> {
+        let BlockConfig { width, heads, hidden, eps, function, qkv_bias } = *config;
+        Ok(Block {
+            norm1: LayerNorm::load(params, &format!("{name}.norm1"), width, eps)?,
+            attention: SelfAttention::load(params, &format!("{name}.attn"), width, heads, qkv_bias)?,
+            norm2: LayerNorm::load(params, &format!("{name}.norm2"), width, eps)?,
+            mlp: Mlp::load(params, &format!("{name}.mlp"), width, hidden, function)?,
+        })
+    }
+
+    /// `[B, X, Y, C]` to the same, attending along `axis`.
+    pub fn forward(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
+        let x = self.attention.forward(&self.norm1.forward(x)?, axis, Some(x))?;
+        self.mlp.forward(&self.norm2.forward(&x)?, Some(&x))
+    }
+}

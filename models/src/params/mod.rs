@@ -1,0 +1,159 @@
+//! Where a model's parameters come from: a checkpoint in some naming, random numbers, or nowhere (the meter).
+//!
+//! A model asks [`Params`] for every tensor by our own name and shape while it is being built. Misfits are collected, so that
+//! [`Params::finish`] can list all of them at once.
+
+mod random;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tubelet_engine::{DType, Device, Error, Operand, Result, Tensor};
+
+pub use random::Init;
+
+/// Named tensors of a file, by the file's own names.
+pub trait TensorFile {
+    /// Names and shapes.
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
+    /// One tensor in its stored element type, on `device`.
+    fn load(&self, name: &str, device: &Device) -> Result<Tensor>;
+}
+
+/// Translates our parameter names into those of a file.
+pub trait Naming {
+    /// As users name it: `"timm"`, `"scenic"`.
+    fn name(&self) -> &'static str;
+    /// Our parameter `name` of shape `shape`, made from the file's tensors by views (and concatenation); `None` if the file has none.
+    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<Tensor>>;
+    /// Tensors of a file in this naming that hold nothing a model needs (a BatchNorm's counter, a fixed table).
+    fn ignores(&self, file_name: &str) -> bool {
+        file_name.ends_with("num_batches_tracked")
+    }
+}
+
+/// Reads tensors of a file and remembers which.
+pub struct Reader<'a> {
+    file: &'a dyn TensorFile,
+    shapes: BTreeMap<String, Vec<usize>>,
+    device: Device,
+    dtype: DType,
+    used: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    /// The file's tensor `name`, in the model's element type.
+    pub fn get(&mut self, name: &str) -> Result<Option<Tensor>> {
+        if !self.shapes.contains_key(name) {
+            return Ok(None);
+        }
+        self.used.insert(name.to_owned());
+        self.file.load(name, &self.device)?.cast(self.dtype).map(Some)
+    }
+
+    /// Whether the file has a tensor of this name, and its shape.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+}
+
+enum Source<'a> {
+    Empty,
+    Random { seed: u64 },
+    File { reader: Reader<'a>, naming: &'a dyn Naming },
+}
+
+/// Hands a model its parameters; see the [module](self).
+pub struct Params<'a> {
+    device: Device,
+    dtype: DType,
+    source: Source<'a>,
+    missing: Vec<String>,
+    mismatched: Vec<String>,
+    elements: u64,
+}
+
+impl<'a> Params<'a> {
+    fn new(device: &Device, dtype: DType, source: Source<'a>) -> Self {
+        Params { device: device.clone(), dtype, source, missing: Vec::new(), mismatched: Vec::new(), elements: 0 }
+    }
+
+    /// Uninitialised tensors: for the meter.
+    pub fn empty(device: &Device, dtype: DType) -> Self {
+        Params::new(device, dtype, Source::Empty)
+    }
+
+    /// Each parameter drawn as its [`Init`] says, from a stream of its own, so that it depends on its name and the seed alone.
+    pub fn random(device: &Device, dtype: DType, seed: u64) -> Self {
+        Params::new(device, dtype, Source::Random { seed })
+    }
+
+    /// From a file in some naming.
+    pub fn from_file(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming) -> Self {
+        let reader = Reader { file, shapes: file.shapes(), device: device.clone(), dtype, used: BTreeSet::new() };
+        Params::new(device, dtype, Source::File { reader, naming })
+    }
+
+    /// Where the model is being built.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The model's element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Elements handed out so far: the number of parameters (and buffers).
+    pub fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// Parameter `name`. A missing or mis-shaped one is noted for [`Params::finish`] and replaced.
+    pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        self.elements += tubelet_engine::Shape::new(shape)?.elements() as u64;
+        let found = match &mut self.source {
+            Source::Empty => return Tensor::empty(&self.device, self.dtype, shape),
+            Source::Random { seed } => return init.draw(&self.device, self.dtype, shape, *seed, name),
+            Source::File { reader, naming } => naming.translate(name, shape, reader)?,
+        };
+        match found {
+            Some(tensor) if **tensor.shape() == *shape => tensor.contiguous(),
+            Some(tensor) => {
+                self.mismatched.push(format!("{name}: file has {}, model needs {shape:?}", tensor.shape()));
+                Tensor::empty(&self.device, self.dtype, shape)
+            }
+            None => {
+                self.missing.push(format!("{name} {shape:?}"));
+                Tensor::empty(&self.device, self.dtype, shape)
+            }
+        }
+    }
+
+    /// Whether the file holds something for our `name`; `true` without a file.
+    pub fn contains(&mut self, name: &str, shape: &[usize]) -> Result<bool> {
+        match &mut self.source {
+            Source::File { reader, naming } => Ok(naming.translate(name, shape, reader)?.is_some()),
+            Source::Empty | Source::Random { .. } => Ok(true),
+        }
+    }
+
+    /// Parameter `name`, laid out once for the kernel that reads it as `operand`.
+    pub fn prepared(&mut self, name: &str, shape: &[usize], init: Init, operand: Operand) -> Result<Tensor> {
+        self.tensor(name, shape, init)?.prepare(operand)
+    }
+
+    /// An error that lists every missing, unexpected and mis-shaped tensor, if there is one.
+    pub fn finish(self) -> Result<()> {
+        let unexpected = match &self.source {
+            Source::File { reader, naming } => {
+                let left = reader.shapes.iter().filter(|(name, _)| !reader.used.contains(*name) && !naming.ignores(name));
+                left.map(|(name, shape)| format!("{name} {shape:?}")).collect()
+            }
+            Source::Empty | Source::Random { .. } => Vec::new(),
+        };
+        if self.missing.is_empty() && self.mismatched.is_empty() && unexpected.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Weights { missing: self.missing, unexpected, mismatched: self.mismatched })
+    }
+}
