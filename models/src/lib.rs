@@ -1,6 +1,7 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
 pub mod layers;
+pub mod model;
 pub mod params;
 mod taps;
 

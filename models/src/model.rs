@@ -1,0 +1,69 @@
+//! What all systems have in common: video in, logits out.
+
+use serde::{Deserialize, Serialize};
+use tubelet_engine::{DType, Error, Result, Tensor, ops::conv3d::Conv3d};
+
+use crate::Taps;
+
+/// A video classifier.
+pub trait Model: Send + Sync {
+    /// `video [B, T, H, W, 3]` to logits `[B, classes]`. u8 video is normalised as [`Input`] says, inside the tube convolution; float video
+    /// is taken as it is, already normalised. `taps` sees intermediate results under the names, and in the layouts, of the official code.
+    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor>;
+    /// What to feed it.
+    fn input(&self) -> &Input;
+    /// The number of classes.
+    fn classes(&self) -> usize;
+}
+
+/// What a model wants to see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Frames of a clip; 1 for image models.
+    pub frames: usize,
+    /// Pixels `[H, W]` of a frame.
+    pub size: [usize; 2],
+    /// Mean of each channel, of pixels scaled to 0…1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, likewise.
+    pub std: [f32; 3],
+}
+
+/// The named normalisations.
+impl Input {
+    /// `(mean, std)` of ViViT (scenic, Hugging Face): pixels to −1…1.
+    pub const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
+    /// `(mean, std)` of UniFormerV2 (not CLIP's).
+    pub const UNIFORMER: ([f32; 3], [f32; 3]) = ([0.45; 3], [0.225; 3]);
+    /// `(mean, std)` of VidTr and timm: ImageNet.
+    pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    /// `(mean, std)` of CLIP.
+    pub const CLIP: ([f32; 3], [f32; 3]) =
+        ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+
+    /// With one of the named normalisations.
+    pub fn new(frames: usize, size: [usize; 2], (mean, std): ([f32; 3], [f32; 3])) -> Self {
+        Input { frames, size, mean, std }
+    }
+
+    /// The operation `conv` with the normalisation that `video` needs: `(x/255 − mean)/std` for u8, none for floats.
+    pub fn normalised(&self, conv: Conv3d, video: &Tensor) -> Conv3d {
+        if video.dtype() != DType::U8 {
+            return conv;
+        }
+        let scale = self.std.iter().map(|std| 1.0 / (255.0 * std)).collect();
+        let shift = self.mean.iter().zip(&self.std).map(|(mean, std)| -mean / std).collect();
+        Conv3d { scale, shift, ..conv }
+    }
+
+    /// An error unless `video` is `[B, frames, H, W, 3]`; gives B.
+    pub fn check(&self, model: &'static str, video: &Tensor) -> Result<usize> {
+        let s = video.shape();
+        if s.rank() == 5 && s[1..] == [self.frames, self.size[0], self.size[1], 3] {
+            return Ok(s[0]);
+        }
+        let [h, w] = self.size;
+        Err(Error::shape(model, format!("video is {s}, expected [B, {}, {h}, {w}, 3]", self.frames)))
+    }
+}
