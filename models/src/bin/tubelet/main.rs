@@ -1,1 +1,58 @@
-fn main() {}
+//! The program `tubelet`: classify videos, inspect models, verify kernels.
+
+mod bench;
+mod classify;
+mod devices;
+mod inspect;
+mod parity;
+mod table;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Video transformers on hand-written kernels: TubeViT, ViViT, VidTr, UniFormerV2.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  tubelet classify clip.mp4 --model uniformerv2-b16-k400 --weights k400.pyth --labels kinetics400.txt
+  tubelet inspect tubevit-b                 what a model costs, without running it
+  tubelet inspect --tables                  the papers' tables beside ours
+  tubelet verify --device cpu               every kernel against the f64 reference
+
+Every command exits with 0 when it did what it was asked, 1 when it could not, 2 for wrong arguments.";
+
+#[derive(Subcommand)]
+enum Command {
+    Classify(classify::Arguments),
+    Inspect(inspect::Arguments),
+    Devices(devices::Arguments),
+    Verify(verify::Arguments),
+    Parity(parity::Arguments),
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Classify(arguments) => classify::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Parity(arguments) => parity::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tubelet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

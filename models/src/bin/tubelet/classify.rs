@@ -1,0 +1,131 @@
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tubelet_models::{
+    Error, Result,
+    classify::{average, logits, top_k},
+    devices,
+    engine::DType,
+    registry::{Config, Protocol},
+    video::{self, Views},
+};
+
+use crate::table::Table;
+
+/// Classify a video with any of the four systems.
+#[derive(Args)]
+pub struct Arguments {
+    /// A video (mp4, mkv, webm, avi … through an installed ffmpeg; y4m natively), an image, or a folder of images.
+    input: PathBuf,
+    /// A preset (see `tubelet inspect`) or a configuration file in JSON.
+    #[arg(long, short, default_value = "tubevit-b")]
+    model: String,
+    /// A checkpoint: safetensors, or PyTorch's .pth, .pt, .pyth, .bin. Without one the weights are random.
+    #[arg(long, short)]
+    weights: Option<PathBuf>,
+    /// How the checkpoint names its tensors; found out if not given.
+    #[arg(long)]
+    naming: Option<String>,
+    /// A file with one class name per line.
+    #[arg(long, short)]
+    labels: Option<PathBuf>,
+    /// How many classes to print.
+    #[arg(long, short = 'k', default_value_t = 5)]
+    top_k: usize,
+    /// Clips × crops to average, like 4x3; default: one.
+    #[arg(long, default_value = "1x1", value_parser = views)]
+    views: Views,
+    /// Where to compute: see `tubelet devices`.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// f32, bf16 or f16.
+    #[arg(long, default_value = "f32", value_parser = dtype)]
+    dtype: DType,
+    /// Seed of random weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn views(text: &str) -> Result<Views, String> {
+    let parsed = text.split_once('x').and_then(|(t, x)| Some(Views { clips: t.parse().ok()?, crops: x.parse().ok()? }));
+    parsed.filter(|v| v.clips > 0 && v.crops > 0).ok_or_else(|| "expected clips x crops, like 4x3".into())
+}
+
+/// An element type to compute in.
+pub fn dtype(name: &str) -> Result<DType, String> {
+    DType::FLOATS.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| "expected f32, bf16 or f16".into())
+}
+
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let config = Config::named(&arguments.model)?;
+    let Protocol { sampling, geometry, average: how } = config.protocol();
+    let labels = arguments.labels.as_deref().map(read_labels).transpose()?;
+    let device = devices::open(&arguments.device)?;
+    // The video is decoded before the weights are read: a broken file is told at once.
+    let mut source = video::open(&arguments.input)?;
+    let clips = video::views(&mut *source, &sampling, &geometry, arguments.views)?;
+    let model = match &arguments.weights {
+        Some(path) => config.load(&device, arguments.dtype, path, arguments.naming.as_deref())?,
+        None => {
+            eprintln!(
+                "tubelet: WARNING: no --weights given. The weights of {} are RANDOM (seed {}): the classes below mean nothing.",
+                arguments.model, arguments.seed
+            );
+            config.random(&device, arguments.dtype, arguments.seed)?
+        }
+    };
+    if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != model.classes()) {
+        let message = format!("{} names for the {} classes of the model", labels.len(), model.classes());
+        return Err(Error::invalid("--labels", message));
+    }
+    let bar = progress(clips.len() as u64, arguments.json || clips.len() == 1);
+    let mut rows = Vec::new();
+    for clip in &clips {
+        rows.push(logits(&*model, &device, clip)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let best = top_k(&average(&rows, how), arguments.top_k);
+    let name = |class: usize| labels.as_ref().map_or_else(|| format!("class {class}"), |labels| labels[class].clone());
+    if arguments.json {
+        let predictions: Vec<_> =
+            best.iter().map(|p| json!({ "class": p.class, "label": name(p.class), "probability": p.probability })).collect();
+        println!(
+            "{}",
+            json!({
+                "input": arguments.input, "model": arguments.model, "views": [arguments.views.clips, arguments.views.crops],
+                "random_weights": arguments.weights.is_none(), "predictions": predictions,
+            })
+        );
+        return Ok(true);
+    }
+    let mut table = Table::new(["probability", "class"]);
+    for p in &best {
+        table.row([format!("{:.2}%", 100.0 * p.probability), name(p.class)]);
+    }
+    table.print();
+    Ok(true)
+}
+
+/// A progress bar on standard error, hidden where nobody watches.
+pub fn progress(len: u64, hidden: bool) -> ProgressBar {
+    if hidden {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(len).with_style(style)
+}
+
+fn read_labels(path: &std::path::Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let labels: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    if labels.is_empty() {
+        return Err(Error::format(path.display().to_string(), "no labels: expected one class name per line"));
+    }
+    Ok(labels)
+}

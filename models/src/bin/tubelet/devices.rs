@@ -1,0 +1,33 @@
+use clap::Args;
+use serde_json::json;
+use tubelet_models::{Result, devices};
+
+use crate::table::Table;
+
+/// List the devices that this build can use.
+#[derive(Args)]
+pub struct Arguments {
+    /// One JSON object per line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let mut table = Table::new(["device", "state", "about"]);
+    for (name, about) in devices::NAMES {
+        let (state, detail) = match devices::open(name) {
+            Ok(device) => ("ready", format!("{about} ({})", device.backend().description())),
+            Err(error) => ("not usable", error.to_string()),
+        };
+        if arguments.json {
+            println!("{}", json!({ "device": name, "ready": state == "ready", "about": detail }));
+        } else {
+            table.row([*name, state, &detail]);
+        }
+    }
+    if !arguments.json {
+        table.print();
+        println!("\nCUDA and WebGPU devices have no kernels in this version: see docs/status.md.");
+    }
+    Ok(true)
+}

@@ -1,0 +1,97 @@
+//! What a model costs, from the meter: nothing is allocated and nothing computed.
+
+pub mod tables;
+
+use serde::Serialize;
+use tubelet_engine::{Cost, DType, Device, Error, Result, Tensor, meter::Meter};
+
+use crate::{Taps, params::Params, registry::Config};
+
+/// What one forward pass of a model costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Clips in the batch.
+    pub batch: usize,
+    /// `[T, H, W]` of a clip.
+    pub clip: [usize; 3],
+    /// Transformer layers.
+    pub layers: usize,
+    /// Tokens of a clip that enter the first layer, class tokens included.
+    pub tokens: usize,
+    /// Trainable numbers.
+    pub parameters: u64,
+    /// Bytes of all weights and buffers.
+    pub weight_bytes: u64,
+    /// FLOPs of products and convolutions; a multiply-add is 2.
+    pub flops: u64,
+    /// Other floating-point operations.
+    pub minor_flops: u64,
+    /// Bytes that the kernels read and write.
+    pub bytes: u64,
+    /// Kernel launches.
+    pub launches: u64,
+    /// Most bytes alive at once beside the weights, the clip included.
+    pub activation_bytes: u64,
+    /// Bytes that training keeps for the backward pass.
+    pub saved_bytes: u64,
+    /// By operation: name, launches, FLOPs, other FLOPs, bytes.
+    pub operations: Vec<(&'static str, u64, u64, u64, u64)>,
+}
+
+impl Report {
+    /// Multiply-adds, as the papers count FLOPs.
+    pub fn macs(&self) -> u64 {
+        self.flops / 2
+    }
+
+    /// Estimated peak of a training step with AdamW in f32: weights, gradients and two moments of every parameter, what the forward pass
+    /// saves, and as much again as inference needs at once for the gradients on their way.
+    pub fn training_bytes(&self) -> u64 {
+        4 * self.weight_bytes + self.saved_bytes + self.activation_bytes
+    }
+}
+
+/// Runs `config` on the meter over `batch` clips of u8 video.
+pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
+    let device = Device::meter();
+    let meter = device.downcast::<Meter>().ok_or_else(|| Error::invalid("device", "not a meter"))?;
+    let mut params = Params::empty(&device, dtype);
+    let model = config.build(&mut params)?;
+    let parameters = params.parameters();
+    let weight_bytes = device.memory().live as u64;
+    let input = model.input().clone();
+    let clip = [input.frames, input.size[0], input.size[1]];
+    let shape = [batch, clip[0], clip[1], clip[2], 3];
+
+    let video = Tensor::empty(&device, DType::U8, &shape)?;
+    device.backend().reset_peak();
+    meter.reset();
+    model.forward(&video, &mut Taps::off())?;
+    let activation_bytes = device.memory().peak as u64 - weight_bytes;
+    let count = meter.count();
+
+    meter.start_tape();
+    model.forward(&video, &mut Taps::off())?;
+    drop(video);
+    let saved_bytes = device.memory().live as u64 - weight_bytes;
+    meter.drop_tape();
+
+    let Cost { flops, minor_flops, bytes } = count.total;
+    let operations = count.by_operation.iter().map(|(name, (n, c))| (*name, *n, c.flops, c.minor_flops, c.bytes)).collect();
+    let outline = config.outline();
+    Ok(Report {
+        batch,
+        clip,
+        layers: outline.layers,
+        tokens: outline.tokens,
+        parameters,
+        weight_bytes,
+        flops,
+        minor_flops,
+        bytes,
+        launches: count.launches,
+        activation_bytes,
+        saved_bytes,
+        operations,
+    })
+}
