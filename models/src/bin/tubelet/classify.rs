@@ -1,11 +1,14 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tubelet_models::{
     Error, Result,
-    classify::{average, logits, top_k},
+    classify::{average, logits, parse_labels, top_k},
     devices,
     engine::DType,
     registry::{Config, Protocol},
@@ -121,11 +124,7 @@ pub fn progress(len: u64, hidden: bool) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-fn read_labels(path: &std::path::Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
-    let labels: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    if labels.is_empty() {
-        return Err(Error::format(path.display().to_string(), "no labels: expected one class name per line"));
-    }
-    Ok(labels)
+fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    parse_labels(&path.display().to_string(), &bytes)
 }
