@@ -1,9 +1,12 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
+pub mod classify;
+pub mod devices;
 pub mod layers;
 pub mod model;
 pub mod params;
 mod taps;
+pub mod video;
 
 pub use taps::Taps;
 pub use tubelet_engine::{self as engine, Error, Result};
