@@ -194,6 +194,28 @@ fn a_cut_off_file_says_where_it_ends() {
 }
 
 #[test]
+fn a_container_that_promises_hidden_frames_is_sampled_over_the_others() {
+    if !ffmpeg_is_installed() {
+        return;
+    }
+    let folder = Folder::new("hidden");
+    // One key frame, at 0: a copy from second 1 on must carry all frames, and an edit list hides the first 15.
+    let args = ["-i", CLIP, "-c:v", "mpeg4", "-q:v", "2", "-g", "100"];
+    let Some(whole) = folder.make("whole.mp4", &args) else { return };
+    let args = ["-ss", "1", "-i", &whole.display().to_string(), "-c", "copy"];
+    let Some(path) = folder.make("hidden.mp4", &args) else { return };
+    let mut video = open(path).unwrap();
+    assert_eq!(video.info().frames, FrameCount::Exact(32));
+    let geometry = Geometry::Squash { size: [72, 96] };
+    let sampling = Sampling::Dense { frames: 4, stride: 4 };
+    let out = views(video.as_mut(), &sampling, &geometry, Views { clips: 2, crops: 1 }).unwrap();
+    // 17 frames are shown: offsets 0 and 1.
+    assert_eq!(video.info().frames, FrameCount::Exact(17));
+    let expected = open(whole).unwrap().read(&[15, 19, 23, 27, 16, 20, 24, 28]).unwrap();
+    assert!([&out[0].data[..], &out[1].data[..]].concat() == expected.data);
+}
+
+#[test]
 fn one_frame_is_repeated() {
     if !ffmpeg_is_installed() {
         return;

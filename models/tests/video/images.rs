@@ -62,9 +62,11 @@ fn broken_images_and_empty_folders_are_refused() {
     let cut = folder.0.join("cut.png");
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     assert!(error(&cut).contains("cut.png"), "{}", error(&cut));
-    // A header that claims 2³⁰×2³⁰ pixels (with its checksum left wrong or right) must not allocate them.
-    let mut absurd = bytes;
-    absurd[16..24].copy_from_slice(&[0x40, 0, 0, 0, 0x40, 0, 0, 0]);
-    std::fs::write(&cut, absurd).unwrap();
-    println!("{}", error(&cut));
+    // A bitmap's header has no checksum: 30,000×30,000 pixels, 2.7 GB, must not be allocated.
+    let mut absurd = std::fs::read(folder.image("whole.bmp", ImageFormat::Bmp, 64, 5)).unwrap();
+    for side in [18, 22] {
+        absurd[side..side + 4].copy_from_slice(&30_000_i32.to_le_bytes());
+    }
+    let message = error(&folder.write("absurd.bmp", &absurd));
+    assert!(message.contains("absurd.bmp") && message.to_lowercase().contains("limit"), "{message}");
 }
