@@ -1,9 +1,15 @@
 //! The CPU backend: vectorised, multi-threaded kernels chosen by run-time detection.
 
-use std::{any::Any, env, sync::Arc, thread};
+use std::{
+    any::Any,
+    env,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use crate::{
-    Backend, DType, DeviceBuffer, Element, Error, HostPool, MemoryStats, Op, Operand, Result, Tensor, for_each_operation, memory,
+    Backend, DType, DeviceBuffer, Element, Error, HostBuffer, HostPool, MemoryStats, Op, Operand, Result, Tensor,
+    for_each_operation, memory,
 };
 
 mod adam;
@@ -90,6 +96,21 @@ impl Cpu {
     /// Gives cached memory back to the system.
     pub fn trim(&self) {
         self.memory.trim();
+    }
+
+    /// Calls `body(i, scratch)` for each task with a buffer of `floats` f32 that no other task uses meanwhile; one buffer per thread.
+    fn with_scratch<F: Fn(usize, &HostBuffer) + Sync>(&self, tasks: usize, floats: usize, body: F) -> Result<()> {
+        let buffers = (0..self.pool.threads().min(tasks)).map(|_| self.memory.allocate(floats.max(1) * size_of::<f32>()));
+        let free = Mutex::new(buffers.collect::<Result<Vec<_>>>()?);
+        self.pool.for_each(tasks, |i| {
+            let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // There are as many buffers as threads, so one is always free.
+            if let Some(scratch) = taken {
+                body(i, &scratch);
+                free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            }
+        });
+        Ok(())
     }
 
     /// The first element of a tensor's view. Valid for reads within its layout; for writes, if it is an output of the running operation.

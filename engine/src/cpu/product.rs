@@ -16,9 +16,9 @@ use super::{
 use crate::{Element, Function, HostBuffer, Result};
 
 /// Steps of K between trips of the sums to memory.
-const KC: usize = 384;
+pub(super) const KC: usize = 384;
 /// Distance of rows in a gathered block: odd in cache lines, so that the rows of a tile fall into different sets.
-const LDA: usize = KC + 16;
+pub(super) const LDA: usize = KC + 16;
 /// Rows of a block: its sums (`MC × GROUP·NR`) and gathered rows stay in L2.
 const MC: usize = 112;
 /// Panels that are multiplied with a row tile while it is in L1.
@@ -47,7 +47,14 @@ pub(super) fn panel_width(cpu: &Cpu) -> usize {
 }
 
 /// Packs `weight[j, k]`, given by `at(j, k)`, into panels in `dst`, zeros beyond column `n`.
-pub(super) fn pack_panels(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, k: usize, at: impl Fn(usize, usize) -> f32 + Sync) {
+pub(super) fn pack_panels(
+    cpu: &Cpu,
+    dst: &HostBuffer,
+    first_panel: usize,
+    n: usize,
+    k: usize,
+    at: impl Fn(usize, usize) -> f32 + Sync,
+) {
     let width = panel_width(cpu);
     let base = Shared(dst.ptr().cast::<f32>());
     cpu.pool.for_each(n.div_ceil(width), |panel| {
@@ -112,7 +119,7 @@ impl Cut {
 }
 
 /// Part `i` of `0..len` in `parts` nearly equal parts.
-fn part(len: usize, parts: usize, i: usize) -> (usize, usize) {
+pub(super) fn part(len: usize, parts: usize, i: usize) -> (usize, usize) {
     (len * i / parts, len * (i + 1) / parts)
 }
 
@@ -125,14 +132,7 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
         let rows = self.m.div_ceil(cut.m_blocks.max(1));
         let gathered = self.k.div_ceil(KC) * rows * LDA;
         let sums = rows * GROUP * panel_width(cpu);
-        let scratch = |_| cpu.memory.allocate((gathered + sums) * size_of::<f32>());
-        // One scratch for each thread that may be at work; a task takes a free one.
-        let scratches = (0..cpu.pool.threads().min(tasks)).map(scratch).collect::<Result<Vec<_>>>()?;
-        let free = std::sync::Mutex::new(scratches);
-        cpu.pool.for_each(tasks, |task| {
-            let mut list = free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let Some(scratch) = list.pop() else { return };
-            drop(list);
+        cpu.with_scratch(tasks, gathered + sums, |task, scratch| {
             let (n_block, rest) = (task % cut.n_blocks, task / cut.n_blocks);
             let block = Block {
                 product: self,
@@ -145,9 +145,7 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
                 sums: unsafe { scratch.ptr().cast::<f32>().add(gathered) },
             };
             cpu.level.run(block);
-            free.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scratch);
-        });
-        Ok(())
+        })
     }
 }
 
@@ -210,7 +208,15 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
 /// # Safety
 /// As [`tile`]; `rows ≤ S::MR ≤ 14`.
 #[inline(always)]
-unsafe fn tile_rows<S: Simd>(rows: usize, kc: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool) {
+pub(super) unsafe fn tile_rows<S: Simd>(
+    rows: usize,
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+) {
     macro_rules! cases {
         ($($n:literal)*) => {
             // SAFETY: passed on from the caller.
@@ -287,7 +293,7 @@ unsafe fn finish<S: Simd, R, T: Element>(p: &Product<'_, R, T>, row: usize, (low
 /// # Safety
 /// They must be valid for reads.
 #[inline(always)]
-unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: usize) -> S::V {
+pub(super) unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: usize) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
         if T::DTYPE == crate::DType::F32 && step == 1 {
@@ -306,7 +312,7 @@ unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: usize) -> S
 /// # Safety
 /// They must be valid for writes.
 #[inline(always)]
-unsafe fn store<S: Simd, T: Element>(p: *mut T, y: S::V, lanes: usize) {
+pub(super) unsafe fn store<S: Simd, T: Element>(p: *mut T, y: S::V, lanes: usize) {
     // SAFETY: passed on from the caller.
     unsafe {
         if T::DTYPE == crate::DType::F32 {
