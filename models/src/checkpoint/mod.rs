@@ -19,10 +19,12 @@
 //! `safetensors.flax.save_file`) are recognised and refused with these instructions.
 
 mod place;
-pub mod pytorch;
+mod pytorch;
 pub mod safetensors;
 mod shards;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -6,7 +6,7 @@
 
 mod flatten;
 mod globals;
-mod opcodes;
+pub(super) mod opcodes;
 mod pickle;
 mod value;
 

@@ -2,9 +2,9 @@
 
 macro_rules! opcodes {
     ($($name:ident = $code:literal,)*) => {
-        $(pub(super) const $name: u8 = $code;)*
+        $(pub(in crate::checkpoint) const $name: u8 = $code;)*
         /// The opcode's name.
-        pub(super) fn name(code: u8) -> Option<&'static str> {
+        pub(in crate::checkpoint) fn name(code: u8) -> Option<&'static str> {
             match code {
                 $($code => Some(stringify!($name)),)*
                 _ => None,
@@ -28,7 +28,7 @@ opcodes! {
 }
 
 /// The names of opcodes that torch.save has no use for, for the refusal.
-pub(super) fn refused_name(code: u8) -> &'static str {
+pub(in crate::checkpoint) fn refused_name(code: u8) -> &'static str {
     match code {
         b'i' => "INST",
         b'o' => "OBJ",
