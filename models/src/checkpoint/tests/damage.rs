@@ -79,10 +79,12 @@ fn lengths_beyond_the_end_are_errors() {
 
 #[test]
 fn tensors_that_do_not_fit_their_storage_are_errors() {
-    let big = i64::MAX;
-    let cases: [(i64, i64, &[i64], &[i64], &str); 14] = [
+    const BIG: i64 = i64::MAX;
+    // Elements of the storage, offset, shape, strides, what the refusal says.
+    type Case = (i64, i64, &'static [i64], &'static [i64], &'static str);
+    let cases: [Case; 14] = [
         (5, 0, &[1], &[1], "is not in an entry of 16 bytes"),
-        (big, 0, &[1], &[1], "is not in an entry"),
+        (BIG, 0, &[1], &[1], "is not in an entry"),
         (-1, 0, &[1], &[1], "-1 is no size"),
         (4, -1, &[1], &[1], "-1 is no size"),
         (4, 0, &[-1], &[1], "-1 is no size"),
@@ -91,9 +93,9 @@ fn tensors_that_do_not_fit_their_storage_are_errors() {
         (4, 1, &[4], &[1], "reach past"),
         (4, 0, &[2, 2], &[3, 1], "reach past"),
         (4, 0, &[1 << 40], &[0], "reach past"),
-        (4, big, &[1], &[1], "overflows"),
-        (4, 0, &[big, big], &[1, 1], "overflows"),
-        (4, 0, &[2, 2], &[big, big], "overflows"),
+        (4, BIG, &[1], &[1], "overflows"),
+        (4, 0, &[BIG, BIG], &[1, 1], "overflows"),
+        (4, 0, &[2, 2], &[BIG, BIG], "overflows"),
         (4, 0, &[1, 1], &[1], "2 sizes and 1 strides"),
     ];
     for (elements, offset, shape, strides, part) in cases {

@@ -100,7 +100,7 @@ fn the_state_dict_is_the_dictionary_with_most_tensors() {
         (&["state_dict/module.a", "state_dict/module.b"], &["a", "b"]),
         (&["state_dict/module.a", "state_dict/b"], &["b", "module.a"]),
         (&["module/a", "module/b"], &["a", "b"]),
-        (&["ema/a", "ema/b", "model/a", "model/b"], &["a", "b"]),
+        (&["ema/a", "ema/b", "model/c", "model/d"], &["c", "d"]),
         (&["optimizer/state/0/m", "optimizer/state/0/v", "model/a", "model/b", "model/c"], &["a", "b", "c"]),
         (&["x/deep/a", "x/deep/b", "x/deep/more/c", "y"], &["a", "b", "more.c"]),
         (&["a", "model/b"], &["a", "model.b"]),
