@@ -34,7 +34,10 @@ pub fn logits(model: &dyn Model, device: &Device, view: &Frames) -> Result<Vec<f
     match logits.iter().position(|x| !x.is_finite()) {
         None => Ok(logits),
         Some(class) => {
-            let message = format!("the logit of class {class} is {}: the weights are broken, or overflow in this element type", logits[class]);
+            let message = format!(
+                "the logit of class {class} is {}: the weights are broken, or overflow in this element type",
+                logits[class]
+            );
             Err(Error::invalid("weights", message))
         }
     }

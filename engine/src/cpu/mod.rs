@@ -22,6 +22,7 @@ mod gemm;
 mod interpolate;
 mod layer_norm;
 mod pool;
+mod product;
 mod reduce;
 mod resize;
 mod sgd;

@@ -30,7 +30,7 @@ mod sgd;
 mod softmax;
 mod unary;
 
-pub(crate) use unary::function;
+use unary::function;
 
 /// A row-major array of f64.
 #[derive(Clone, Debug)]
@@ -62,6 +62,16 @@ impl Array {
     pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.data.chunks(self.shape.last().copied().unwrap_or(1).max(1))
     }
+}
+
+/// Operand `i`, which `infer` has found present.
+fn operand(inputs: &[Option<Array>], i: usize) -> Result<&Array> {
+    optional(inputs, i).ok_or_else(|| Error::shape("reference", format!("operand {i} is missing")))
+}
+
+/// Operand `i`, which may be absent.
+fn optional(inputs: &[Option<Array>], i: usize) -> Option<&Array> {
+    inputs.get(i).and_then(Option::as_ref)
 }
 
 /// The next index in row-major order.

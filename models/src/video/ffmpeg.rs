@@ -5,16 +5,15 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead, BufReader, ErrorKind, Read},
+    io::{self, BufRead, ErrorKind, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    thread::JoinHandle,
+    process::Command,
 };
 
 use serde::Deserialize;
 use tubelet_engine::{Error, Result};
 
-use super::{Frame, FrameCount, Sink, Source, VideoInfo, buffer, check_wanted, ended_early, rgb_bytes};
+use super::{Frame, FrameCount, Sink, Source, VideoInfo, buffer, check_wanted, ended_early, process::Process, rgb_bytes};
 
 /// The programs that decode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,96 +304,6 @@ fn read_ppm(name: &str, reader: &mut impl BufRead, pixels: &mut Vec<u8>) -> Resu
     }
 }
 
-/// A running program. Dropping it ends it and collects it: no process outlives its reader, none becomes a zombie.
-struct Process {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    /// Collects the end of the error stream; unread, a full pipe would stop the program.
-    stderr: Option<JoinHandle<io::Result<Vec<u8>>>>,
-}
-
-/// What a program that ended left behind.
-struct Report {
-    success: bool,
-    stdout: String,
-    stderr: String,
-}
-
-impl Report {
-    /// The last line of the error stream.
-    fn complaint(&self) -> &str {
-        self.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("ffmpeg says nothing of why")
-    }
-}
-
-impl Process {
-    fn spawn(command: &mut Command, program: &Path) -> Result<Self> {
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|source| match source.kind() {
-            ErrorKind::NotFound => not_installed(program),
-            _ => Error::Io { path: program.to_owned(), source },
-        })?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Error::Io { path: program.to_owned(), source: io::Error::other("no pipe to the program") });
-        };
-        let stderr = std::thread::spawn(move || tail(stderr));
-        Ok(Process { child, stdout: BufReader::with_capacity(1 << 16, stdout), stderr: Some(stderr) })
-    }
-
-    /// Runs a program whose output is short.
-    fn output(command: &mut Command, program: &Path) -> Result<Report> {
-        let mut process = Process::spawn(command, program)?;
-        let mut stdout = Vec::new();
-        process.stdout.read_to_end(&mut stdout).map_err(Error::io(program))?;
-        let report = process.finish().map_err(Error::io(program))?;
-        Ok(Report { stdout: String::from_utf8_lossy(&stdout).into_owned(), ..report })
-    }
-
-    /// Waits for a program whose output has been read to its end.
-    fn finish(mut self) -> io::Result<Report> {
-        let success = self.child.wait()?.success();
-        let stderr = match self.stderr.take().map(JoinHandle::join) {
-            Some(Ok(stderr)) => stderr?,
-            _ => Vec::new(),
-        };
-        Ok(Report { success, stdout: String::new(), stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only where the program has ended and been collected already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(stderr) = self.stderr.take() {
-            let _ = stderr.join();
-        }
-    }
-}
-
-fn not_installed(program: &Path) -> Error {
-    let message = "not installed, and this file needs it to be decoded (y4m streams and images do not); install ffmpeg with \
-                   `apt install ffmpeg`, `dnf install ffmpeg`, `brew install ffmpeg` or `winget install ffmpeg`";
-    Error::Io { path: program.to_owned(), source: io::Error::new(ErrorKind::NotFound, message) }
-}
-
-/// The last few kilobytes of a stream.
-fn tail(mut reader: impl Read) -> io::Result<Vec<u8>> {
-    const KEPT: usize = 4096;
-    let (mut kept, mut chunk) = (Vec::new(), [0; KEPT]);
-    loop {
-        match reader.read(&mut chunk) {
-            Ok(0) => return Ok(kept),
-            Ok(read) => {
-                kept.extend_from_slice(&chunk[..read]);
-                kept.drain(..kept.len().saturating_sub(KEPT));
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,14 +378,5 @@ mod tests {
         let programs = Programs { ffmpeg: "no-such-ffmpeg".into(), ..Programs::default() };
         let message = Ffmpeg::open_with("video.mp4", &programs).unwrap_err().to_string();
         assert!(message.contains("no-such-ffmpeg: not installed") && message.contains("apt install ffmpeg"), "{message}");
-    }
-
-    #[test]
-    fn long_error_streams_keep_their_end() {
-        let text = (0..5000).map(|i| format!("line {i}\n")).collect::<String>();
-        let kept = tail(text.as_bytes()).unwrap();
-        assert!(kept.len() == 4096 && kept.ends_with(b"line 4999\n"));
-        let report = Report { success: false, stdout: String::new(), stderr: String::from_utf8(kept).unwrap() };
-        assert_eq!(report.complaint(), "line 4999");
     }
 }

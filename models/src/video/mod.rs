@@ -17,6 +17,8 @@ mod geometry;
 #[cfg(feature = "cli")]
 mod images;
 mod pipeline;
+#[cfg(feature = "cli")]
+mod process;
 mod sampling;
 mod y4m;
 

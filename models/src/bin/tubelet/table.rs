@@ -18,7 +18,8 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| self.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let numeric = |c: usize| {
-            let starts_as_number = |cell: &String| cell.is_empty() || cell.starts_with(|ch: char| ch.is_ascii_digit() || ch == '-');
+            let starts_as_number =
+                |cell: &String| cell.is_empty() || cell.starts_with(|ch: char| ch.is_ascii_digit() || ch == '-');
             self.rows.iter().skip(1).filter_map(|row| row.get(c)).all(starts_as_number)
         };
         let layout: Vec<(usize, bool)> = (0..columns).map(|c| (width(c), numeric(c))).collect();

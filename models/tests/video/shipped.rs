@@ -1,26 +1,19 @@
 //! The clip that ships with the crate, read without ffmpeg and without features.
 
-use std::path::Path;
-
 use tubelet_models::video::{FrameCount, Geometry, Sampling, Views, open, views};
 
-#[path = "../clips/moving_disc.rs"]
-mod clip;
-
-fn path() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clips/moving_disc.y4m"))
-}
+use crate::{CLIP, Folder, clip, error};
 
 #[test]
 fn the_clip_is_what_its_generator_writes() {
-    let shipped = std::fs::read(path()).unwrap();
+    let shipped = std::fs::read(CLIP).unwrap();
     assert!(shipped.len() <= 1 << 20);
-    assert!(shipped == clip::y4m(), "write it anew: cargo run -p tubelet-models --example moving_disc -- {}", path().display());
+    assert!(shipped == clip::y4m(), "write it anew: cargo run -p tubelet-models --example moving_disc -- {}", CLIP);
 }
 
 #[test]
 fn the_disc_moves() {
-    let mut video = open(path()).unwrap();
+    let mut video = open(CLIP).unwrap();
     let info = video.info().clone();
     assert_eq!((info.width, info.height), clip::SIZE);
     assert_eq!((info.frames, info.fps), (FrameCount::Exact(clip::FRAMES), Some(15.0)));
@@ -49,7 +42,7 @@ fn views_of_every_recipe() {
         Sampling::Segments { frames: 8, stride: 8 },
         Sampling::Rate { frames: 64, fps: 15.0 },
     ] {
-        let mut video = open(path()).unwrap();
+        let mut video = open(CLIP).unwrap();
         let out = views(video.as_mut(), &sampling, &geometry, Views { clips: 4, crops: 3 }).unwrap();
         assert_eq!(out.len(), 12);
         for view in &out {
@@ -62,26 +55,10 @@ fn views_of_every_recipe() {
 
 #[test]
 fn files_that_are_no_video_are_refused() {
-    let folder = tempfile();
-    let file = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    };
-    let error = |path: &Path| match open(path) {
-        Ok(_) => panic!("opened {}", path.display()),
-        Err(error) => error.to_string(),
-    };
-    assert!(error(&folder.join("missing.y4m")).contains("missing.y4m"));
-    assert!(error(&file("empty.y4m", b"")).contains("empty"));
-    assert!(error(&file("header.y4m", b"YUV4MPEG2 W4 H4 F25:1\n")).contains("no frames"));
+    let folder = Folder::new("shipped");
+    assert!(error(&folder.0.join("missing.y4m")).contains("missing.y4m"));
+    assert!(error(&folder.write("empty.y4m", b"")).contains("empty"));
+    assert!(error(&folder.write("header.y4m", b"YUV4MPEG2 W4 H4 F25:1\n")).contains("no frames"));
     let whole = clip::y4m();
-    assert!(error(&file("cut.y4m", &whole[..whole.len() - 100])).contains("frame 31 is truncated"));
-    std::fs::remove_dir_all(&folder).unwrap();
-}
-
-fn tempfile() -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("tubelet-video-clip-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+    assert!(error(&folder.write("cut.y4m", &whole[..whole.len() - 100])).contains("frame 31 is truncated"));
 }
