@@ -49,8 +49,36 @@ fn every_other_opcode_is_refused_by_name_and_position() {
 #[test]
 fn a_broken_stack_is_an_error() {
     let opcodes: &[&[u8]] = &[
-        b".", b"0", b"1", b"2", b"a", b"e", b"s", b"u", b"R", b"b", b"t", b"Q", b"\x81", b"\x93", b"q\x00", b"h\x07", b"N\x86.",
-        b"N(\x85.", b"N(.", b"NNa", b"N(Ne", b"}(Nu", b"N(NNu", b"]NNs", b"NQ", b")Q", b"N)R", b"N)\x81", b"NN\x93",
+        b".",
+        b"0",
+        b"1",
+        b"2",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"R",
+        b"b",
+        b"t",
+        b"Q",
+        b"\x81",
+        b"\x93",
+        b"q\x00",
+        b"h\x07",
+        b"N\x86.",
+        b"N(\x85.",
+        b"NN(\x86t.",
+        b"N(.",
+        b"NNa",
+        b"N(Ne",
+        b"}(Nu",
+        b"N(NNu",
+        b"]NNs",
+        b"NQ",
+        b")Q",
+        b"N)R",
+        b"N)\x81",
+        b"NN\x93",
     ];
     for code in opcodes {
         refused_pickle(P::new().raw(code).stop(), &["pickle byte"]);
