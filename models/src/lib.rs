@@ -1,5 +1,6 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
+pub mod checkpoint;
 pub mod classify;
 pub mod devices;
 pub mod layers;
