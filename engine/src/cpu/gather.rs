@@ -1,6 +1,41 @@
-use super::Cpu;
-use crate::{Error, Result, Tensor, ops::gather::Gather};
+//! Whole rows of the last dimension, chosen along one other.
 
-pub fn run(_: &Gather, _: &[Option<&Tensor>], _: &[Tensor], _: &Cpu) -> Result<()> {
-    Err(Error::shape("gather", "stub"))
+use super::{
+    Cpu, Shared,
+    strided::{Strided, TASK, row_offset},
+};
+use crate::{Element, Result, Tensor, ops::gather::Gather, with_element};
+
+pub fn run(op: &Gather, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(x), Some(indices)] = *inputs else { return Ok(()) };
+    with_element!(x.dtype(), T => typed::<T>(op.axis, x, indices, &outputs[0], cpu))
+}
+
+fn typed<T: Element>(axis: usize, x: &Tensor, indices: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
+    let (size, stride) = (x.shape()[axis], x.layout().strides()[axis]);
+    let (len, step) = (x.shape()[x.rank() - 1], x.layout().strides()[x.rank() - 1]);
+    // The operand with every row of the result at the first position along the axis; the index adds the rest.
+    let mut shape = out.shape().to_vec();
+    shape[axis] = 1;
+    let origin = x.narrow(axis, 0, 1)?.reshape(&shape)?.broadcast_to(out.shape())?;
+    let (source, chosen) = (Strided::<T>::new(&origin, cpu)?, Shared(cpu.ptr::<i32>(indices)?));
+    let base = Shared(cpu.ptr::<T>(out)?);
+    let together = (TASK / len).max(1);
+    cpu.pool.for_each(source.rows.div_ceil(together), |task| {
+        for row in task * together..((task + 1) * together).min(source.rows) {
+            // SAFETY: the index is clamped to the axis, rows lie in their layouts, and each task writes its own.
+            unsafe {
+                let index = *chosen.get().add(row_offset(indices.layout(), 0, row));
+                let index = (index.max(0) as usize).min(size - 1);
+                let src = source.base.get().add(source.offset(row) + index * stride);
+                let dst = base.get().add(row * len);
+                if step == 1 {
+                    dst.copy_from_nonoverlapping(src, len);
+                } else {
+                    (0..len).for_each(|j| dst.add(j).write(*src.add(j * step)));
+                }
+            }
+        }
+    });
+    Ok(())
 }

@@ -6,8 +6,9 @@ use super::{
     Cpu, Shared,
     product::{Product, Residual, Rows, pack_panels, panel_bytes},
     simd::Simd,
+    strided::{Strided, row_offset},
 };
-use crate::{DType, Element, HostBuffer, Layout, Operand, Result, Tensor, memory, ops::gemm::Gemm, with_element};
+use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm, with_element};
 
 /// Panels of a weight `[N, K]`, as f32.
 pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
@@ -32,44 +33,7 @@ fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &Hos
     Ok(())
 }
 
-/// Where row `i` begins, counting the positions of all but the last `tail` dimensions in row-major order.
-fn row_offset(layout: &Layout, tail: usize, mut i: usize) -> usize {
-    let rank = layout.shape().rank() - tail;
-    let mut offset = 0;
-    for d in (0..rank).rev() {
-        offset += i % layout.shape()[d] * layout.strides()[d];
-        i /= layout.shape()[d];
-    }
-    offset
-}
-
-/// Row starts of an operand `[…, M, K]`.
-struct Strided<'a, T> {
-    base: Shared<T>,
-    layout: &'a Layout,
-    /// The distance of rows, where it is the same for all.
-    uniform: Option<usize>,
-    step: usize,
-}
-
-impl<'a, T: Element> Strided<'a, T> {
-    fn new(x: &'a Tensor, cpu: &Cpu) -> Result<Self> {
-        let layout = x.layout();
-        let (rows, k) = (x.elements() / x.shape()[x.rank() - 1].max(1), x.shape()[x.rank() - 1]);
-        let uniform = layout.reshape(&[rows, k]).ok().filter(|_| k > 0).map(|flat| flat.strides()[0]);
-        Ok(Strided { base: Shared(cpu.ptr(x)?), layout, uniform, step: layout.strides()[x.rank() - 1] })
-    }
-
-    #[inline(always)]
-    fn offset(&self, i: usize) -> usize {
-        match self.uniform {
-            Some(stride) => i * stride,
-            None => row_offset(self.layout, 1, i),
-        }
-    }
-}
-
-impl<T: Element> Rows for Strided<'_, T> {
+impl<T: Element> Rows for Strided<T> {
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
         for r in 0..count {

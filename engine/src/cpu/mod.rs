@@ -34,6 +34,8 @@ mod resize;
 mod sgd;
 mod simd;
 mod softmax;
+mod strided;
+mod taps;
 mod unary;
 
 use pool::Pool;

@@ -1,6 +1,98 @@
-use super::Cpu;
-use crate::{Error, Result, Tensor, ops::softmax::Softmax};
+//! Softmax of rows, and its logarithm.
 
-pub fn run(_: &Softmax, _: &[Option<&Tensor>], _: &[Tensor], _: &Cpu) -> Result<()> {
-    Err(Error::shape("softmax", "stub"))
+use super::{
+    Cpu, Shared,
+    product::store,
+    simd::{Kernel, Simd, math},
+    strided::{Strided, TASK, load_f32, vectors},
+};
+use crate::{Element, Result, Tensor, ops::softmax::Softmax, with_element};
+
+pub fn run(op: &Softmax, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(x)] = *inputs else { return Ok(()) };
+    with_element!(x.dtype(), T => typed::<T>(op.log, x, &outputs[0], cpu))
+}
+
+fn typed<T: Element>(log: bool, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
+    let rows = Strided::<T>::new(x, cpu)?;
+    let base = Shared(cpu.ptr::<T>(out)?);
+    let together = (TASK / rows.len).max(1);
+    cpu.with_scratch(rows.rows.div_ceil(together), 2 * rows.len + 32, |task, scratch| {
+        let powers = scratch.ptr().cast::<f32>();
+        for row in task * together..((task + 1) * together).min(rows.rows) {
+            // SAFETY: the scratch holds two rows, and each task writes its own rows.
+            cpu.level.run(unsafe {
+                let x = rows.row(row, 0, rows.len, powers.add(rows.len + 16));
+                Row { log, x, powers, y: base.get().add(row * rows.len), len: rows.len }
+            });
+        }
+    })
+}
+
+struct Row<T> {
+    log: bool,
+    x: *const f32,
+    powers: *mut f32,
+    y: *mut T,
+    len: usize,
+}
+
+impl<T: Element> Kernel for Row<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Row { log, x, powers, y, len } = self;
+        // SAFETY: `x` and `y` are valid for `len`, `powers` for `len` and a vector.
+        unsafe {
+            let mut max = f32::NEG_INFINITY;
+            let mut m = S::splat(max);
+            vectors::<S>(
+                len,
+                #[inline(always)]
+                |j, lanes| {
+                    if lanes == S::LANES {
+                        m = S::max(S::load(x.add(j)), m);
+                    } else {
+                        (j..len).for_each(|j| max = max.max(*x.add(j)));
+                    }
+                },
+            );
+            let max = max.max(S::max_lane(m));
+            let m = S::splat(max);
+            let mut sum = S::splat(0.0);
+            vectors::<S>(
+                len,
+                #[inline(always)]
+                |j, lanes| {
+                    let d = S::sub(load_f32::<S>(x.add(j), lanes), m);
+                    // NaN, and ∞ − ∞, which the exponential of attention takes for 0.
+                    let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+                    S::store(powers.add(j), e);
+                    sum = S::add(sum, load_f32::<S>(powers.add(j), lanes));
+                },
+            );
+            let total = S::sum(sum);
+            if log {
+                let shift = S::splat(total.ln());
+                vectors::<S>(
+                    len,
+                    #[inline(always)]
+                    |j, lanes| {
+                        let d = S::sub(load_f32::<S>(x.add(j), lanes), m);
+                        store::<S, T>(y.add(j), S::sub(d, shift), lanes);
+                    },
+                );
+            } else {
+                let inverse = S::splat(1.0 / total);
+                vectors::<S>(
+                    len,
+                    #[inline(always)]
+                    |j, lanes| {
+                        store::<S, T>(y.add(j), S::mul(load_f32::<S>(powers.add(j), lanes), inverse), lanes);
+                    },
+                );
+            }
+        }
+    }
 }

@@ -7,45 +7,46 @@ mod tiled;
 
 use super::{Cpu, Shared};
 use crate::{Element, Result, Tensor, ops::attention::Attention, with_element};
+pub(super) use tiled::exponentials;
 
 /// Up to this many queries, packing the keys costs more than it saves: every key is read once per query anyway.
 const STREAMING_QUERIES: usize = 3;
 
 /// An operand `[B, X, Y, heads, D]`.
-struct Grid<T> {
+pub(super) struct Grid<T> {
     base: Shared<T>,
-    shape: [usize; 5],
+    pub shape: [usize; 5],
     strides: [usize; 5],
     axis: usize,
 }
 
 /// The rows `[L, D]` of one batch element, head and position beside the axis.
 #[derive(Clone, Copy)]
-struct Sequence<T> {
-    base: Shared<T>,
-    len: usize,
-    width: usize,
+pub(super) struct Sequence<T> {
+    pub base: Shared<T>,
+    pub len: usize,
+    pub width: usize,
     /// Distance of tokens.
-    stride: usize,
+    pub stride: usize,
     /// Distance of channels.
-    step: usize,
+    pub step: usize,
 }
 
 impl<T: Element> Grid<T> {
-    fn new(x: &Tensor, axis: usize, cpu: &Cpu) -> Result<Self> {
+    pub fn new(x: &Tensor, axis: usize, cpu: &Cpu) -> Result<Self> {
         let shape = std::array::from_fn(|d| x.shape()[d]);
         let strides = std::array::from_fn(|d| x.layout().strides()[d]);
         Ok(Grid { base: Shared(cpu.ptr(x)?), shape, strides, axis })
     }
 
     /// Sequences in all.
-    fn sequences(&self) -> usize {
+    pub fn sequences(&self) -> usize {
         self.shape[0] * self.shape[3 - self.axis] * self.shape[3]
     }
 
     /// Sequence `i`, heads varying fastest, then the position beside the axis.
     #[inline(always)]
-    fn sequence(&self, i: usize) -> Sequence<T> {
+    pub fn sequence(&self, i: usize) -> Sequence<T> {
         let (heads, beside) = (self.shape[3], self.shape[3 - self.axis]);
         let (h, y, b) = (i % heads, i / heads % beside, i / (heads * beside));
         let at = b * self.strides[0] + y * self.strides[3 - self.axis] + h * self.strides[3];

@@ -31,8 +31,6 @@ struct Plan {
     padded_width: usize,
     /// Parts of the key panels of one sequence that a task's queries are cut into.
     shares: usize,
-    /// Sequences of a task.
-    chunk: usize,
 }
 
 impl Plan {
@@ -59,7 +57,6 @@ pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
         padded_keys: keys.next_multiple_of(panel),
         padded_width: value_width.next_multiple_of(panel),
         shares,
-        chunk,
     };
     let tasks = sequences.div_ceil(chunk) * shares;
     cpu.with_scratch(tasks, plan.floats(), |task, scratch| {
@@ -245,7 +242,7 @@ unsafe fn block<S: Simd, T: Element>(
 /// # Safety
 /// `row` is valid for `keys` rounded up to a vector.
 #[inline(always)]
-pub(super) unsafe fn exponentials<S: Simd>(row: *mut f32, keys: usize, max: &mut f32, total: &mut f32) -> f32 {
+pub(in crate::cpu) unsafe fn exponentials<S: Simd>(row: *mut f32, keys: usize, max: &mut f32, total: &mut f32) -> f32 {
     // SAFETY: passed on from the caller.
     unsafe {
         let full = keys / S::LANES * S::LANES;

@@ -1,0 +1,44 @@
+//! Attention along both axes, with one query, few and many, and keys beyond a block.
+
+use super::{Draw, Operand, Sample, Tolerance, Values, largest};
+use crate::ops::attention::Attention;
+
+pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
+    draw.float();
+    if draw.values == Values::Special {
+        draw.values = Values::Normal;
+    }
+    let axis = draw.rng.range(1, 2);
+    let mut q = [draw.some(2), draw.some(4), draw.some(4), draw.some(3), 0];
+    q[axis] = if draw.once_in(3) { draw.some(4) } else { draw.some(60) };
+    let [width, value_width] = if draw.once_in(2) { [draw.some(33), draw.some(33)] } else { [draw.some(64); 2] };
+    q[4] = width;
+    let mut k = q;
+    k[axis] = match draw.rng.below(8) {
+        0 => 0,
+        1 if draw.size > 40 => 384 + draw.rng.below(40),
+        2 | 3 => q[axis],
+        _ => draw.some(60),
+    };
+    let mut v = k;
+    v[4] = value_width;
+    let inputs = vec![Some(draw.operand(&q)), Some(draw.operand(&k)), Some(draw.operand(&v))];
+    let scale = (width as f32).sqrt().recip();
+    let (factor, score) = roundings(&inputs, width, f64::from(scale));
+    let lse = draw.once_in(2);
+    let largest_value = largest(&inputs[2..]);
+    let keys = k[axis] as f64;
+    let tolerance = vec![
+        Tolerance::Roundings { factor: factor + keys.sqrt() * 2.0, scale: largest_value },
+        Tolerance::Roundings { factor: factor + 8.0, scale: score.max(1.0) },
+    ];
+    Sample { op: Attention { scale, axis, lse }.into(), inputs, tolerance, prepare: false }
+}
+
+/// Roundings of a probability, relative to itself: a score of D products is off by about √D roundings of the largest score, doubled because
+/// numerator and denominator are; the exponential adds a few. Also the largest score.
+pub(super) fn roundings(inputs: &[Option<Operand>], width: usize, scale: f64) -> (f64, f64) {
+    let root = (width as f64).sqrt();
+    let score = largest(&inputs[..1]) * largest(&inputs[1..2]) * scale * root;
+    (2.0 * (root + 2.0) * score.max(1.0) + 8.0, score)
+}
