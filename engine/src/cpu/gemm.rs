@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     Cpu, Shared,
-    product::{Product, Residual, Rows, pack_panels, panel_bytes},
+    product::{Product, Residual, Rows, Weight, pack_panels, panel_bytes, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
+    with_float,
 };
-use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm, with_element};
+use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm};
 
 /// Panels of a weight `[N, K]`, as f32.
 pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
@@ -17,19 +18,21 @@ pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
         return Ok(weight.clone());
     }
     let buffer = cpu.memory.allocate(panel_bytes(cpu, s[0], s[1]))?;
-    with_element!(weight.dtype(), T => pack::<T>(weight, 0, s[0], s[1], &buffer, cpu)?);
+    with_float!("gemm", weight.dtype(), T => pack::<T>(weight, 0, s[0], s[1], &buffer, cpu))?;
     Ok(weight.with_prepared(Operand::GemmWeight, Arc::new(buffer)))
 }
 
 /// Packs one `[n, k]` matrix of a weight as the `batch`-th.
 fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &HostBuffer, cpu: &Cpu) -> Result<()> {
-    let base = Shared(cpu.ptr::<T>(weight)?);
     let strides = weight.layout().strides();
-    let (sn, sk) = (strides[strides.len() - 2], strides[strides.len() - 1]);
-    let start = row_offset(weight.layout(), 2, batch);
-    let panels = n.div_ceil(super::product::panel_width(cpu));
-    // SAFETY: indices lie in the layout.
-    pack_panels(cpu, dst, batch * panels, n, k, |j, kk| unsafe { (*base.get().add(start + j * sn + kk * sk)).to_f32() });
+    let (stride, step) = (strides[strides.len() - 2], strides[strides.len() - 1]);
+    let offsets: Vec<usize> = (0..k).map(|k| k * step).collect();
+    // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
+    unsafe {
+        let base = Shared(cpu.ptr::<T>(weight)?.add(row_offset(weight.layout(), 2, batch)));
+        let first = batch * n.div_ceil(panel_width(cpu));
+        pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
+    }
     Ok(())
 }
 
@@ -54,7 +57,7 @@ impl<T: Element> Rows for Strided<T> {
 }
 
 pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("gemm", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
