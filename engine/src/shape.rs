@@ -145,7 +145,10 @@ impl Layout {
         }
         let mut out = *self;
         out.shape.dims[dim] = len;
-        out.offset += start * self.strides[dim];
+        // An empty view reaches nothing, so its offset stays where the buffer is.
+        if out.shape.elements() > 0 {
+            out.offset += start * self.strides[dim];
+        }
         Ok(out)
     }
 

@@ -1,7 +1,7 @@
 //! What all systems have in common: video in, logits out.
 
 use serde::{Deserialize, Serialize};
-use tubelet_engine::{DType, Error, Result, Tensor, ops::conv3d::Conv3d};
+use tubelet_engine::{DType, Error, Function, Result, Tensor, ops::conv3d::Conv3d};
 
 use crate::Taps;
 
@@ -14,6 +14,40 @@ pub trait Model: Send + Sync {
     fn input(&self) -> &Input;
     /// The number of classes.
     fn classes(&self) -> usize;
+}
+
+/// The activation of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `max(x, 0)`: VidTr's released code.
+    Relu,
+    /// Exact GELU: timm, torchvision.
+    GeluErf,
+    /// GELU by tanh: Flax's default, ViViT.
+    GeluTanh,
+    /// `x·σ(1.702x)`: CLIP.
+    GeluQuick,
+}
+
+impl From<Activation> for Function {
+    fn from(activation: Activation) -> Function {
+        match activation {
+            Activation::Relu => Function::Relu,
+            Activation::GeluErf => Function::GeluErf,
+            Activation::GeluTanh => Function::GeluTanh,
+            Activation::GeluQuick => Function::GeluQuick,
+        }
+    }
+}
+
+/// The size of a model, for tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Transformer layers.
+    pub layers: usize,
+    /// Tokens of a clip that enter the first layer, class tokens included.
+    pub tokens: usize,
 }
 
 /// What a model wants to see.

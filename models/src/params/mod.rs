@@ -3,12 +3,15 @@
 //! A model asks [`Params`] for every tensor by our own name and shape while it is being built. Misfits are collected, so that
 //! [`Params::finish`] can list all of them at once.
 
+mod file;
+mod naming;
 mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tubelet_engine::{DType, Device, Error, Operand, Result, Tensor};
 
+pub use naming::{Rename, channels_last};
 pub use random::Init;
 
 /// Named tensors of a file, by the file's own names.
@@ -69,12 +72,12 @@ pub struct Params<'a> {
     source: Source<'a>,
     missing: Vec<String>,
     mismatched: Vec<String>,
-    elements: u64,
+    parameters: u64,
 }
 
 impl<'a> Params<'a> {
     fn new(device: &Device, dtype: DType, source: Source<'a>) -> Self {
-        Params { device: device.clone(), dtype, source, missing: Vec::new(), mismatched: Vec::new(), elements: 0 }
+        Params { device: device.clone(), dtype, source, missing: Vec::new(), mismatched: Vec::new(), parameters: 0 }
     }
 
     /// Uninitialised tensors: for the meter.
@@ -103,14 +106,22 @@ impl<'a> Params<'a> {
         self.dtype
     }
 
-    /// Elements handed out so far: the number of parameters (and buffers).
-    pub fn elements(&self) -> u64 {
-        self.elements
+    /// Trainable numbers handed out so far.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Something that training does not touch by gradients: running statistics, a fixed table.
+    pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let before = self.parameters;
+        let tensor = self.tensor(name, shape, init);
+        self.parameters = before;
+        tensor
     }
 
     /// Parameter `name`. A missing or mis-shaped one is noted for [`Params::finish`] and replaced.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        self.elements += tubelet_engine::Shape::new(shape)?.elements() as u64;
+        self.parameters += tubelet_engine::Shape::new(shape)?.elements() as u64;
         let found = match &mut self.source {
             Source::Empty => return Tensor::empty(&self.device, self.dtype, shape),
             Source::Random { seed } => return init.draw(&self.device, self.dtype, shape, *seed, name),

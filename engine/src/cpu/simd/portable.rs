@@ -90,7 +90,7 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn exp2_integer(n: Lanes) -> Lanes {
-        map(n, |n| f32::from_bits(((n as i32 + 127) << 23) as u32))
+        map(n, |n| f32::from_bits((n as i32).wrapping_add(127).wrapping_shl(23) as u32))
     }
     #[inline(always)]
     unsafe fn frexp(a: Lanes) -> (Lanes, Lanes) {

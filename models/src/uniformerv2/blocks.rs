@@ -1,0 +1,186 @@
+//! The local and the global block.
+
+use tubelet_engine::{
+    DType, Device, Function, Result, Tensor,
+    ops::{
+        attention::attention,
+        binary::{Operator, add, binary, mul},
+        concat::concat,
+        conv3d_depthwise::{Conv3dDepthwise, conv3d_depthwise},
+        gemm::linear,
+        unary::unary,
+    },
+};
+
+use super::{EPS, UniformerV2Config};
+use crate::{
+    Taps,
+    layers::{LayerNorm, Linear, Mlp, SelfAttention, heads},
+    params::{Init, Params},
+};
+
+/// `[B, T, 1 + H·W, C]` without the class tokens, as `[B, T, H, W, C]`.
+fn patches(tokens: &Tensor, [_, h, w]: [usize; 3]) -> Result<Tensor> {
+    tokens.narrow(2, 1, h * w)?.split(2, &[h, w])
+}
+
+/// The class tokens of `tokens` in front of `patches`.
+fn with_classes(tokens: &Tensor, patches: &Tensor) -> Result<Tensor> {
+    let s = tokens.shape();
+    concat(&[&tokens.narrow(2, 0, 1)?, &patches.reshape(&[s[0], s[1], s[2] - 1, s[3]])?], 2)
+}
+
+/// Local temporal MHRA: batch norm, a linear layer down, a depthwise convolution over three time steps, a linear layer up (equation 4).
+struct LocalMhra {
+    /// The batch norm is folded in: `W(γ·(x − μ)/σ + β) + b = (W·γ/σ)x + (W(β − μγ/σ) + b)`, exactly.
+    reduce: Linear,
+    weight: Tensor,
+    bias: Tensor,
+    expand: Linear,
+}
+
+impl LocalMhra {
+    fn load(params: &mut Params<'_>, name: &str, width: usize, reduced: usize) -> Result<Self> {
+        let [gamma, beta] = [("weight", Init::Ones), ("bias", Init::Zeros)]
+            .map(|(part, init)| params.tensor(&format!("{name}.norm.{part}"), &[width], init));
+        let [mean, var] = [("mean", Init::Zeros), ("var", Init::Ones)]
+            .map(|(part, init)| params.buffer(&format!("{name}.norm.{part}"), &[width], init));
+        let weight = params.tensor(&format!("{name}.reduce.weight"), &[reduced, width], Init::Xavier)?;
+        let bias = params.tensor(&format!("{name}.reduce.bias"), &[reduced], Init::Zeros)?;
+        let scale = binary(Operator::Div, &gamma?, &unary(Function::Sqrt, &add(&var?, &constant(params, EPS)?)?)?)?;
+        let shift = binary(Operator::Sub, &beta?, &mul(&mean?, &scale)?)?;
+        let bias = linear(&shift.reshape(&[1, width])?, &weight, Some(&bias))?.reshape(&[reduced])?;
+        Ok(LocalMhra {
+            reduce: Linear::new(&mul(&weight, &scale)?, Some(bias))?,
+            weight: params.tensor(&format!("{name}.dw.weight"), &[3, 1, 1, reduced], Init::Xavier)?,
+            bias: params.tensor(&format!("{name}.dw.bias"), &[reduced], Init::Zeros)?,
+            expand: Linear::load(params, &format!("{name}.expand"), reduced, width, true)?,
+        })
+    }
+
+    /// `residual + branch(x)` for `x [B, T, H, W, C]`.
+    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let op = Conv3dDepthwise { padding: [1, 0, 0] };
+        let mixed = conv3d_depthwise(op, &self.reduce.forward(x)?, &self.weight, Some(&self.bias), None)?;
+        self.expand.apply(&mixed, None, residual)
+    }
+}
+
+fn constant(params: &Params<'_>, value: f32) -> Result<Tensor> {
+    let (device, dtype): (&Device, DType) = (params.device(), params.dtype());
+    Tensor::full(device, dtype, &[1], value)
+}
+
+/// One layer of the backbone: local MHRA, attention within frames, local MHRA, MLP; each residual.
+pub(super) struct LocalBlock {
+    local: Vec<LocalMhra>,
+    norm1: LayerNorm,
+    attention: SelfAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl LocalBlock {
+    pub fn load(params: &mut Params<'_>, i: usize, config: &UniformerV2Config) -> Result<Self> {
+        let (c, name) = (config.width, format!("blocks.{i}"));
+        let reduced = (c as f32 / config.local_reduction) as usize;
+        let local = |n: usize, params: &mut Params<'_>| LocalMhra::load(params, &format!("{name}.local{n}"), c, reduced);
+        Ok(LocalBlock {
+            local: (1..=config.local).map(|n| local(n, params)).collect::<Result<_>>()?,
+            norm1: LayerNorm::load(params, &format!("{name}.norm1"), c, EPS)?,
+            attention: SelfAttention::load(params, &format!("{name}.attn"), c, config.heads, true)?,
+            norm2: LayerNorm::load(params, &format!("{name}.norm2"), c, EPS)?,
+            mlp: Mlp::load(params, &format!("{name}.mlp"), c, 4 * c, Function::GeluQuick)?,
+        })
+    }
+
+    /// `[B, T, 1 + H·W, C]` to the same; class tokens pass the local blocks by.
+    pub fn forward(&self, x: &Tensor, grid: [usize; 3], i: usize, taps: &mut Taps) -> Result<Tensor> {
+        let s = *x.shape();
+        // The official layout is [tokens, B·T, C].
+        let frames = |x: &Tensor| x.permute(&[2, 0, 1, 3])?.contiguous()?.reshape(&[s[2], s[0] * s[1], s[3]]);
+        let local = |n: usize, x: &Tensor, taps: &mut Taps| -> Result<Tensor> {
+            let Some(block) = self.local.get(n) else { return Ok(x.clone()) };
+            let patches = patches(x, grid)?;
+            let branch = || block.forward(&patches, None)?.permute(&[0, 4, 1, 2, 3]);
+            taps.record(|| format!("resblock{i}.lmhra{}", n + 1), branch)?;
+            with_classes(x, &block.forward(&patches, Some(&patches))?)
+        };
+        let x = local(0, x, taps)?;
+        let normed = self.norm1.forward(&x)?;
+        taps.record(|| format!("resblock{i}.attn"), || frames(&self.attention.forward(&normed, 2, None)?))?;
+        let x = local(1, &self.attention.forward(&normed, 2, Some(&x))?, taps)?;
+        let x = self.mlp.forward(&self.norm2.forward(&x)?, Some(&x))?;
+        taps.record(|| format!("resblock{i}"), || frames(&x))?;
+        Ok(x)
+    }
+}
+
+/// Dynamic position encoding on a copy of the tokens, cross-attention of a query over all of them, MLP (equations 7 to 10).
+pub(super) struct GlobalBlock {
+    weight: Tensor,
+    bias: Tensor,
+    norm_query: LayerNorm,
+    norm_tokens: LayerNorm,
+    query: Linear,
+    key_value: Linear,
+    proj: Linear,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    width: usize,
+    heads: usize,
+}
+
+impl GlobalBlock {
+    pub fn load(params: &mut Params<'_>, j: usize, config: &UniformerV2Config) -> Result<Self> {
+        let (c, name) = (config.width, format!("global.{j}"));
+        let weight = params.tensor(&format!("{name}.attn.qkv.weight"), &[3 * c, c], Init::Xavier)?;
+        let bias = params.tensor(&format!("{name}.attn.qkv.bias"), &[3 * c], Init::Zeros)?;
+        let rows = |low: usize, n: usize| -> Result<Linear> {
+            Linear::new(&weight.narrow(0, low, n)?, Some(bias.narrow(0, low, n)?.contiguous()?))
+        };
+        let hidden = (c as f32 * config.global_mlp) as usize;
+        Ok(GlobalBlock {
+            weight: params.tensor(&format!("{name}.dpe.dw.weight"), &[3, 3, 3, c], Init::Xavier)?,
+            bias: params.tensor(&format!("{name}.dpe.dw.bias"), &[c], Init::Zeros)?,
+            norm_query: LayerNorm::load(params, &format!("{name}.norm_query"), c, EPS)?,
+            norm_tokens: LayerNorm::load(params, &format!("{name}.norm_tokens"), c, EPS)?,
+            query: rows(0, c)?,
+            key_value: rows(c, 2 * c)?,
+            proj: Linear::load(params, &format!("{name}.attn.proj"), c, c, true)?,
+            norm2: LayerNorm::load(params, &format!("{name}.norm2"), c, EPS)?,
+            mlp: Mlp::load(params, &format!("{name}.mlp"), c, hidden, Function::GeluQuick)?,
+            width: c,
+            heads: config.global_heads,
+        })
+    }
+
+    /// Queries `[B, 1, Q, C]` over tokens `[B, T, 1 + H·W, C]` and, if given, one more token `[B, 1, 1, C]`.
+    pub fn forward(
+        &self,
+        query: &Tensor,
+        tokens: &Tensor,
+        extra: Option<&Tensor>,
+        grid: [usize; 3],
+        j: usize,
+        taps: &mut Taps,
+    ) -> Result<Tensor> {
+        let (s, c) = (*tokens.shape(), self.width);
+        let patches = patches(tokens, grid)?;
+        let dpe = |residual: Option<&Tensor>| {
+            conv3d_depthwise(Conv3dDepthwise { padding: [1; 3] }, &patches, &self.weight, Some(&self.bias), residual)
+        };
+        taps.record(|| format!("dpe{j}"), || dpe(None)?.permute(&[0, 4, 1, 2, 3]))?;
+        let mut context = with_classes(tokens, &dpe(Some(&patches))?)?.reshape(&[s[0], 1, s[1] * s[2], c])?;
+        if let Some(extra) = extra {
+            context = concat(&[extra, &context], 2)?;
+        }
+        let key_value = self.key_value.forward(&self.norm_tokens.forward(&context)?)?;
+        let q = heads(&self.query.forward(&self.norm_query.forward(query)?)?, 0, c, self.heads)?;
+        let [k, v] = [0, 1].map(|part| heads(&key_value, part, c, self.heads));
+        let scale = ((c / self.heads) as f32).sqrt().recip();
+        let mixed = attention(scale, 2, &q, &k?, &v?)?.reshape(query.shape())?;
+        let query = self.proj.apply(&mixed, None, Some(query))?;
+        self.mlp.forward(&self.norm2.forward(&query)?, Some(&query))
+    }
+}

@@ -1,0 +1,251 @@
+//! UniFormerV2: a CLIP image backbone, local temporal blocks in it, and global blocks beside it (Li et al., 2022).
+//!
+//! The backbone attends within frames. A local block mixes time by a depthwise 3×1×1 convolution between two linear layers (equation 4). A
+//! global block gathers all tokens of the clip into one video token by cross-attention (equations 7 to 10) and leaves the backbone's stream as
+//! it is. The head sees the video token and the mean of the frames' class tokens, mixed by a learned gate.
+
+mod blocks;
+mod names;
+mod presets;
+
+use serde::{Deserialize, Serialize};
+use tubelet_engine::{
+    Error, Function, Operand, Result, Tensor,
+    ops::{
+        binary::{Operator, add, binary, mul},
+        concat::concat,
+        conv3d::{Conv3d, conv3d},
+        reduce::{Reduction, reduce},
+        unary::unary,
+    },
+};
+
+pub use names::{from_official, namings};
+pub use presets::presets;
+
+use crate::{
+    Taps,
+    layers::{LayerNorm, Linear},
+    model::{Input, Model, Outline},
+    params::{Init, Params},
+};
+use blocks::{GlobalBlock, LocalBlock};
+
+/// CLIP's epsilon.
+const EPS: f32 = 1e-5;
+
+/// How the video tokens of several global blocks become one (paper, section 3.3, figure 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// Each block's query is the video token of the one before: the official code.
+    Sequential,
+    /// Each block has a query of its own; their tokens, concatenated, go through a linear layer.
+    Parallel,
+    /// Each block has a query of its own, and the video token of the one before among its keys.
+    HierarchicalKv,
+    /// Each block has a query of its own beside the video token of the one before; the answer to its own query goes on.
+    HierarchicalQ,
+}
+
+/// Every variant of the paper and of the official configurations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UniformerV2Config {
+    /// What to feed it.
+    pub input: Input,
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Token width.
+    pub width: usize,
+    /// Layers of the backbone.
+    pub layers: usize,
+    /// Heads of the backbone.
+    pub heads: usize,
+    /// A stem of three frames with stride 2, which halves the time steps.
+    pub temporal_downsample: bool,
+    /// Local blocks in each layer: none, one before attention, or a second one after it.
+    pub local: usize,
+    /// The local blocks' width is the token width divided by this, rounded down.
+    pub local_reduction: f32,
+    /// The layers after which there is a global block.
+    pub global_layers: Vec<usize>,
+    /// Heads of the global blocks.
+    pub global_heads: usize,
+    /// Hidden width of the global blocks' MLP, in token widths.
+    pub global_mlp: f32,
+    /// How video tokens are fused.
+    pub fusion: Fusion,
+    /// The official frozen variant: the head sees the video token alone.
+    pub frozen: bool,
+    /// Classes.
+    pub classes: usize,
+}
+
+impl UniformerV2Config {
+    fn grid(&self) -> [usize; 3] {
+        let [h, w] = self.input.size;
+        let time = if self.temporal_downsample { self.input.frames.div_ceil(2) } else { self.input.frames };
+        [time, h / self.patch.max(1), w / self.patch.max(1)]
+    }
+
+    /// Layers and tokens.
+    pub fn outline(&self) -> Outline {
+        let [t, h, w] = self.grid();
+        Outline { layers: self.layers, tokens: t * (1 + h * w) }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let [t, h, w] = self.grid();
+        let increasing = self.global_layers.windows(2).all(|w| w[0] < w[1]);
+        let in_range = self.global_layers.last().is_none_or(|&l| l < self.layers);
+        let divides = |heads: usize| heads != 0 && self.width.is_multiple_of(heads);
+        let problem = if self.patch == 0 || t * h * w == 0 {
+            "the patch does not fit into the input"
+        } else if !divides(self.heads) || !divides(self.global_heads) {
+            "the width is not divisible by the heads"
+        } else if !increasing || !in_range {
+            "global_layers must be increasing layer numbers"
+        } else if self.local > 2 || !self.local_reduction.is_finite() || self.local_reduction < 1.0 {
+            "local must be 0, 1 or 2, local_reduction at least 1"
+        } else if !self.global_mlp.is_finite() || !(0.0..=64.0).contains(&self.global_mlp) {
+            "global_mlp must be in 0..=64"
+        } else if self.frozen && self.global_layers.is_empty() {
+            "the frozen variant needs a global block"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid("uniformerv2", format!("{problem}: {self:?}")))
+    }
+
+    /// The model with parameters from `params`.
+    pub fn build(&self, params: &mut Params<'_>) -> Result<UniformerV2> {
+        self.validate()?;
+        let (c, [_, h, w]) = (self.width, self.grid());
+        let kernel = if self.temporal_downsample { 3 } else { 1 };
+        let weight = [c, kernel, self.patch, self.patch, 3];
+        let patch = params.prepared("patch_embed.proj.weight", &weight, Init::Xavier, Operand::Conv3dWeight)?;
+        let class = params.tensor("cls_token", &[c], Init::Normal(0.02))?;
+        let position = params.tensor("pos_embed", &[1 + h * w, c], Init::Normal(0.02))?;
+        // The class token of every frame carries the same position.
+        let class = add(&class.reshape(&[1, c])?, &position.narrow(0, 0, 1)?)?.reshape(&[1, 1, 1, c])?;
+        let position = position.narrow(0, 1, h * w)?.contiguous()?;
+        let norm_pre = LayerNorm::load(params, "norm_pre", c, EPS)?;
+        let blocks = (0..self.layers).map(|i| LocalBlock::load(params, i, self)).collect::<Result<_>>()?;
+        let count = self.global_layers.len();
+        let global = (0..count).map(|j| GlobalBlock::load(params, j, self)).collect::<Result<_>>()?;
+        let queries = if self.fusion == Fusion::Sequential { count.min(1) } else { count };
+        let name = |j: usize| if j == 0 { "global_token".to_owned() } else { format!("global_token.{j}") };
+        let queries = (0..queries).map(|j| params.tensor(&name(j), &[1, 1, 1, c], Init::Zeros)).collect::<Result<_>>()?;
+        let fuse = match self.fusion {
+            Fusion::Parallel if count > 0 => Some(Linear::load(params, "fusion", count * c, c, false)?),
+            _ => None,
+        };
+        let balance = if self.frozen || count == 0 { None } else { Some(params.tensor("balance", &[c], Init::Zeros)?) };
+        let gate = balance.map(|b| unary(Function::Sigmoid, &b)).transpose()?;
+        let norm = LayerNorm::load(params, "head.norm", c, EPS)?;
+        let head = Linear::load(params, "head.fc", c, self.classes, true)?;
+        let config = self.clone();
+        Ok(UniformerV2 { config, patch, class, position, norm_pre, blocks, global, queries, fuse, gate, norm, head })
+    }
+}
+
+/// A UniFormerV2 with its parameters.
+pub struct UniformerV2 {
+    config: UniformerV2Config,
+    patch: Tensor,
+    /// `[1, 1, 1, C]`, its position added.
+    class: Tensor,
+    /// `[H·W, C]`
+    position: Tensor,
+    norm_pre: LayerNorm,
+    blocks: Vec<LocalBlock>,
+    global: Vec<GlobalBlock>,
+    /// `[1, 1, 1, C]` each.
+    queries: Vec<Tensor>,
+    fuse: Option<Linear>,
+    /// σ(balance), `[C]`.
+    gate: Option<Tensor>,
+    norm: LayerNorm,
+    head: Linear,
+}
+
+impl UniformerV2 {
+    /// `[B, T, 1 + H·W, C]`: patches with positions, and a class token in front of every frame.
+    fn tokens(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+        let config = &self.config;
+        let (b, [t, h, w], c) = (config.input.check("uniformerv2", video)?, config.grid(), config.width);
+        let (step, pad) = if config.temporal_downsample { (2, 1) } else { (1, 0) };
+        let conv = Conv3d { padding: [pad, 0, 0], ..Conv3d::new([step, config.patch, config.patch]) };
+        let conv = config.input.normalised(conv, video);
+        let plain = || conv3d(conv.clone(), video, &self.patch, None, None)?.permute(&[0, 4, 1, 2, 3]);
+        taps.record(|| "conv1".into(), plain)?;
+        let position = self.position.reshape(&[1, h, w, c])?.broadcast_to(&[t, h, w, c])?;
+        let patches = conv3d(conv.clone(), video, &self.patch, None, Some(&position))?.reshape(&[b, t, h * w, c])?;
+        let class = self.class.broadcast_to(&[b, t, 1, c])?;
+        let tokens = self.norm_pre.forward(&concat(&[&class, &patches], 2)?)?;
+        taps.record(|| "ln_pre".into(), || tokens.reshape(&[b * t, 1 + h * w, c]))?;
+        Ok(tokens)
+    }
+
+    /// The query, and what stands among the keys, of global block `j` after the video token `previous`.
+    fn query(&self, j: usize, b: usize, previous: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+        let own = |j: usize| self.queries[j].broadcast_to(&[b, 1, 1, self.config.width])?.contiguous();
+        match (self.config.fusion, previous) {
+            (Fusion::Sequential, Some(token)) => Ok((token.clone(), None)),
+            (Fusion::HierarchicalKv, Some(token)) => Ok((own(j)?, Some(token.clone()))),
+            (Fusion::HierarchicalQ, Some(token)) => Ok((concat(&[token, &own(j)?], 2)?, None)),
+            _ => Ok((own(j)?, None)),
+        }
+    }
+
+    /// The token that the head sees: `(1 − σ(β))·F + σ(β)·mean over time of the class tokens` (equation 13), `[B, C]`.
+    fn mixed(&self, video_token: Option<Tensor>, tokens: &Tensor) -> Result<Tensor> {
+        let (b, c) = (tokens.shape()[0], self.config.width);
+        let classes = || reduce(Reduction::Mean, &tokens.narrow(2, 0, 1)?, &[1, 2]);
+        match (video_token, &self.gate) {
+            (Some(token), None) => token.reshape(&[b, c]),
+            (Some(token), Some(gate)) => {
+                let token = token.reshape(&[b, c])?;
+                let difference = binary(Operator::Sub, &classes()?, &token)?;
+                add(&token, &mul(&difference, gate)?)
+            }
+            (None, _) => classes(),
+        }
+    }
+}
+
+impl Model for UniformerV2 {
+    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+        let mut tokens = self.tokens(video, taps)?;
+        let (b, c) = (tokens.shape()[0], self.config.width);
+        let mut video_token: Option<Tensor> = None;
+        let mut all = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            tokens = block.forward(&tokens, self.config.grid(), i, taps)?;
+            if let Some(j) = self.config.global_layers.iter().position(|&layer| layer == i) {
+                let (query, extra) = self.query(j, b, video_token.as_ref())?;
+                let answer = self.global[j].forward(&query, &tokens, extra.as_ref(), self.config.grid(), j, taps)?;
+                // Of several queries the last is the block's own.
+                let token = answer.narrow(2, answer.shape()[2] - 1, 1)?.contiguous()?;
+                taps.record(|| format!("dec{j}"), || token.reshape(&[1, b, c]))?;
+                all.push(token.clone());
+                video_token = Some(token);
+            }
+        }
+        if let Some(fuse) = &self.fuse {
+            video_token = Some(fuse.forward(&concat(&all.iter().collect::<Vec<_>>(), 3)?)?);
+        }
+        let normed = self.norm.forward(&self.mixed(video_token, &tokens)?)?;
+        taps.record(|| "proj_ln".into(), || Ok(normed.clone()))?;
+        self.head.forward(&normed)
+    }
+
+    fn input(&self) -> &Input {
+        &self.config.input
+    }
+
+    fn classes(&self) -> usize {
+        self.config.classes
+    }
+}

@@ -1,0 +1,91 @@
+//! The official configurations.
+
+use super::{Fusion, UniformerV2Config};
+use crate::model::Input;
+
+/// `(name, about, configuration)` of every official configuration, and a tiny one.
+pub fn presets() -> Vec<(String, String, UniformerV2Config)> {
+    let mut all = Vec::new();
+    let mut push = |name: &str, about: &str, config| all.push((name.to_owned(), about.to_owned(), config));
+    for (set, classes) in [("k400", 400), ("k600", 600), ("k700", 700), ("k710", 710), ("mit", 339)] {
+        push(&format!("uniformerv2-b16-{set}"), "B/16, 8 frames, global blocks in 4 layers", base(8, classes));
+        for frames in [8, 16, 32] {
+            let name = format!("uniformerv2-l14-{set}-{frames}");
+            push(&name, &format!("L/14, {frames} frames, global blocks in 4 layers"), large(frames, 224, classes));
+        }
+        for frames in [8, 32, 64] {
+            let config = large(frames, 336, classes);
+            push(&format!("uniformerv2-l14-336-{set}-{frames}"), &format!("L/14 at 336 pixels, {frames} frames"), config.clone());
+            let name = format!("uniformerv2-l14-336-{set}-{frames}-frozen");
+            push(&name, "the same with a frozen backbone", UniformerV2Config { frozen: true, ..config });
+        }
+    }
+    for frames in [16, 32] {
+        for (set, classes) in [("ssv1", 174), ("ssv2", 174)] {
+            let about = format!("{frames} frames, stem with stride 2, local blocks, global blocks in");
+            push(&format!("uniformerv2-b16-{set}-{frames}"), &format!("B/16, {about} 8 layers"), local(base(frames, classes), 8));
+            push(
+                &format!("uniformerv2-l14-{set}-{frames}"),
+                &format!("L/14, {about} 16 layers"),
+                local(large(frames, 224, classes), 16),
+            );
+        }
+        for (set, classes) in [("anet", 200), ("hacs", 200)] {
+            push(&format!("uniformerv2-l14-{set}-{frames}"), &format!("L/14, {frames} frames"), large(frames, 224, classes));
+        }
+    }
+    push("uniformerv2-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny());
+    all
+}
+
+fn base(frames: usize, classes: usize) -> UniformerV2Config {
+    UniformerV2Config {
+        input: Input::new(frames, [224, 224], Input::UNIFORMER),
+        patch: 16,
+        width: 768,
+        layers: 12,
+        heads: 12,
+        temporal_downsample: false,
+        local: 0,
+        local_reduction: 1.5,
+        global_layers: (8..12).collect(),
+        global_heads: 12,
+        global_mlp: 4.0,
+        fusion: Fusion::Sequential,
+        frozen: false,
+        classes,
+    }
+}
+
+fn large(frames: usize, size: usize, classes: usize) -> UniformerV2Config {
+    UniformerV2Config {
+        input: Input::new(frames, [size, size], Input::UNIFORMER),
+        patch: 14,
+        width: 1024,
+        layers: 24,
+        heads: 16,
+        global_layers: (20..24).collect(),
+        global_heads: 16,
+        ..base(frames, classes)
+    }
+}
+
+/// The Something-Something form: downsampled in time, two local blocks in each layer, global blocks in the last `global`.
+fn local(config: UniformerV2Config, global: usize) -> UniformerV2Config {
+    let global_layers = (config.layers - global..config.layers).collect();
+    UniformerV2Config { temporal_downsample: true, local: 2, global_layers, ..config }
+}
+
+fn tiny() -> UniformerV2Config {
+    UniformerV2Config {
+        input: Input::new(4, [32, 32], Input::UNIFORMER),
+        width: 48,
+        layers: 2,
+        heads: 3,
+        local: 1,
+        global_layers: vec![0, 1],
+        global_heads: 3,
+        classes: 10,
+        ..base(4, 10)
+    }
+}

@@ -1,0 +1,189 @@
+//! The ways in which tokens are mixed.
+
+use tubelet_engine::{
+    Error, Operand, Result, Tensor,
+    ops::{
+        attention::attention,
+        attention_topk_std::{AttentionTopkStd, attention_topk_std},
+        binary::add,
+        concat::concat,
+        conv3d::{Conv3d, conv3d},
+        gather::gather,
+        reduce::{Reduction, reduce},
+    },
+};
+
+use super::{Mixing, Pool, Pooling, VidTrConfig, sequence_first};
+use crate::{
+    Taps,
+    layers::{Linear, SelfAttention, heads},
+    params::{Init, Params},
+};
+
+/// One layer's attention.
+pub(super) struct Mixer {
+    mixing: Mixing,
+    qkv: Linear,
+    proj: Linear,
+    /// The attention over space of `SeparableApart`.
+    space: Option<SelfAttention>,
+    pool: Option<(Pool, Pooling, Option<Tensor>)>,
+    /// `[T, H, W]` of the patches that come in.
+    grid: [usize; 3],
+    width: usize,
+    heads: usize,
+}
+
+impl Mixer {
+    pub fn load(
+        params: &mut Params<'_>,
+        name: &str,
+        config: &VidTrConfig,
+        mixing: Mixing,
+        grid: [usize; 3],
+        pool: Option<&Pool>,
+    ) -> Result<Self> {
+        let (c, heads) = (config.width, config.heads);
+        let qkv = Linear::load(params, &format!("{name}.attn.qkv"), c, 3 * c, true)?;
+        let proj = Linear::load(params, &format!("{name}.attn.proj"), c, c, true)?;
+        let space = match mixing {
+            Mixing::SeparableApart => Some(SelfAttention::load(params, &format!("{name}.attn_space"), c, heads, true)?),
+            _ => None,
+        };
+        let pool = match pool {
+            Some(pool) => {
+                let weight = match config.pooling {
+                    Pooling::Convolution => {
+                        let shape = [c, grid[0] / pool.keep, 1, 1, c];
+                        Some(params.prepared(&format!("{name}.pool.weight"), &shape, Init::Xavier, Operand::Conv3dWeight)?)
+                    }
+                    _ => None,
+                };
+                Some((*pool, config.pooling, weight))
+            }
+            None => None,
+        };
+        Ok(Mixer { mixing, qkv, proj, space, pool, grid, width: c, heads })
+    }
+
+    fn scale(&self) -> f32 {
+        ((self.width / self.heads) as f32).sqrt().recip()
+    }
+
+    /// Queries, keys and values of `y [B, X, Y, C]`.
+    fn project(&self, y: &Tensor) -> Result<[Tensor; 3]> {
+        let qkv = self.qkv.forward(y)?;
+        let part = |part| heads(&qkv, part, self.width, self.heads);
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// `x + attention(y)`, where `y` is the normalised `x`; pooling layers return fewer tokens.
+    pub fn forward(&self, x: &Tensor, y: &Tensor, i: usize, taps: &mut Taps) -> Result<Tensor> {
+        match self.mixing {
+            Mixing::Joint => self.whole(x, y, i, taps, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
+            Mixing::Separable => self.whole(x, y, i, taps, |[q, k, v]| {
+                let o = attention(self.scale(), 1, &q, &k, &v)?;
+                attention(self.scale(), 2, &q, &k, &o)
+            }),
+            Mixing::SeparableApart => {
+                let [q, k, v] = self.project(y)?;
+                let o = attention(self.scale(), 1, &q, &k, &v)?.reshape(y.shape())?;
+                let space = self.space.as_ref().ok_or_else(|| Error::invalid("vidtr", "no attention over space"))?;
+                space.forward(&self.proj.forward(&o)?, 2, Some(x))
+            }
+            Mixing::SeparablePatches | Mixing::Axial => self.patches(x, y, i, taps),
+        }
+    }
+
+    /// All tokens mixed by `mix`, projected, and added to `x`.
+    fn whole(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        i: usize,
+        taps: &mut Taps,
+        mix: impl Fn([Tensor; 3]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mixed = mix(self.project(y)?)?.reshape(x.shape())?;
+        taps.record(|| format!("layer{i}.self_attn"), || sequence_first(&self.proj.forward(&mixed)?))?;
+        self.proj.apply(&mixed, None, Some(x))
+    }
+
+    /// Patches mixed among themselves; the attention's answer to the class token is its own normalised value, as released.
+    fn patches(&self, x: &Tensor, y: &Tensor, i: usize, taps: &mut Taps) -> Result<Tensor> {
+        let (b, [t, h, w], c) = (x.shape()[0], self.grid, self.width);
+        let split = |x: &Tensor| x.narrow(2, 1, t * h * w)?.split(2, &[t, h * w])?.reshape(&[b, t, h * w, c]);
+        let (mixed, residual) = match self.pool {
+            Some((pool, method @ (Pooling::TopkStd | Pooling::TopkStdPaper), _)) => {
+                self.topk(&split(x)?, &split(y)?, pool.keep, method == Pooling::TopkStd, i, taps)?
+            }
+            _ => (self.grid_attention(&split(y)?)?, split(x)?),
+        };
+        let kept = mixed.shape()[1];
+        let class = |x: &Tensor| x.narrow(2, 0, 1);
+        let join = |class: &Tensor, patches: &Tensor| concat(&[class, &patches.reshape(&[b, 1, kept * h * w, c])?], 2);
+        let answer = || sequence_first(&join(&class(y)?, &self.proj.forward(&mixed)?)?);
+        taps.record(|| format!("layer{i}.self_attn"), answer)?;
+        let patches = self.proj.apply(&mixed, None, Some(&residual))?;
+        let class = add(&class(x)?, &class(y)?)?;
+        let patches = self.shorten(&patches)?;
+        concat(&[&class, &patches.reshape(&[b, 1, patches.shape()[1] * h * w, c])?], 2)
+    }
+
+    /// Time then space, or time, height, width: `[B, T, H·W, C]` to the same.
+    fn grid_attention(&self, y: &Tensor) -> Result<Tensor> {
+        let (b, [t, h, w], scale) = (y.shape()[0], self.grid, self.scale());
+        let [q, k, v] = self.project(y)?;
+        let o = attention(scale, 1, &q, &k, &v)?;
+        if self.mixing != Mixing::Axial {
+            return attention(scale, 2, &q, &k, &o)?.reshape(y.shape());
+        }
+        let head = [self.heads, self.width / self.heads];
+        let image = |x: &Tensor| x.reshape(&[b * t, h, w, head[0], head[1]]);
+        let (q, k) = (image(&q)?, image(&k)?);
+        let o = attention(scale, 1, &q, &k, &image(&o)?)?;
+        attention(scale, 2, &q, &k, &o)?.reshape(y.shape())
+    }
+
+    /// topK_std pooling: what attention over time and space gives for the kept frames, and the kept part of the residual. Frames are kept for
+    /// each head and place apart, so each head's channels of the residual follow their own choice.
+    fn topk(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        keep: usize,
+        renormalize: bool,
+        i: usize,
+        taps: &mut Taps,
+    ) -> Result<(Tensor, Tensor)> {
+        let (s, scale) = (*x.shape(), self.scale());
+        let [q, k, v] = self.project(y)?;
+        let op = AttentionTopkStd { scale, keep, renormalize };
+        let [o, kept, std] = attention_topk_std(op, &q, &k, &v)?;
+        // The official rows are heads, then batch, then place.
+        let rows = |x: &Tensor| {
+            let n = x.shape()[3] * s[0] * s[2];
+            x.permute(&[3, 0, 2, 1])?.contiguous()?.reshape(&[n, x.shape()[1]])
+        };
+        taps.record(|| format!("layer{i}.kept_frames"), || rows(&kept))?;
+        taps.record(|| format!("layer{i}.attn_row_std"), || rows(&std))?;
+        let chosen = |x: &Tensor| gather(x, &kept, 1);
+        let o = attention(scale, 2, &chosen(&q)?, &chosen(&k)?, &o)?;
+        let shape = [s[0], keep, s[2], s[3]];
+        let residual = chosen(&x.split(3, &[self.heads, self.width / self.heads])?)?;
+        Ok((o.reshape(&shape)?, residual.reshape(&shape)?))
+    }
+
+    /// The uniform poolings: neighbouring frames become one.
+    fn shorten(&self, x: &Tensor) -> Result<Tensor> {
+        let s = *x.shape();
+        match &self.pool {
+            Some((pool, Pooling::Average, _)) => reduce(Reduction::Mean, &x.split(1, &[pool.keep, s[1] / pool.keep])?, &[2]),
+            Some((pool, Pooling::Convolution, Some(weight))) => {
+                let op = Conv3d::new([s[1] / pool.keep, 1, 1]);
+                conv3d(op, &x.split(2, &[1, s[2]])?, weight, None, None)?.reshape(&[s[0], pool.keep, s[2], s[3]])
+            }
+            _ => Ok(x.clone()),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Official names and configurations.
+
+use serde_json::Value;
+use tubelet_engine::{Error, Result};
+
+use super::{Mixing, Pool, Pooling, Position, VidTrConfig};
+use crate::{
+    model::{Activation, Input},
+    official::Fields,
+    params::{Naming, Rename},
+};
+
+const OFFICIAL: Rename = Rename {
+    name: "vidtr",
+    prefixes: &["", "module."],
+    rules: &[
+        ("patch_embed.proj", "conv_stem"),
+        ("cls_space", "cls_s"),
+        ("cls_time", "cls_t"),
+        ("cls_token", "cls"),
+        ("pos_embed", "pos_embedding"),
+        ("blocks.", "encoder.layers."),
+        ("attn.qkv.weight", "self_attn.in_proj_weight"),
+        ("attn.qkv.bias", "self_attn.in_proj_bias"),
+        ("attn.proj", "self_attn.out_proj"),
+        ("mlp.fc1", "linear1"),
+        ("mlp.fc2", "linear2"),
+        ("head.", "fc."),
+    ],
+    qkv: &[],
+    ignored: &[],
+};
+
+/// The official naming: only the last norm's name does not go by parts.
+struct Official;
+
+impl Naming for Official {
+    fn name(&self) -> &'static str {
+        OFFICIAL.name
+    }
+
+    fn translate(
+        &self,
+        name: &str,
+        shape: &[usize],
+        file: &mut crate::params::Reader<'_>,
+    ) -> Result<Option<tubelet_engine::Tensor>> {
+        match name.strip_prefix("norm.") {
+            Some(part) => OFFICIAL.translate(&format!("encoder.norm.{part}"), shape, file),
+            None => OFFICIAL.translate(name, shape, file),
+        }
+    }
+}
+
+/// The namings of released checkpoints.
+pub fn namings() -> Vec<Box<dyn Naming>> {
+    vec![Box::new(Official)]
+}
+
+/// The configuration that the official classes' arguments mean for an input `[N, 3, T, H, W]`; `None` for another system.
+pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Option<VidTrConfig>> {
+    if !system.starts_with("VidTr") {
+        return Ok(None);
+    }
+    let f = Fields::new(system, config);
+    let &[.., height, width] = input else {
+        return Err(Error::invalid(system, format!("input {input:?}, expected [N, 3, T, H, W]")));
+    };
+    let frames = f.usize("temporal_size")?;
+    let pools = match f.get("layer_pool") {
+        None => Vec::new(),
+        Some(_) => {
+            let mut left = frames;
+            let drops = f.usizes("layer_pool")?.into_iter().zip(f.usizes("number_of_keys")?);
+            let pool = |(layer, drop)| {
+                left = left.saturating_sub(drop);
+                Pool { layer, keep: left }
+            };
+            drops.map(pool).collect()
+        }
+    };
+    let merge = f.bool_or("merge_later", false);
+    let activation = match f.text("activation") {
+        Some("gelu") => Activation::GeluErf,
+        _ => Activation::Relu,
+    };
+    Ok(Some(VidTrConfig {
+        input: Input::new(frames, [height, width], Input::IMAGENET),
+        patch: f.array("patch_size")?,
+        width: f.usize("d_model")?,
+        layers: f.usize("num_encoder_layers")?,
+        heads: f.usize("nhead")?,
+        hidden: f.usize("dim_feedforward")?,
+        activation,
+        eps: 1e-5,
+        mixing: if merge || !pools.is_empty() { Mixing::SeparablePatches } else { Mixing::Separable },
+        joint_after: if merge { Some(f.usize("merge_index")?) } else { None },
+        // The released dual-token class switches by the number of frames; the compact one does not.
+        position: if frames == 16 && pools.is_empty() { Position::EveryLayer } else { Position::FirstLayer },
+        pools,
+        pooling: Pooling::TopkStd,
+        classes: f.usize("activity_num")?,
+    }))
+}
