@@ -278,3 +278,63 @@ fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        DType, Device,
+        cpu::{CpuOptions, Level},
+        ops::conv3d::conv3d,
+    };
+
+    /// Every way to gather, channels together or apart (one of them, three, or another number), bytes or floats, whole runs and runs cut by
+    /// a step of K, gives the numbers of the reference; all are small integers, so exactly.
+    #[test]
+    fn planar_and_interleaved_videos_agree_with_the_reference() {
+        let reference = Device::reference();
+        for (channels, padding) in [(1, [0, 0, 0]), (3, [0, 0, 0]), (3, [1, 2, 3]), (2, [0, 1, 0])] {
+            let (size, kernel, n) = ([2, 6, 29, 37], [3, 10, 11], 20);
+            let video: Vec<u8> =
+                (0..size.iter().product::<usize>() * channels).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 9) as u8 % 7).collect();
+            let floats: Vec<f32> = video.iter().map(|&x| f32::from(x)).collect();
+            let k = kernel.iter().product::<usize>() * channels;
+            let weight: Vec<f32> = (0..n * k).map(|i| f32::from((i.wrapping_mul(0x85EB_CA6B) >> 9) as u8 % 5) - 2.0).collect();
+            let [b, t, h, w] = size;
+            for normalised in [false, true] {
+                let constants = |low: f32| (0..if normalised { channels } else { 0 }).map(|c| low + c as f32).collect();
+                let op = Conv3d { padding, scale: constants(1.0), shift: constants(-2.0), ..Conv3d::new([1, 7, 5]) };
+                // [b, t, h, w, c], or [b, c, t, h, w] seen as that; bytes or floats.
+                let run = |device: &Device, planar: bool, bytes: bool| {
+                    let shape = if planar { [b, channels, t, h, w] } else { [b, t, h, w, channels] };
+                    let video = if bytes {
+                        Tensor::from_slice(device, &shape, &video).unwrap()
+                    } else {
+                        Tensor::from_slice(device, &shape, &floats).unwrap()
+                    };
+                    let video = if planar { video.permute(&[0, 2, 3, 4, 1]).unwrap() } else { video };
+                    let weight = Tensor::from_slice(device, &[n, kernel[0], kernel[1], kernel[2], channels], &weight).unwrap();
+                    let plain = conv3d(op.clone(), &video, &weight, None, None).unwrap().to_f32_vec().unwrap();
+                    let weight = weight.prepare(Operand::Conv3dWeight).unwrap();
+                    let prepared = conv3d(op.clone(), &video, &weight, None, None).unwrap().to_f32_vec().unwrap();
+                    assert_eq!(plain, prepared);
+                    plain
+                };
+                for level in Level::ALL.into_iter().filter(|level| level.available()) {
+                    let options = CpuOptions { threads: Some(2), simd: Some(level), memory_limit: None, guard: true };
+                    let cpu = Device::new(Cpu::new(options).unwrap());
+                    for (planar, bytes) in [(false, false), (false, true), (true, false), (true, true)] {
+                        let same = run(&cpu, planar, bytes) == run(&reference, planar, bytes);
+                        assert!(same, "{channels} channels, {op:?}, planar {planar}, bytes {bytes}, {level}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_without_output_channels_can_be_prepared() {
+        let device = Device::cpu().unwrap();
+        Tensor::zeros(&device, DType::F32, &[0, 2, 2, 2, 3]).unwrap().prepare(Operand::Conv3dWeight).unwrap();
+    }
+}
