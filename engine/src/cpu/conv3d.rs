@@ -294,7 +294,7 @@ mod tests {
     fn planar_and_interleaved_videos_agree_with_the_reference() {
         let reference = Device::reference();
         for (channels, padding) in [(1, [0, 0, 0]), (3, [0, 0, 0]), (3, [1, 2, 3]), (2, [0, 1, 0])] {
-            let (size, kernel, n) = ([2, 6, 29, 37], [3, 10, 11], 20);
+            let (size, kernel, n) = ([3, 6, 29, 37], [3, 10, 11], 20);
             let video: Vec<u8> =
                 (0..size.iter().product::<usize>() * channels).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 9) as u8 % 7).collect();
             let floats: Vec<f32> = video.iter().map(|&x| f32::from(x)).collect();

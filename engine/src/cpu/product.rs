@@ -292,17 +292,15 @@ unsafe fn tile<S: Simd, const ROWS: usize>(kc: usize, a: *const f32, b: *const f
             let b1 = S::load(b.add(k * 2 * S::LANES + S::LANES));
             S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES));
             S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES + S::LANES));
-            for r in 0..ROWS {
+            for (r, sum) in sums.iter_mut().enumerate() {
                 let x = S::splat(*a.add(r * LDA + k));
-                sums[r][0] = S::fma(x, b0, sums[r][0]);
-                sums[r][1] = S::fma(x, b1, sums[r][1]);
+                *sum = [S::fma(x, b0, sum[0]), S::fma(x, b1, sum[1])];
             }
         }
-        for r in 0..ROWS {
-            let at = c.add(r * ldc);
-            for v in 0..2 {
-                let at = at.add(v * S::LANES);
-                S::store(at, if add { S::add(S::load(at), sums[r][v]) } else { sums[r][v] });
+        for (r, row) in sums.into_iter().enumerate() {
+            for (v, sum) in row.into_iter().enumerate() {
+                let at = c.add(r * ldc + v * S::LANES);
+                S::store(at, if add { S::add(S::load(at), sum) } else { sum });
             }
         }
     }
