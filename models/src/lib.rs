@@ -8,6 +8,7 @@ pub mod layers;
 pub mod model;
 pub mod official;
 pub mod params;
+pub mod parity;
 pub mod registry;
 mod taps;
 pub mod tubevit;
