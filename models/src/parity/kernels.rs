@@ -72,7 +72,7 @@ fn results(op: &str, case: &Case<'_>) -> Result<Vec<(&'static str, Tensor)>> {
     let output = |x: Tensor| Ok(vec![("output", x)]);
     match op {
         "activations" => output(activation(case)?),
-        "attention_self" | "attention_cross" => output(self::attention_case(case)?),
+        "attention_self" | "attention_cross" => output(attention_case(case)?),
         "multihead_attention" => output(multihead(case)?),
         "batch_norm" => batch_norm_case(case),
         "conv3d_strided" | "conv3d_depthwise" => output(convolution(case)?),

@@ -65,6 +65,14 @@ impl Tube {
         })
     }
 
+    /// A kernel `[O, t, h, w, C]` in this tube's size.
+    fn resized(&self, kernel: &Tensor) -> Result<Tensor> {
+        if kernel.shape()[1..4] == self.kernel {
+            return Ok(kernel.clone());
+        }
+        interpolate(Interpolate { size: self.kernel, align_corners: false }, kernel)
+    }
+
     /// Channels before space-to-depth.
     fn channels(&self, width: usize) -> usize {
         width / self.space_to_depth.iter().product::<usize>().max(1)
@@ -176,7 +184,7 @@ impl TubeVitConfig {
     pub fn build(&self, params: &mut Params<'_>) -> Result<TubeVit> {
         self.validate()?;
         let c = self.width;
-        let tubes = self.load_tubes(params)?;
+        let (tubes, kernel) = self.load_tubes(params)?;
         let class = if self.class_token { Some(params.tensor("cls_token", &[1, 1, 1, c], Init::Normal(0.02))?) } else { None };
         let rows = self.outline().tokens;
         let position = match self.position {
@@ -210,10 +218,11 @@ impl TubeVitConfig {
         };
         let heads = self.datasets.iter().enumerate().map(head).collect::<Result<_>>()?;
         let pooling = (pool_weight, pool_bias);
-        Ok(TubeVit { config: self.clone(), tubes, class, position, blocks, gate, norm, pooling, representation, heads })
+        Ok(TubeVit { config: self.clone(), tubes, kernel, class, position, blocks, gate, norm, pooling, representation, heads })
     }
 
-    fn load_tubes(&self, params: &mut Params<'_>) -> Result<Vec<(Tensor, Tensor)>> {
+    /// Weight and bias of each tube, and the kernel that they were interpolated from.
+    fn load_tubes(&self, params: &mut Params<'_>) -> Result<(Vec<(Tensor, Tensor)>, Option<Tensor>)> {
         let c = self.width;
         let Kernels::Interpolated { size: [t, h, w] } = self.kernels else {
             let load = |(i, tube): (usize, &Tube)| {
@@ -222,17 +231,16 @@ impl TubeVitConfig {
                 let weight = params.prepared(&name, &[o, t, h, w, 3], Init::Xavier, Operand::Conv3dWeight)?;
                 Ok((weight, params.tensor(&format!("tubes.{i}.bias"), &[o], Init::Zeros)?))
             };
-            return self.tubes.iter().enumerate().map(load).collect();
+            return Ok((self.tubes.iter().enumerate().map(load).collect::<Result<_>>()?, None));
         };
         let weight = params.tensor("tubes.weight", &[c, t, h, w, 3], Init::Xavier)?;
         let bias = params.tensor("tubes.bias", &[self.tubes.len(), c], Init::Zeros)?;
         let resize = |(i, tube): (usize, &Tube)| {
-            let op = Interpolate { size: tube.kernel, align_corners: false };
-            let resized = if tube.kernel == [t, h, w] { weight.clone() } else { interpolate(op, &weight)? };
-            let prepared = resized.prepare(Operand::Conv3dWeight)?;
+            let prepared = tube.resized(&weight)?.prepare(Operand::Conv3dWeight)?;
             Ok((prepared, bias.narrow(0, i, 1)?.contiguous()?.reshape(&[c])?))
         };
-        self.tubes.iter().enumerate().map(resize).collect()
+        let tubes = self.tubes.iter().enumerate().map(resize).collect::<Result<_>>()?;
+        Ok((tubes, Some(weight)))
     }
 }
 
@@ -241,6 +249,8 @@ pub struct TubeVit {
     config: TubeVitConfig,
     /// Weight and bias of each tube.
     tubes: Vec<(Tensor, Tensor)>,
+    /// What interpolated kernels come from.
+    kernel: Option<Tensor>,
     class: Option<Tensor>,
     /// `[1, 1, tokens, C]`
     position: Tensor,
@@ -308,6 +318,11 @@ impl TubeVit {
         let (tokens, positions) = self.tokens(video)?;
         let sequence = |x: &Tensor| x.reshape(&[x.shape()[0], x.shape()[2], x.shape()[3]]);
         taps.record(|| "tokens".into(), || sequence(&tokens))?;
+        if let Some(kernel) = &self.kernel {
+            for (i, tube) in self.config.tubes.iter().enumerate() {
+                taps.record(|| format!("kernel{i}"), || tube.resized(kernel)?.permute(&[0, 4, 1, 2, 3]))?;
+            }
+        }
         let mut x = add(&tokens, &positions)?;
         if let Some(class) = &self.class {
             let class = add(class, &self.position.narrow(2, 0, 1)?)?;
