@@ -157,6 +157,11 @@ impl Block {
         })
     }
 
+    /// What attention adds to `x`, for taps.
+    pub fn attend(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
+        self.attention.forward(&self.norm1.forward(x)?, axis, None)
+    }
+
     /// `[B, X, Y, C]` to the same, attending along `axis`.
     pub fn forward(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
         let x = self.attention.forward(&self.norm1.forward(x)?, axis, Some(x))?;

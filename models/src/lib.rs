@@ -3,14 +3,20 @@
 pub mod checkpoint;
 pub mod classify;
 pub mod devices;
+pub mod inspect;
 pub mod layers;
 pub mod model;
 pub mod official;
 pub mod params;
+pub mod parity;
+pub mod registry;
 mod taps;
+pub mod tubevit;
 pub mod uniformerv2;
 pub mod video;
 pub mod vidtr;
+pub mod vit;
+pub mod vivit;
 
 pub use taps::Taps;
 pub use tubelet_engine::{self as engine, Error, Result};

@@ -31,3 +31,8 @@ pub struct Row {
     /// Where and why the two differ.
     pub note: String,
 }
+
+/// Every table.
+pub fn sections() -> Result<Vec<Section>> {
+    Ok(Vec::new())
+}

@@ -49,8 +49,8 @@ impl Naming for Rename {
     }
 }
 
-/// PyTorch's `[O, C, kt, kh, kw]` (or `[O, C, kh, kw]`) convolution weights with channels last, depthwise ones as `[kt, kh, kw, C]`; other tensors
-/// with dimensions of size 1 dropped or added. What still does not fit is left as it is, for the error message.
+/// PyTorch's `[O, C, kt, kh, kw]` (or `[O, C, kh, kw]`) convolution weights with channels last, depthwise ones as `[kt, kh, kw, C]`, pointwise
+/// ones as matrices; other tensors with the same rows under another shape. What still does not fit is left as it is, for the error message.
 pub fn channels_last(name: &str, shape: &[usize], tensor: &Tensor) -> Result<Tensor> {
     let s = tensor.shape();
     if name.ends_with("dw.weight") && s.rank() == 5 {
@@ -62,6 +62,10 @@ pub fn channels_last(name: &str, shape: &[usize], tensor: &Tensor) -> Result<Ten
     if shape.len() == 5 && s.rank() == 4 {
         return tensor.contiguous()?.reshape(&[s[0], s[1], 1, s[2], s[3]])?.permute(&[0, 2, 3, 4, 1]);
     }
-    let without_ones = |dims: &[usize]| dims.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
-    if without_ones(s) == without_ones(shape) { tensor.contiguous()?.reshape(shape) } else { Ok(tensor.clone()) }
+    // Class tokens and position tables come with more or fewer leading dimensions, and grids flattened; vectors stay vectors.
+    let same_rows = s.elements() == shape.iter().product::<usize>() && s.last() == shape.last();
+    if same_rows || (shape.len() == 2 && s.len() == 5 && s[2..] == [1; 3] && s[..2] == *shape) {
+        return tensor.contiguous()?.reshape(shape);
+    }
+    Ok(tensor.clone())
 }

@@ -124,6 +124,11 @@ pub fn progress(len: u64, hidden: bool) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
+/// A line on standard error that says what is being worked on.
+pub fn spinner(hidden: bool) -> ProgressBar {
+    if hidden { ProgressBar::hidden() } else { ProgressBar::new_spinner() }
+}
+
 fn read_labels(path: &Path) -> Result<Vec<String>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     parse_labels(&path.display().to_string(), &bytes)

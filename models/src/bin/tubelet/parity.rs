@@ -23,3 +23,42 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let device = devices::open(&arguments.device)?;
+    let bar = crate::classify::spinner(arguments.json);
+    let report = parity::run(&arguments.folder, &device, &mut |path| {
+        bar.set_message(path.display().to_string());
+        bar.tick();
+    })?;
+    bar.finish_and_clear();
+    if arguments.json {
+        for row in &report.rows {
+            println!("{}", json!(row));
+        }
+        return Ok(report.ok());
+    }
+    let mut table = Table::new(["file", "compared", "worst", "error", "tolerance", ""]);
+    let mut files: Vec<&str> = report.rows.iter().map(|row| row.file.as_str()).collect();
+    files.dedup();
+    for file in files {
+        let rows: Vec<_> = report.rows.iter().filter(|row| row.file == file).collect();
+        let part = |row: &parity::Row| if row.ok { row.error / row.tolerance.max(f64::MIN_POSITIVE) } else { f64::INFINITY };
+        let worst = rows.iter().max_by(|a, b| part(a).total_cmp(&part(b))).copied();
+        let count = rows.len().to_string();
+        for row in rows.iter().copied().filter(|row| arguments.all || !row.ok || worst.is_some_and(|w| std::ptr::eq(w, *row))) {
+            let verdict = if row.ok { "ok".to_owned() } else { format!("FAILED {}", row.note) };
+            let cells =
+                [&row.file, &count, &row.tensor, &format!("{:.1e}", row.error), &format!("{:.0e}", row.tolerance), &verdict];
+            table.row(cells.map(String::as_str));
+        }
+    }
+    table.print();
+    let failed = report.rows.iter().filter(|row| !row.ok).count();
+    println!(
+        "\n{} compared, {failed} failed; {} gradients and training results not compared (no autograd yet)",
+        report.rows.len(),
+        report.not_compared
+    );
+    Ok(report.ok())
+}

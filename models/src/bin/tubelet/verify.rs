@@ -1,5 +1,14 @@
 use clap::Args;
-use tubelet_models::{Result, devices};
+use serde_json::json;
+use tubelet_models::{
+    Result, devices,
+    engine::{
+        DType, Op, Philox,
+        samples::{self, Report, Values},
+    },
+};
+
+use crate::table::Table;
 
 /// Run every kernel on random operands and compare with the f64 reference.
 #[derive(Args)]
@@ -19,4 +28,51 @@ pub struct Arguments {
     /// One JSON object per operation and element type.
     #[arg(long)]
     json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let device = devices::open(&arguments.device)?;
+    let wanted = |name: &&&str| arguments.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    let names: Vec<&str> = Op::NAMES.iter().filter(wanted).copied().collect();
+    let bar = crate::classify::progress((names.len() * DType::FLOATS.len()) as u64, arguments.json);
+    let mut table = Table::new(["operation", "type", "cases", "elements", "worst error / tolerance", ""]);
+    let mut failures = Vec::new();
+    for name in names {
+        for dtype in DType::FLOATS {
+            let mut total = Report::default();
+            let mut failed = 0;
+            for case in 0..arguments.cases as u64 {
+                let values = [Values::Integers, Values::Normal, Values::Special][case as usize % 3];
+                let mut rng = Philox::stream(arguments.seed, case);
+                let Some(sample) = samples::sample(name, &mut rng, 8 + case as usize % 64, dtype, values) else { continue };
+                match samples::check(&device, &sample) {
+                    Ok(report) => {
+                        total.elements += report.elements;
+                        total.worst = total.worst.max(report.worst);
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        failures.push(error.to_string());
+                    }
+                }
+            }
+            bar.inc(1);
+            if arguments.json {
+                println!(
+                    "{}",
+                    json!({ "operation": name, "dtype": dtype.name(), "cases": arguments.cases, "failed": failed, "worst": total.worst })
+                );
+            } else {
+                let verdict = if failed == 0 { "ok".to_owned() } else { format!("{failed} FAILED") };
+                let (cases, elements) = (arguments.cases.to_string(), total.elements.to_string());
+                table.row([name, dtype.name(), &cases, &elements, &format!("{:.3}", total.worst), &verdict]);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if !arguments.json {
+        table.print();
+        failures.iter().take(10).for_each(|failure| println!("\n{failure}"));
+    }
+    Ok(failures.is_empty())
 }

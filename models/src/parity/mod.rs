@@ -1,0 +1,143 @@
+//! Comparison with numbers of independent implementations: the library behind `tubelet parity`. The format is described in `docs/parity.md`.
+
+mod kernels;
+mod models;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use tubelet_engine::{Device, Error, Result, Tensor};
+
+use crate::{checkpoint::Checkpoint, params::TensorFile};
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The file, relative to the folder.
+    pub file: String,
+    /// The tensor.
+    pub tensor: String,
+    /// `max |ours − expected| / max |expected|`; not a number where there was nothing to compare.
+    pub error: f64,
+    /// What is allowed.
+    pub tolerance: f64,
+    /// Whether it is within.
+    pub ok: bool,
+    /// Why not, where that is not a matter of numbers.
+    pub note: String,
+}
+
+/// All comparisons.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Comparisons.
+    pub rows: Vec<Row>,
+    /// Gradients and training passes, which nothing computes yet.
+    pub not_compared: usize,
+}
+
+impl Report {
+    /// Whether every comparison is within its tolerance, and there was one.
+    pub fn ok(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|row| row.ok)
+    }
+}
+
+/// Collects the comparisons of a file.
+struct Sheet<'a> {
+    report: &'a mut Report,
+    file: String,
+}
+
+impl Sheet<'_> {
+    /// Compares with `max |a − b| ≤ tolerance · max |b|`. A tensor of zeros must be zeros.
+    fn compare(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+        if ours.shape() != expected.shape() {
+            let note = format!("shape {}, expected {}", ours.shape(), expected.shape());
+            self.push(tensor, f64::NAN, tolerance, note);
+            return Ok(());
+        }
+        let (a, b) = (ours.to_f64_vec()?, expected.to_f64_vec()?);
+        let scale = b.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        let worst = a.iter().zip(&b).fold(0.0, |m: f64, (a, b)| if (a - b).is_nan() { f64::NAN } else { m.max((a - b).abs()) });
+        self.push(tensor, if worst == 0.0 { 0.0 } else { worst / scale }, tolerance, String::new());
+        Ok(())
+    }
+
+    fn push(&mut self, tensor: &str, error: f64, tolerance: f64, note: String) {
+        let ok = error <= tolerance;
+        self.report.rows.push(Row { file: self.file.clone(), tensor: tensor.to_owned(), error, tolerance, ok, note });
+    }
+}
+
+/// A fixture: an opened file whose tensors are asked for by name.
+struct Fixture<'a> {
+    file: &'a Checkpoint,
+    device: &'a Device,
+}
+
+impl Fixture<'_> {
+    fn meta(&self, key: &str) -> Option<&str> {
+        self.file.metadata().get(key).map(String::as_str)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.file.entries().contains_key(name)
+    }
+
+    fn get(&self, name: &str) -> Result<Tensor> {
+        self.file.load(name, self.device)
+    }
+
+    fn maybe(&self, name: &str) -> Result<Option<Tensor>> {
+        if self.has(name) { self.get(name).map(Some) } else { Ok(None) }
+    }
+}
+
+/// Compares every `.safetensors` file below `folder`; `progress` is told of each.
+///
+/// # Errors
+/// Where the folder cannot be read or holds no fixtures. What goes wrong in a file is a row of the report.
+pub fn run(folder: &Path, device: &Device, progress: &mut dyn FnMut(&Path)) -> Result<Report> {
+    let mut files = Vec::new();
+    collect(folder, &mut files)?;
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::format(folder.display().to_string(), "no .safetensors files below this folder"));
+    }
+    let mut report = Report::default();
+    for path in files {
+        progress(&path);
+        let name = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+        let mut sheet = Sheet { report: &mut report, file: name };
+        if let Err(error) = one(&path, device, &mut sheet) {
+            sheet.push("", f64::NAN, 0.0, error.to_string());
+        }
+    }
+    Ok(report)
+}
+
+fn one(path: &Path, device: &Device, sheet: &mut Sheet<'_>) -> Result<()> {
+    let file = Checkpoint::open(path)?;
+    let fixture = Fixture { file: &file, device };
+    let gradients = file.entries().keys().filter(|name| {
+        name.starts_with("grad.") || name.starts_with("train.") || name.split('.').any(|part| part.starts_with("grad_"))
+    });
+    sheet.report.not_compared += gradients.count();
+    if fixture.meta("config").is_some() { models::compare(&fixture, sheet) } else { kernels::compare(&fixture, sheet) }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

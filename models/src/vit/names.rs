@@ -1,0 +1,152 @@
+//! Names of timm, CLIP and torchvision, and their configurations.
+
+use serde_json::Value;
+use tubelet_engine::Result;
+
+use super::{Readout, VitConfig};
+use crate::{
+    model::{Activation, Input},
+    official::Fields,
+    params::{Naming, Reader, Rename},
+};
+
+/// timm's names, which are ours.
+pub const TIMM: Rename = Rename { name: "timm", prefixes: &["", "model."], rules: &[], qkv: &[], ignored: &[] };
+
+/// OpenAI's names of CLIP's visual tower.
+pub const CLIP: Rename = Rename {
+    name: "clip",
+    prefixes: &["visual.", ""],
+    rules: &[
+        ("patch_embed.proj", "conv1"),
+        ("cls_token", "class_embedding"),
+        ("pos_embed", "positional_embedding"),
+        ("norm_pre", "ln_pre"),
+        ("blocks.", "transformer.resblocks."),
+        (".norm1", ".ln_1"),
+        (".norm2", ".ln_2"),
+        ("attn.qkv.weight", "attn.in_proj_weight"),
+        ("attn.qkv.bias", "attn.in_proj_bias"),
+        ("attn.proj", "attn.out_proj"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+    ],
+    qkv: &[],
+    ignored: &[],
+};
+
+/// torchvision's names; older files say `linear_1` for `0` and `linear_2` for `3`.
+pub const TORCHVISION: Rename = Rename {
+    name: "torchvision",
+    prefixes: &[""],
+    rules: &[
+        ("patch_embed.proj", "conv_proj"),
+        ("cls_token", "class_token"),
+        ("pos_embed", "encoder.pos_embedding"),
+        ("blocks.", "encoder.layers.encoder_layer_"),
+        (".norm1", ".ln_1"),
+        (".norm2", ".ln_2"),
+        ("attn.qkv.weight", "self_attention.in_proj_weight"),
+        ("attn.qkv.bias", "self_attention.in_proj_bias"),
+        ("attn.proj", "self_attention.out_proj"),
+        ("mlp.fc1", "mlp.0"),
+        ("mlp.fc2", "mlp.3"),
+        ("head.", "heads.head."),
+    ],
+    qkv: &[],
+    ignored: &[],
+};
+
+/// A naming whose last norm has a name of its own, and whose head may be a bare matrix `[C, classes]`.
+struct WithNorm {
+    rename: Rename,
+    norm: &'static str,
+    projection: Option<&'static str>,
+}
+
+impl Naming for WithNorm {
+    fn name(&self) -> &'static str {
+        self.rename.name
+    }
+
+    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<tubelet_engine::Tensor>> {
+        if let (Some(projection), "head.weight") = (self.projection, name) {
+            for prefix in self.rename.prefixes {
+                if let Some(tensor) = file.get(&format!("{prefix}{projection}"))? {
+                    return tensor.transpose().map(Some);
+                }
+            }
+            return Ok(None);
+        }
+        match name.strip_prefix("norm.") {
+            Some(part) => self.rename.translate(&format!("{}.{part}", self.norm), shape, file),
+            None => self.rename.translate(name, shape, file),
+        }
+    }
+}
+
+/// The namings of released checkpoints.
+pub fn namings() -> Vec<Box<dyn Naming>> {
+    vec![
+        Box::new(TIMM),
+        Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
+        Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
+    ]
+}
+
+/// The configuration that timm's or CLIP's arguments mean; `None` for another system.
+pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Option<VitConfig>> {
+    let f = Fields::new(system, config);
+    match system {
+        "ViT image backbone" => timm(&f).map(Some),
+        "CLIP visual transformer" => clip(&f, input).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn timm(f: &Fields<'_>) -> Result<VitConfig> {
+    let (width, average) = (f.usize("embed_dim")?, f.text("global_pool") == Some("avg"));
+    let readout = match (average, f.bool_or("fc_norm", average)) {
+        (false, _) => Readout::Token,
+        (true, false) => Readout::Average,
+        (true, true) => Readout::AverageThenNorm,
+    };
+    Ok(VitConfig {
+        input: Input::new(1, f.pair("img_size")?, Input::IMAGENET),
+        patch: f.usize("patch_size")?,
+        width,
+        layers: f.usize("depth")?,
+        heads: f.usize("num_heads")?,
+        hidden: (width as f32 * f.f32_or("mlp_ratio", 4.0)) as usize,
+        activation: Activation::GeluErf,
+        eps: 1e-6,
+        class_token: f.bool_or("class_token", true),
+        patch_bias: true,
+        qkv_bias: f.bool_or("qkv_bias", true),
+        pre_norm: f.bool_or("pre_norm", false),
+        readout,
+        head_bias: true,
+        classes: f.usize("num_classes")?,
+    })
+}
+
+fn clip(f: &Fields<'_>, _: &[usize]) -> Result<VitConfig> {
+    let width = f.usize("width")?;
+    Ok(VitConfig {
+        input: Input::new(1, f.pair("input_resolution")?, Input::CLIP),
+        patch: f.usize("patch_size")?,
+        width,
+        layers: f.usize("layers")?,
+        heads: f.usize("heads")?,
+        hidden: 4 * width,
+        activation: Activation::GeluQuick,
+        eps: 1e-5,
+        class_token: true,
+        patch_bias: false,
+        qkv_bias: true,
+        pre_norm: true,
+        readout: Readout::Token,
+        head_bias: false,
+        classes: f.usize("output_dim")?,
+    })
+}
