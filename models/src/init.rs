@@ -163,7 +163,7 @@ fn grid(config: &Config, name: &str) -> Option<Grid> {
         }
         Config::Vivit(c) => {
             let [t, h, w] = c.grid();
-            let joint = matches!(c.temporal, crate::vivit::Temporal::Joint | crate::vivit::Temporal::Factorised);
+            let joint = matches!(c.temporal, crate::vivit::Temporal::Joint | crate::vivit::Temporal::Factorised { .. });
             let size = match name {
                 "temporal.pos_embed" => [t, 1, 1],
                 _ if joint => [t, h, w],
@@ -244,5 +244,66 @@ fn reposition(x: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
         (_, 0) => Ok(grid),
         (0, n) => concat(&[&Tensor::zeros(x.device(), x.dtype(), &[n, c])?, &grid], 0),
         (n, _) => concat(&[&x.narrow(0, 0, n)?.contiguous()?, &grid], 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
+        Tensor::from_f32(&Device::reference(), DType::F32, shape, values).unwrap()
+    }
+
+    #[test]
+    fn kernels_inflate() {
+        let image = tensor(&[1, 1, 1, 2, 1], &[4.0, 8.0]);
+        let central = inflate(&image, 3, Inflation::CentralFrame).unwrap();
+        assert_eq!(central.to_f32_vec().unwrap(), [0.0, 0.0, 4.0, 8.0, 0.0, 0.0]);
+        // Of two frames scenic takes the second.
+        let second = inflate(&image, 2, Inflation::CentralFrame).unwrap();
+        assert_eq!(second.to_f32_vec().unwrap(), [0.0, 0.0, 4.0, 8.0]);
+        let repeated = inflate(&image, 2, Inflation::Repeat).unwrap();
+        assert_eq!(repeated.to_f32_vec().unwrap(), [2.0, 4.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn positions_stretch_with_their_ends_in_place() {
+        let time = |class, t| Grid { class, size: [t, 1, 1] };
+        let x = tensor(&[3, 1], &[9.0, 1.0, 5.0]);
+        let longer = reposition(&x, time(1, 2), time(1, 5)).unwrap();
+        assert_eq!(longer.to_f32_vec().unwrap(), [9.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let bare = reposition(&x, time(1, 2), time(0, 2)).unwrap();
+        assert_eq!(bare.to_f32_vec().unwrap(), [1.0, 5.0]);
+        assert!(reposition(&x, time(0, 2), time(0, 2)).is_err());
+    }
+
+    #[test]
+    fn a_video_model_takes_what_the_image_model_has() {
+        let (image, meter) = (Config::named("vit-b16").unwrap(), Device::meter());
+        let own = &image.namings()[0];
+        struct Shapes(BTreeMap<String, Vec<usize>>);
+        impl TensorFile for Shapes {
+            fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+                self.0.clone()
+            }
+            fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
+                Tensor::empty(device, DType::F32, &self.0[name])
+            }
+        }
+        let file = Shapes(parameters(&image).unwrap());
+        for (name, missing) in [("vivit-b-fe", "spatial.cls_token"), ("tubevit-b", "tubes.0.weight")] {
+            let target = Config::named(name).unwrap();
+            let initial = Initial::new(&image, &file, &**own, &target, Inflation::CentralFrame).unwrap();
+            let shapes = initial.shapes();
+            assert!(!shapes.contains_key(missing), "{name}: {missing} is learned anew");
+            assert!(shapes.keys().any(|name| name.contains("blocks.11.mlp.fc2.weight")), "{name}");
+            let mut params = Params::from_file(&meter, DType::F32, &initial, &**own).or_random(1);
+            target.build(&mut params).unwrap();
+            params.finish().unwrap();
+        }
+        let large = Config::named("vivit-l-fe").unwrap();
+        assert!(Initial::new(&image, &file, &**own, &large, Inflation::CentralFrame).is_err(), "widths differ");
     }
 }
