@@ -43,7 +43,12 @@ pub struct Reader<'a> {
     used: BTreeSet<String>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Of a file, for a device and an element type.
+    pub(crate) fn new(file: &'a dyn TensorFile, device: &Device, dtype: DType) -> Self {
+        Reader { file, shapes: file.shapes(), device: device.clone(), dtype, used: BTreeSet::new() }
+    }
+
     /// The file's tensor `name`, in the model's element type.
     pub fn get(&mut self, name: &str) -> Result<Option<Tensor>> {
         if !self.shapes.contains_key(name) {
@@ -73,11 +78,20 @@ pub struct Params<'a> {
     missing: Vec<String>,
     mismatched: Vec<String>,
     parameters: u64,
+    fallback: Option<u64>,
 }
 
 impl<'a> Params<'a> {
     fn new(device: &Device, dtype: DType, source: Source<'a>) -> Self {
-        Params { device: device.clone(), dtype, source, missing: Vec::new(), mismatched: Vec::new(), parameters: 0 }
+        Params {
+            device: device.clone(),
+            dtype,
+            source,
+            missing: Vec::new(),
+            mismatched: Vec::new(),
+            parameters: 0,
+            fallback: None,
+        }
     }
 
     /// Uninitialised tensors: for the meter.
@@ -92,8 +106,13 @@ impl<'a> Params<'a> {
 
     /// From a file in some naming.
     pub fn from_file(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming) -> Self {
-        let reader = Reader { file, shapes: file.shapes(), device: device.clone(), dtype, used: BTreeSet::new() };
+        let reader = Reader::new(file, device, dtype);
         Params::new(device, dtype, Source::File { reader, naming })
+    }
+
+    /// What the file lacks is drawn as [`Params::random`] draws it: the new parts of a model that starts from another.
+    pub fn or_random(self, seed: u64) -> Self {
+        Params { fallback: Some(seed), ..self }
     }
 
     /// Where the model is being built.
@@ -134,6 +153,9 @@ impl<'a> Params<'a> {
                 Tensor::empty(&self.device, self.dtype, shape)
             }
             None => {
+                if let Some(seed) = self.fallback {
+                    return init.draw(&self.device, self.dtype, shape, seed, name);
+                }
                 self.missing.push(format!("{name} {shape:?}"));
                 Tensor::empty(&self.device, self.dtype, shape)
             }
