@@ -162,6 +162,11 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// Any [`Function`] of a vector.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
 pub(crate) unsafe fn apply<S: Simd>(function: Function, x: S::V) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
