@@ -24,9 +24,6 @@ const MC: usize = 224;
 /// Panels that are multiplied with a row tile while it is in L1.
 const GROUP: usize = 4;
 
-/// Steps of K by which panels are fetched ahead: the processor's own prefetching stops at every page, which is 32 steps.
-const AHEAD: usize = 16;
-
 /// Where the rows of a product come from.
 pub(super) trait Rows: Sync {
     /// Writes `rows[first + r, k0..k0 + kc]` as f32 to `dst + r·stride`, for `r` in `0..count`.
@@ -290,8 +287,6 @@ unsafe fn tile<S: Simd, const ROWS: usize>(kc: usize, a: *const f32, b: *const f
         for k in 0..kc {
             let b0 = S::load(b.add(k * 2 * S::LANES));
             let b1 = S::load(b.add(k * 2 * S::LANES + S::LANES));
-            S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES));
-            S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES + S::LANES));
             for (r, sum) in sums.iter_mut().enumerate() {
                 let x = S::splat(*a.add(r * LDA + k));
                 *sum = [S::fma(x, b0, sum[0]), S::fma(x, b1, sum[1])];

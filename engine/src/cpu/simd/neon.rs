@@ -26,8 +26,6 @@ unsafe impl Simd for Neon {
         unsafe { enter(kernel) }
     }
     #[inline(always)]
-    unsafe fn prefetch(_: *const f32) {}
-    #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {
         unsafe { vdupq_n_f32(x) }
     }

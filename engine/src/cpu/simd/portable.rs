@@ -28,8 +28,6 @@ unsafe impl Simd for Portable {
         kernel.run::<Portable>()
     }
     #[inline(always)]
-    unsafe fn prefetch(_: *const f32) {}
-    #[inline(always)]
     unsafe fn splat(x: f32) -> Lanes {
         [x; 8]
     }
