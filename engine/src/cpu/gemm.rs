@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     Cpu, Shared,
-    product::{Product, Residual, Rows, pack_panels, panel_bytes},
+    product::{Product, Residual, Rows, Weight, pack_panels, panel_bytes, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
+    with_float,
 };
-use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm, with_element};
+use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm};
 
 /// Panels of a weight `[N, K]`, as f32.
 pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
@@ -17,19 +18,21 @@ pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
         return Ok(weight.clone());
     }
     let buffer = cpu.memory.allocate(panel_bytes(cpu, s[0], s[1]))?;
-    with_element!(weight.dtype(), T => pack::<T>(weight, 0, s[0], s[1], &buffer, cpu)?);
+    with_float!("gemm", weight.dtype(), T => pack::<T>(weight, 0, s[0], s[1], &buffer, cpu))?;
     Ok(weight.with_prepared(Operand::GemmWeight, Arc::new(buffer)))
 }
 
 /// Packs one `[n, k]` matrix of a weight as the `batch`-th.
 fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &HostBuffer, cpu: &Cpu) -> Result<()> {
-    let base = Shared(cpu.ptr::<T>(weight)?);
     let strides = weight.layout().strides();
-    let (sn, sk) = (strides[strides.len() - 2], strides[strides.len() - 1]);
-    let start = row_offset(weight.layout(), 2, batch);
-    let panels = n.div_ceil(super::product::panel_width(cpu));
-    // SAFETY: indices lie in the layout.
-    pack_panels(cpu, dst, batch * panels, n, k, |j, kk| unsafe { (*base.get().add(start + j * sn + kk * sk)).to_f32() });
+    let (stride, step) = (strides[strides.len() - 2], strides[strides.len() - 1]);
+    let offsets: Vec<usize> = (0..k).map(|k| k * step).collect();
+    // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
+    unsafe {
+        let base = Shared(cpu.ptr::<T>(weight)?.add(row_offset(weight.layout(), 2, batch)));
+        let first = batch * n.div_ceil(panel_width(cpu));
+        pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
+    }
     Ok(())
 }
 
@@ -54,7 +57,7 @@ impl<T: Element> Rows for Strided<T> {
 }
 
 pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("gemm", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
@@ -93,4 +96,57 @@ fn typed<T: Element>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &
         out_stride: n,
     }
     .run(cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Device,
+        cpu::{CpuOptions, Level},
+        ops::gemm::gemm,
+    };
+
+    /// Small integers in an order without short periods: every sum of products below is exact in f32.
+    fn integers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i + seed).wrapping_mul(0x9E37_79B9) >> 7) as u8 % 9).map(|x| f32::from(x) - 4.0).collect()
+    }
+
+    fn devices() -> Vec<Device> {
+        let available = Level::ALL.into_iter().filter(|level| level.available());
+        let options = available.flat_map(|simd| {
+            [1, 2, 3].map(|threads| CpuOptions { threads: Some(threads), simd: Some(simd), memory_limit: None, guard: true })
+        });
+        options.map(|options| Device::new(Cpu::new(options).unwrap())).collect()
+    }
+
+    /// Sizes around the blocks of rows, groups of panels and steps of K, which random shapes seldom reach.
+    #[test]
+    fn blocks_fit_together() {
+        for (m, n, k) in [(1, 300, 800), (29, 129, 384), (197, 70, 385), (225, 161, 769), (460, 33, 16)] {
+            let (x, w, bias, residual) = (integers(m * k, 1), integers(n * k, 2), integers(n, 3), integers(m * n, 4));
+            let transposed: Vec<f32> = (0..n * k).map(|i| w[i % n * k + i / n]).collect();
+            let product = |i: usize, j: usize| (0..k).map(|kk| x[i * k + kk] * w[j * k + kk]).sum::<f32>();
+            let expected: Vec<f32> = (0..m * n).map(|i| residual[i] + 2.0 * product(i / n, i % n) + bias[i % n]).collect();
+            for device in devices() {
+                let tensor = |shape: &[usize], data: &[f32]| Tensor::from_slice(&device, shape, data).unwrap();
+                let (x, w) = (tensor(&[m, k], &x), tensor(&[n, k], &w));
+                let (bias, residual) = (tensor(&[n], &bias), tensor(&[m, n], &residual));
+                let weights = [w.prepare(Operand::GemmWeight).unwrap(), w, tensor(&[k, n], &transposed).transpose().unwrap()];
+                for w in weights {
+                    let y = gemm(Gemm { alpha: 2.0, function: None }, &x, &w, Some(&bias), Some(&residual)).unwrap();
+                    assert!(y.to_vec::<f32>().unwrap() == expected, "{m}×{n}×{k}, {}", device.backend().description());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_nothing_can_be_prepared() {
+        let device = Device::cpu().unwrap();
+        for shape in [[0, 5], [5, 0], [0, 0]] {
+            Tensor::zeros(&device, DType::F32, &shape).unwrap().prepare(Operand::GemmWeight).unwrap();
+        }
+        assert!(Tensor::zeros(&device, DType::U8, &[2, 2]).unwrap().prepare(Operand::GemmWeight).is_err());
+    }
 }

@@ -140,6 +140,28 @@ impl<T> Shared<T> {
     }
 }
 
+/// [`crate::with_element`] for results that are floating-point numbers: kernels are large, so none is compiled for a type that it cannot meet.
+macro_rules! with_float {
+    ($op:literal, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::BF16 => {
+                type $T = $crate::half::bf16;
+                $body
+            }
+            $crate::DType::F16 => {
+                type $T = $crate::half::f16;
+                $body
+            }
+            got => Err($crate::Error::DType { op: $op, operand: "result", got, expected: "a float" }),
+        }
+    };
+}
+use with_float;
+
 macro_rules! dispatch {
     ($(($variant:ident, $module:ident)),*) => {
         impl Cpu {

@@ -5,7 +5,7 @@
 //! vectors of the weight and one broadcast per row feed `2·MR` multiply-adds.
 //!
 //! Sizes, measured on a core with 48 KiB L1 and 1 MiB L2: a row tile `MR × KC` (21 KiB) stays in L1 across a group of panels, the group
-//! `KC × GROUP·NR` (384 KiB) in L2 across the row tiles of a block.
+//! `KC × GROUP·NR` (192 KiB) in L2 across the row tiles of a block.
 //!
 //! The order of additions for an element depends on `K` alone: blocks of `KC` from 0, one after the other.
 
@@ -20,9 +20,12 @@ pub(super) const KC: usize = 384;
 /// Distance of rows in a gathered block: odd in cache lines, so that the rows of a tile fall into different sets.
 pub(super) const LDA: usize = KC + 16;
 /// Rows of a block: its sums (`MC × GROUP·NR`) and gathered rows stay in L2.
-const MC: usize = 112;
+const MC: usize = 224;
 /// Panels that are multiplied with a row tile while it is in L1.
-const GROUP: usize = 8;
+const GROUP: usize = 4;
+
+/// Steps of K by which panels are fetched ahead: the processor's own prefetching stops at every page, which is 32 steps.
+const AHEAD: usize = 16;
 
 /// Where the rows of a product come from.
 pub(super) trait Rows: Sync {
@@ -46,24 +49,42 @@ pub(super) fn panel_width(cpu: &Cpu) -> usize {
     cpu.level.run(Width)
 }
 
-/// Packs `weight[j, k]`, given by `at(j, k)`, into panels in `dst`, zeros beyond column `n`.
-pub(super) fn pack_panels(
-    cpu: &Cpu,
-    dst: &HostBuffer,
-    first_panel: usize,
-    n: usize,
-    k: usize,
-    at: impl Fn(usize, usize) -> f32 + Sync,
-) {
-    let width = panel_width(cpu);
+/// A weight `[N, K]`, wherever it lies: element `(j, k)` is at `j·stride + offsets[k]`.
+pub(super) struct Weight<'a, T> {
+    pub base: Shared<T>,
+    pub stride: usize,
+    pub offsets: &'a [usize],
+}
+
+/// Packs a weight of `n` columns into panels in `dst`, zeros beyond column `n`.
+///
+/// # Safety
+/// The weight's elements must be valid for reads, and `dst` must hold `first_panel` panels and [`panel_bytes`] more.
+pub(super) unsafe fn pack_panels<T: Element>(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, weight: &Weight<'_, T>) {
+    // A cache line of f32: read to its end while it is there, for columns 4 KiB apart push each other out of the cache.
+    const LINE: usize = 16;
+    let (width, k) = (panel_width(cpu), weight.offsets.len());
     let base = Shared(dst.ptr().cast::<f32>());
+    let along_columns = weight.stride == 1;
     cpu.pool.for_each(n.div_ceil(width), |panel| {
-        for kk in 0..k {
-            for j in 0..width {
-                let column = panel * width + j;
-                let x = if column < n { at(column, kk) } else { 0.0 };
-                // SAFETY: the caller has allocated `panel_bytes`, and each index writes its own panel.
-                unsafe { base.get().add(((first_panel + panel) * k + kk) * width + j).write(x) };
+        let columns = width.min(n - panel * width);
+        // SAFETY: the caller's word; each index writes its own panel.
+        unsafe {
+            let src = weight.base.get().add(panel * width * weight.stride);
+            let dst = base.get().add((first_panel + panel) * k * width);
+            if columns < width {
+                dst.write_bytes(0, k * width);
+            }
+            let copy = |j: usize, kk: usize| {
+                dst.add(kk * width + j).write((*src.add(j * weight.stride + *weight.offsets.get_unchecked(kk))).to_f32());
+            };
+            for k0 in (0..k).step_by(LINE) {
+                let line = k0..(k0 + LINE).min(k);
+                if along_columns {
+                    line.for_each(|kk| (0..columns).for_each(|j| copy(j, kk)));
+                } else {
+                    (0..columns).for_each(|j| line.clone().for_each(|kk| copy(j, kk)));
+                }
             }
         }
     });
@@ -109,11 +130,14 @@ struct Cut {
 impl Cut {
     fn new(m: usize, panels: usize, threads: usize) -> Self {
         let mut m_blocks = m.div_ceil(MC);
-        if m_blocks % threads != 0 && m_blocks < 4 * threads && m / m_blocks.next_multiple_of(threads) >= 32 {
+        // Equal shares, unless blocks are many anyway or would become short.
+        if m_blocks < 16 * threads && m / m_blocks.next_multiple_of(threads) >= 32 {
             m_blocks = m_blocks.next_multiple_of(threads);
         }
-        // With few rows the columns are shared out as well, several shares a thread against uneven progress.
-        let n_blocks = if m_blocks < threads { panels.div_ceil(GROUP).max(panels.min(2 * threads)) } else { 1 };
+        // With few rows the columns are shared out as well, several shares a thread against uneven progress; not more, because each share
+        // gathers the rows anew.
+        let shares = panels.div_ceil(GROUP).clamp(2 * threads, 4 * threads).min(panels);
+        let n_blocks = if m_blocks < threads { shares } else { 1 };
         Cut { m_blocks, n_blocks }
     }
 }
@@ -203,7 +227,8 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
     }
 }
 
-/// [`tile`] for a number of rows known only now.
+/// [`tile`] for a number of rows known only now. Not inlined: the tiles are most of a product's code, and one copy of them per level
+/// serves every source of rows and every element type.
 ///
 /// # Safety
 /// As [`tile`]; `rows ≤ S::MR ≤ 14`.
@@ -217,18 +242,40 @@ pub(super) unsafe fn tile_rows<S: Simd>(
     ldc: usize,
     add: bool,
 ) {
-    macro_rules! cases {
-        ($($n:literal)*) => {
-            // SAFETY: passed on from the caller.
-            unsafe {
-                match rows {
-                    $($n if $n <= S::MR => tile::<S, $n>(kc, a, b, c, ldc, add),)*
-                    _ => debug_assert!(rows == 0, "a tile has at most {} rows", S::MR),
+    // SAFETY: whoever has `S` runs on a machine with its instructions.
+    unsafe { S::enter(Tile { rows, kc, a, b, c, ldc, add }) }
+}
+
+/// The arguments of [`tile_rows`], which vouches for them.
+struct Tile {
+    rows: usize,
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+}
+
+impl Kernel for Tile {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Tile { rows, kc, a, b, c, ldc, add } = self;
+        macro_rules! cases {
+            ($($n:literal)*) => {
+                // SAFETY: passed on from the caller of `tile_rows`.
+                unsafe {
+                    match rows {
+                        $($n if $n <= S::MR => tile::<S, $n>(kc, a, b, c, ldc, add),)*
+                        _ => debug_assert!(rows == 0, "a tile has at most {} rows", S::MR),
+                    }
                 }
-            }
-        };
+            };
+        }
+        cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
     }
-    cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
 /// `c[r, 0..NR] (+)= Σₖ a[r, k] · b[k, 0..NR]` for `ROWS` rows.
@@ -243,17 +290,17 @@ unsafe fn tile<S: Simd, const ROWS: usize>(kc: usize, a: *const f32, b: *const f
         for k in 0..kc {
             let b0 = S::load(b.add(k * 2 * S::LANES));
             let b1 = S::load(b.add(k * 2 * S::LANES + S::LANES));
-            for r in 0..ROWS {
+            S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES));
+            S::prefetch(b.wrapping_add((k + AHEAD) * 2 * S::LANES + S::LANES));
+            for (r, sum) in sums.iter_mut().enumerate() {
                 let x = S::splat(*a.add(r * LDA + k));
-                sums[r][0] = S::fma(x, b0, sums[r][0]);
-                sums[r][1] = S::fma(x, b1, sums[r][1]);
+                *sum = [S::fma(x, b0, sum[0]), S::fma(x, b1, sum[1])];
             }
         }
-        for r in 0..ROWS {
-            let at = c.add(r * ldc);
-            for v in 0..2 {
-                let at = at.add(v * S::LANES);
-                S::store(at, if add { S::add(S::load(at), sums[r][v]) } else { sums[r][v] });
+        for (r, row) in sums.into_iter().enumerate() {
+            for (v, sum) in row.into_iter().enumerate() {
+                let at = c.add(r * ldc + v * S::LANES);
+                S::store(at, if add { S::add(S::load(at), sum) } else { sum });
             }
         }
     }

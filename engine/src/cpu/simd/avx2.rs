@@ -31,6 +31,13 @@ unsafe impl Simd for Avx2 {
     const LANES: usize = 8;
     const MR: usize = 6;
 
+    unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { enter(kernel) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {
         unsafe { _mm256_set1_ps(x) }

@@ -29,6 +29,13 @@ unsafe impl Simd for Avx512 {
     const LANES: usize = 16;
     const MR: usize = 14;
 
+    unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { enter(kernel) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
         unsafe { _mm512_set1_ps(x) }

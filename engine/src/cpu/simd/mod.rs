@@ -122,6 +122,10 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Rows of the gemm tile: as many accumulators as the register file holds beside two columns of the weight.
     const MR: usize;
 
+    /// Runs a kernel with these instructions as a function of its own, shared by all callers instead of inlined into each.
+    unsafe fn enter<K: Kernel>(kernel: K) -> K::Output;
+    /// Asks for a cache line; any address will do.
+    unsafe fn prefetch(p: *const f32);
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
     /// The first `n` lanes, 0 in the others; `n ≤ LANES`.

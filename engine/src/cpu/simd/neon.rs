@@ -22,6 +22,11 @@ unsafe impl Simd for Neon {
     const LANES: usize = 4;
     const MR: usize = 10;
 
+    unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { enter(kernel) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {
         unsafe { vdupq_n_f32(x) }

@@ -1,4 +1,4 @@
-use super::Simd;
+use super::{Kernel, Simd};
 
 /// Arrays of eight numbers, for machines of which nothing is known.
 #[derive(Clone, Copy)]
@@ -23,6 +23,12 @@ unsafe impl Simd for Portable {
     const LANES: usize = 8;
     const MR: usize = 4;
 
+    #[inline(never)]
+    unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Portable>()
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn splat(x: f32) -> Lanes {
         [x; 8]
