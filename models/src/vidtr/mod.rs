@@ -2,6 +2,7 @@
 //! drops the frames that say least.
 
 mod attention;
+mod image;
 mod names;
 mod presets;
 
@@ -14,6 +15,7 @@ use tubelet_engine::{
     },
 };
 
+pub use image::image_namings;
 pub use names::{from_official, namings};
 pub use presets::presets;
 

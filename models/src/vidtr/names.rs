@@ -10,7 +10,7 @@ use crate::{
     params::{Naming, Rename},
 };
 
-const OFFICIAL: Rename = Rename {
+pub(super) const OFFICIAL: Rename = Rename {
     name: "vidtr",
     prefixes: &["", "module."],
     rules: &[
@@ -32,7 +32,7 @@ const OFFICIAL: Rename = Rename {
 };
 
 /// The official naming: only the last norm's name does not go by parts.
-struct Official;
+pub(super) struct Official;
 
 impl Naming for Official {
     fn name(&self) -> &'static str {
