@@ -103,9 +103,11 @@ impl Roofline {
         let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
         let steps = 4_000_000;
         let on_all = |work: &(dyn Fn() + Sync)| thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-        let flops = best(5, || on_all(&|| {
-            black_box(multiply_adds(steps));
-        }));
+        let flops = best(5, || {
+            on_all(&|| {
+                black_box(multiply_adds(steps));
+            })
+        });
         let n = 1 << 24;
         let arrays: Vec<[Vec<f32>; 3]> = (0..threads).map(|_| [(); 3].map(|()| vec![1f32; n / threads])).collect();
         let arrays = std::sync::Mutex::new(arrays);

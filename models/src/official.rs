@@ -60,6 +60,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A number.
+    pub fn f64_or(&self, name: &str, default: f64) -> f64 {
+        self.get(name).and_then(Value::as_f64).unwrap_or(default)
+    }
+
+    /// A number.
     pub fn f32_or(&self, name: &str, default: f32) -> f32 {
         self.get(name).and_then(Value::as_f64).map_or(default, |x| x as f32)
     }

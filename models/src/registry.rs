@@ -152,6 +152,15 @@ impl Config {
         all
     }
 
+    /// The namings of image models that this system starts from; what it adds to them is drawn at random.
+    pub fn image_namings(&self) -> Vec<Box<dyn Naming>> {
+        match self {
+            Config::VidTr(_) => vidtr::image_namings(),
+            Config::UniformerV2(_) => uniformerv2::image_namings(),
+            Config::Vit(_) | Config::TubeVit(_) | Config::Vivit(_) => Vec::new(),
+        }
+    }
+
     /// How the system looks at a video.
     pub fn protocol(&self) -> Protocol {
         let input = match self {
@@ -208,6 +217,19 @@ impl Config {
         Ok(model)
     }
 
+    /// The model as its paper starts it: from the weights of an image model, with what it adds to them drawn under `seed`.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; and [`Error::Invalid`] for a system that starts from no image model here.
+    pub fn start(&self, device: &Device, dtype: DType, file: &dyn TensorFile, seed: u64) -> Result<Box<dyn Model>> {
+        let naming = self.best(self.image_namings(), file)?;
+        let mut params = Params::from_image(device, dtype, file, &*naming, seed);
+        let model = self.build(&mut params)?;
+        params.finish()?;
+        settle(device);
+        Ok(model)
+    }
+
     /// The naming called `name`, or the one in which the file fits the model, found on the meter by names and shapes alone; if none fits,
     /// the one with the fewest misfits, for its error message.
     pub fn naming(&self, file: &dyn TensorFile, name: Option<&str>) -> Result<Box<dyn Naming>> {
@@ -217,6 +239,10 @@ impl Config {
             let message = format!("{name:?} is none of {}", known.join(", "));
             return all.into_iter().find(|n| n.name() == name).ok_or_else(|| Error::invalid("--naming", message));
         }
+        self.best(all, file)
+    }
+
+    fn best(&self, all: Vec<Box<dyn Naming>>, file: &dyn TensorFile) -> Result<Box<dyn Naming>> {
         let meter = Device::meter();
         let misfits = |naming: &dyn Naming| match self.with_naming(&meter, DType::F32, file, naming) {
             Ok(_) => 0,

@@ -100,6 +100,27 @@ fn every_released_state_dict_loads() {
 }
 
 #[test]
+fn uniformerv2_loads_without_the_prefix_and_under_mmactions_names() {
+    let Some(folder) = outside("TUBELET_STATE_DICTS", "shared/spec/state_dicts") else { return };
+    let official = StateDict::read(&folder.join("uniformerv2_b16_ssv2_16x224.tsv"));
+    let config = Config::named("uniformerv2-b16-ssv2-16").unwrap();
+    let renamed = |rename: &dyn Fn(&str) -> String| StateDict {
+        shapes: official.shapes.iter().map(|(name, shape)| (rename(name), shape.clone())).collect(),
+        parameters: official.parameters,
+    };
+    let bare = renamed(&|name| name.trim_start_matches("backbone.").to_owned());
+    let mmaction = renamed(&|name| {
+        let name = name.replace("transformer.proj.0.", "transformer.norm.");
+        name.replace("backbone.transformer.proj.2.", "cls_head.fc_cls.")
+    });
+    for (state, expected) in [(official, "uniformerv2"), (bare, "uniformerv2"), (mmaction, "uniformerv2-mmaction")] {
+        let naming = config.naming(&state, None).unwrap();
+        assert_eq!(naming.name(), expected);
+        config.with_naming(&Device::meter(), DType::F32, &state, &*naming).unwrap();
+    }
+}
+
+#[test]
 fn fixtures_of_independent_implementations_agree() {
     let Some(folder) = outside("TUBELET_FIXTURES", "shared/fixtures") else { return };
     let report = parity::run(&folder, &Device::cpu().unwrap(), &mut |_| {}).unwrap();

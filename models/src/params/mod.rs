@@ -32,6 +32,11 @@ pub trait Naming {
     fn ignores(&self, file_name: &str) -> bool {
         file_name.ends_with("num_batches_tracked")
     }
+    /// Whether a file in this naming never has our parameter `name`, so that it is drawn as its [`Init`] says: what a video model adds to the
+    /// image model that it starts from.
+    fn draws(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Reads tensors of a file and remembers which.
@@ -58,6 +63,11 @@ impl<'a> Reader<'a> {
         self.file.load(name, &self.device)?.cast(self.dtype).map(Some)
     }
 
+    /// Zeros where the model is being built, in its element type.
+    pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Tensor::zeros(&self.device, self.dtype, shape)
+    }
+
     /// Whether the file has a tensor of this name, and its shape.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.shapes.get(name).map(Vec::as_slice)
@@ -67,7 +77,7 @@ impl<'a> Reader<'a> {
 enum Source<'a> {
     Empty,
     Random { seed: u64 },
-    File { reader: Reader<'a>, naming: &'a dyn Naming },
+    File { reader: Reader<'a>, naming: &'a dyn Naming, seed: u64 },
 }
 
 /// Hands a model its parameters; see the [module](self).
@@ -106,8 +116,13 @@ impl<'a> Params<'a> {
 
     /// From a file in some naming.
     pub fn from_file(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming) -> Self {
+        Params::from_image(device, dtype, file, naming, 0)
+    }
+
+    /// From a file of an image model: what the naming [draws](Naming::draws) is random under `seed`.
+    pub fn from_image(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming, seed: u64) -> Self {
         let reader = Reader::new(file, device, dtype);
-        Params::new(device, dtype, Source::File { reader, naming })
+        Params::new(device, dtype, Source::File { reader, naming, seed })
     }
 
     /// What the file lacks is drawn as [`Params::random`] draws it: the new parts of a model that starts from another.
@@ -144,7 +159,10 @@ impl<'a> Params<'a> {
         let found = match &mut self.source {
             Source::Empty => return Tensor::empty(&self.device, self.dtype, shape),
             Source::Random { seed } => return init.draw(&self.device, self.dtype, shape, *seed, name),
-            Source::File { reader, naming } => naming.translate(name, shape, reader)?,
+            Source::File { naming, seed, .. } if naming.draws(name) => {
+                return init.draw(&self.device, self.dtype, shape, *seed, name);
+            }
+            Source::File { reader, naming, .. } => naming.translate(name, shape, reader)?,
         };
         match found {
             Some(tensor) if **tensor.shape() == *shape => tensor.contiguous(),
@@ -165,7 +183,7 @@ impl<'a> Params<'a> {
     /// Whether the file holds something for our `name`; `true` without a file.
     pub fn contains(&mut self, name: &str, shape: &[usize]) -> Result<bool> {
         match &mut self.source {
-            Source::File { reader, naming } => Ok(naming.translate(name, shape, reader)?.is_some()),
+            Source::File { reader, naming, .. } => Ok(naming.translate(name, shape, reader)?.is_some()),
             Source::Empty | Source::Random { .. } => Ok(true),
         }
     }
@@ -178,7 +196,7 @@ impl<'a> Params<'a> {
     /// An error that lists every missing, unexpected and mis-shaped tensor, if there is one.
     pub fn finish(self) -> Result<()> {
         let unexpected = match &self.source {
-            Source::File { reader, naming } => {
+            Source::File { reader, naming, .. } => {
                 let left = reader.shapes.iter().filter(|(name, _)| !reader.used.contains(*name) && !naming.ignores(name));
                 left.map(|(name, shape)| format!("{name} {shape:?}")).collect()
             }

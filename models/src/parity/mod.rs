@@ -55,6 +55,22 @@ struct Sheet<'a> {
 impl Sheet<'_> {
     /// Compares with `max |a − b| ≤ tolerance · max |b|`. A tensor of zeros must be zeros.
     fn compare(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+        self.measure(tensor, ours, expected, tolerance, |worst, scale| if worst == 0.0 { 0.0 } else { worst / scale })
+    }
+
+    /// Compares with `max |a − b| ≤ tolerance`.
+    fn compare_absolute(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+        self.measure(tensor, ours, expected, tolerance, |worst, _| worst)
+    }
+
+    fn measure(
+        &mut self,
+        tensor: &str,
+        ours: &Tensor,
+        expected: &Tensor,
+        tolerance: f64,
+        error: fn(f64, f64) -> f64,
+    ) -> Result<()> {
         if ours.shape() != expected.shape() {
             let note = format!("shape {}, expected {}", ours.shape(), expected.shape());
             self.push(tensor, f64::NAN, tolerance, note);
@@ -62,8 +78,10 @@ impl Sheet<'_> {
         }
         let (a, b) = (ours.to_f64_vec()?, expected.to_f64_vec()?);
         let scale = b.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-        let worst = a.iter().zip(&b).fold(0.0, |m: f64, (a, b)| if (a - b).is_nan() { f64::NAN } else { m.max((a - b).abs()) });
-        self.push(tensor, if worst == 0.0 { 0.0 } else { worst / scale }, tolerance, String::new());
+        // Once not a number, always so: `f64::max` would forget it.
+        let larger = |m: f64, d: f64| if m.is_nan() || d.is_nan() { f64::NAN } else { m.max(d) };
+        let worst = a.iter().zip(&b).fold(0.0, |m, (a, b)| larger(m, (a - b).abs()));
+        self.push(tensor, error(worst, scale), tolerance, String::new());
         Ok(())
     }
 
@@ -140,4 +158,27 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(ours: &[f32], expected: &[f32]) -> bool {
+        let device = Device::reference();
+        let tensor = |x: &[f32]| Tensor::from_slice(&device, &[x.len()], x).unwrap();
+        let mut report = Report::default();
+        let mut sheet = Sheet { report: &mut report, file: String::new() };
+        sheet.compare("x", &tensor(ours), &tensor(expected), 0.25).unwrap();
+        report.ok()
+    }
+
+    #[test]
+    fn a_deviation_is_measured_against_the_largest_magnitude_and_nan_never_passes() {
+        assert!(verdict(&[4.0, 1.0], &[4.0, 2.0]));
+        assert!(!verdict(&[4.0, 0.5], &[4.0, 2.0]));
+        assert!(!verdict(&[f32::NAN, 2.0], &[4.0, 2.0]), "a NaN before numbers that agree");
+        assert!(!verdict(&[1e-30, 0.0], &[0.0, 0.0]), "zeros must be zeros");
+        assert!(!verdict(&[4.0], &[4.0, 2.0]), "another shape");
+    }
 }

@@ -83,7 +83,7 @@ pub(super) struct LocalBlock {
 impl LocalBlock {
     pub fn load(params: &mut Params<'_>, i: usize, config: &UniformerV2Config) -> Result<Self> {
         let (c, name) = (config.width, format!("blocks.{i}"));
-        let reduced = (c as f32 / config.local_reduction) as usize;
+        let reduced = config.local_width();
         let local = |n: usize, params: &mut Params<'_>| LocalMhra::load(params, &format!("{name}.local{n}"), c, reduced);
         Ok(LocalBlock {
             local: (1..=config.local).map(|n| local(n, params)).collect::<Result<_>>()?,
@@ -139,7 +139,7 @@ impl GlobalBlock {
         let rows = |low: usize, n: usize| -> Result<Linear> {
             Linear::new(&weight.narrow(0, low, n)?, Some(bias.narrow(0, low, n)?.contiguous()?))
         };
-        let hidden = (c as f32 * config.global_mlp) as usize;
+        let hidden = (c as f64 * config.global_mlp).round_ties_even() as usize;
         Ok(GlobalBlock {
             weight: params.tensor(&format!("{name}.dpe.dw.weight"), &[3, 3, 3, c], Init::Xavier)?,
             bias: params.tensor(&format!("{name}.dpe.dw.bias"), &[c], Init::Zeros)?,

@@ -5,6 +5,7 @@
 //! it is. The head sees the video token and the mean of the frames' class tokens, mixed by a learned gate.
 
 mod blocks;
+mod image;
 mod names;
 mod presets;
 
@@ -20,6 +21,7 @@ use tubelet_engine::{
     },
 };
 
+pub use image::image_namings;
 pub use names::{from_official, namings};
 pub use presets::presets;
 
@@ -62,18 +64,20 @@ pub struct UniformerV2Config {
     pub layers: usize,
     /// Heads of the backbone.
     pub heads: usize,
-    /// A stem of three frames with stride 2, which halves the time steps.
+    /// A stem of several frames with stride 2, which halves the time steps.
     pub temporal_downsample: bool,
+    /// Frames that such a stem spans: an odd number, 3 in all official configurations.
+    pub temporal_kernel: usize,
     /// Local blocks in each layer: none, one before attention, or a second one after it.
     pub local: usize,
     /// The local blocks' width is the token width divided by this, rounded down.
-    pub local_reduction: f32,
+    pub local_reduction: f64,
     /// The layers after which there is a global block.
     pub global_layers: Vec<usize>,
     /// Heads of the global blocks.
     pub global_heads: usize,
     /// Hidden width of the global blocks' MLP, in token widths.
-    pub global_mlp: f32,
+    pub global_mlp: f64,
     /// How video tokens are fused.
     pub fusion: Fusion,
     /// The official frozen variant: the head sees the video token alone.
@@ -95,6 +99,12 @@ impl UniformerV2Config {
         Outline { layers: self.layers, tokens: t * (1 + h * w) }
     }
 
+    /// Width of the local blocks: the floor of the quotient as Python computes it, from an exact remainder.
+    fn local_width(&self) -> usize {
+        let c = self.width as f64;
+        ((c - c % self.local_reduction) / self.local_reduction).round() as usize
+    }
+
     fn validate(&self) -> Result<()> {
         let [t, h, w] = self.grid();
         let increasing = self.global_layers.windows(2).all(|w| w[0] < w[1]);
@@ -108,6 +118,8 @@ impl UniformerV2Config {
             "global_layers must be increasing layer numbers"
         } else if self.local > 2 || !self.local_reduction.is_finite() || self.local_reduction < 1.0 {
             "local must be 0, 1 or 2, local_reduction at least 1"
+        } else if self.temporal_kernel.is_multiple_of(2) || self.temporal_kernel > 255 {
+            "temporal_kernel must be odd, and at most 255"
         } else if !self.global_mlp.is_finite() || !(0.0..=64.0).contains(&self.global_mlp) {
             "global_mlp must be in 0..=64"
         } else if self.frozen && self.global_layers.is_empty() {
@@ -122,7 +134,7 @@ impl UniformerV2Config {
     pub fn build(&self, params: &mut Params<'_>) -> Result<UniformerV2> {
         self.validate()?;
         let (c, [_, h, w]) = (self.width, self.grid());
-        let kernel = if self.temporal_downsample { 3 } else { 1 };
+        let kernel = if self.temporal_downsample { self.temporal_kernel } else { 1 };
         let weight = [c, kernel, self.patch, self.patch, 3];
         let patch = params.prepared("patch_embed.proj.weight", &weight, Init::Xavier, Operand::Conv3dWeight)?;
         let class = params.tensor("cls_token", &[c], Init::Normal(0.02))?;
@@ -175,7 +187,7 @@ impl UniformerV2 {
     fn tokens(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
         let config = &self.config;
         let (b, [t, h, w], c) = (config.input.check("uniformerv2", video)?, config.grid(), config.width);
-        let (step, pad) = if config.temporal_downsample { (2, 1) } else { (1, 0) };
+        let (step, pad) = if config.temporal_downsample { (2, config.temporal_kernel / 2) } else { (1, 0) };
         let conv = Conv3d { padding: [pad, 0, 0], ..Conv3d::new([step, config.patch, config.patch]) };
         let conv = config.input.normalised(conv, video);
         let plain = || conv3d(conv.clone(), video, &self.patch, None, None)?.permute(&[0, 4, 1, 2, 3]);

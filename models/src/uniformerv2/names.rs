@@ -119,6 +119,9 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
         (false, false) => 1,
         (false, true) => 2,
     };
+    // The official code asks of each layer whether it is in the list.
+    let mut global_layers = f.usizes("return_list")?;
+    global_layers.sort_unstable();
     Ok(Some(UniformerV2Config {
         input: Input::new(f.usize("t_size")?, [size, size], Input::UNIFORMER),
         patch: f.usize("patch_size")?,
@@ -126,13 +129,40 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
         layers: f.usize("layers")?,
         heads: f.usize("heads")?,
         temporal_downsample: f.bool_or("temporal_downsample", true),
+        temporal_kernel: f.usize_or("kernel_size", 3),
         local,
-        local_reduction: f.f32_or("dw_reduction", 1.5),
-        global_layers: f.usizes("return_list")?,
+        local_reduction: f.f64_or("dw_reduction", 1.5),
+        global_layers,
         global_heads: f.usize("n_head")?,
-        global_mlp: f.f32_or("mlp_factor", 4.0),
+        global_mlp: f.f64_or("mlp_factor", 4.0),
         fusion: Fusion::Sequential,
         frozen: f.bool_or("frozen", false),
         classes: f.usize("num_classes")?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn official(change: (&str, Value)) -> UniformerV2Config {
+        let mut config = json!({
+            "input_resolution": 32, "patch_size": 16, "width": 44, "layers": 2, "heads": 2, "t_size": 8, "temporal_downsample": true,
+            "return_list": [1, 0], "n_head": 2, "num_classes": 3,
+        });
+        config[change.0] = change.1;
+        from_official("UniFormerV2", &config, &[]).unwrap().unwrap()
+    }
+
+    /// Shapes of the tensors that a configuration asks for, by the numbers that Python computes from it.
+    #[test]
+    fn widths_are_rounded_as_in_python() {
+        // 44 // 1.1 is 39.0 in Python, because the double nearest to 1.1 is larger; 44 / 1.1 rounds to 40.
+        assert_eq!(official(("dw_reduction", 1.1.into())).local_width(), 39);
+        assert_eq!(official(("dw_reduction", 1.5.into())).local_width(), 29);
+        assert_eq!(official(("kernel_size", 5.into())).temporal_kernel, 5);
+        assert_eq!(official(("n_layers", 2.into())).global_layers, [0, 1]);
+    }
 }

@@ -46,6 +46,7 @@ fn base(frames: usize, classes: usize) -> UniformerV2Config {
         layers: 12,
         heads: 12,
         temporal_downsample: false,
+        temporal_kernel: 3,
         local: 0,
         local_reduction: 1.5,
         global_layers: (8..12).collect(),

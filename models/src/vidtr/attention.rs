@@ -77,10 +77,16 @@ impl Mixer {
         Ok([part(0)?, part(1)?, part(2)?])
     }
 
-    /// `x + attention(y)`, where `y` is the normalised `x`; pooling layers return fewer tokens.
-    pub fn forward(&self, x: &Tensor, y: &Tensor, i: usize, taps: &mut Taps) -> Result<Tensor> {
+    /// `x + attention(y)`, where `y` is `normed`, the normalised `x`, perhaps with positions; pooling layers return fewer tokens.
+    pub fn forward(&self, x: &Tensor, normed: Tensor, position: Option<&Tensor>, i: usize, taps: &mut Taps) -> Result<Tensor> {
+        let y = &position.map(|position| add(&normed, position)).transpose()?.unwrap_or_else(|| normed.clone());
+        // As released, joint attention adds positions to queries and keys alone; the shared projection of the others takes them all.
+        let values = (self.mixing == Mixing::Joint && position.is_some()).then_some(normed);
         match self.mixing {
-            Mixing::Joint => self.whole(x, y, i, taps, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
+            Mixing::Joint => self.whole(x, y, i, taps, |[q, k, v]| {
+                let v = values.as_ref().map(|values| Ok(self.project(values)?[2].clone())).unwrap_or(Ok(v))?;
+                attention(self.scale(), 2, &q, &k, &v)
+            }),
             Mixing::Separable => self.whole(x, y, i, taps, |[q, k, v]| {
                 let o = attention(self.scale(), 1, &q, &k, &v)?;
                 attention(self.scale(), 2, &q, &k, &o)

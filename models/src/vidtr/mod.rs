@@ -2,6 +2,7 @@
 //! drops the frames that say least.
 
 mod attention;
+mod image;
 mod names;
 mod presets;
 
@@ -9,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use tubelet_engine::{
     Error, Operand, Result, Tensor,
     ops::{
-        binary::add,
         concat::concat,
         conv3d::{Conv3d, conv3d},
     },
 };
 
+pub use image::image_namings;
 pub use names::{from_official, namings};
 pub use presets::presets;
 
@@ -141,7 +142,7 @@ impl VidTrConfig {
         let mut frames = t;
         let pools_fit = self.pools.iter().all(|pool| {
             let divides = matches!(self.pooling, Pooling::TopkStd | Pooling::TopkStdPaper) || frames % pool.keep.max(1) == 0;
-            let fits = pool.keep > 0 && pool.keep < frames && pool.layer < self.layers && divides;
+            let fits = pool.keep > 0 && pool.keep <= frames && pool.layer < self.layers && divides;
             frames = pool.keep;
             fits
         });
@@ -151,7 +152,9 @@ impl VidTrConfig {
         } else if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             "the width is not divisible by the heads"
         } else if !pools_fit || !increasing {
-            "pools must be increasing layers that keep fewer and fewer frames (whole divisors, unless topk_std)"
+            "pools must be increasing layers that keep ever fewer frames (whole divisors, unless topk_std)"
+        } else if !self.pools.is_empty() && self.position != Position::FirstLayer {
+            "pooling goes with positions in the first layer: later ones have other tokens"
         } else if !self.pools.is_empty() && self.mixing != Mixing::SeparablePatches {
             "pooling goes with separable_patches"
         } else if self.joint_after.is_some() && (self.dual() || self.mixing == Mixing::Joint) {
@@ -264,11 +267,8 @@ impl Model for VidTr {
     fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
         let mut x = self.tokens(video, taps)?;
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut y = layer.norm1.forward(&x)?;
-            if i == 0 || self.config.position == Position::EveryLayer {
-                y = add(&y, &self.position)?;
-            }
-            x = layer.mixer.forward(&x, &y, i, taps)?;
+            let position = (i == 0 || self.config.position == Position::EveryLayer).then_some(&self.position);
+            x = layer.mixer.forward(&x, layer.norm1.forward(&x)?, position, i, taps)?;
             x = layer.mlp.forward(&layer.norm2.forward(&x)?, Some(&x))?;
             taps.record(|| format!("layer{i}"), || sequence_first(&x))?;
         }

@@ -10,7 +10,7 @@ use crate::{
     params::{Naming, Rename},
 };
 
-const OFFICIAL: Rename = Rename {
+pub(super) const OFFICIAL: Rename = Rename {
     name: "vidtr",
     prefixes: &["", "module."],
     rules: &[
@@ -32,7 +32,7 @@ const OFFICIAL: Rename = Rename {
 };
 
 /// The official naming: only the last norm's name does not go by parts.
-struct Official;
+pub(super) struct Official;
 
 impl Naming for Official {
     fn name(&self) -> &'static str {
@@ -63,14 +63,18 @@ pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Op
         return Ok(None);
     }
     let f = Fields::new(system, config);
-    let &[.., height, width] = input else {
+    let &[_, _, frames, height, width] = input else {
         return Err(Error::invalid(system, format!("input {input:?}, expected [N, 3, T, H, W]")));
     };
-    let frames = f.usize("temporal_size")?;
+    if !f.bool_or("normalize_before", true) {
+        return Err(Error::invalid(system, "the released code has no layers that normalise afterwards"));
+    }
+    // In patches, which may span several frames.
+    let time = f.usize("temporal_size")?;
     let pools = match f.get("layer_pool") {
         None => Vec::new(),
         Some(_) => {
-            let mut left = frames;
+            let mut left = time;
             let drops = f.usizes("layer_pool")?.into_iter().zip(f.usizes("number_of_keys")?);
             let pool = |(layer, drop)| {
                 left = left.saturating_sub(drop);
@@ -81,8 +85,9 @@ pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Op
     };
     let merge = f.bool_or("merge_later", false);
     let activation = match f.text("activation") {
+        None | Some("relu") => Activation::Relu,
         Some("gelu") => Activation::GeluErf,
-        _ => Activation::Relu,
+        Some(other) => return Err(Error::invalid(system, format!("activation {other:?} is neither \"relu\" nor \"gelu\""))),
     };
     Ok(Some(VidTrConfig {
         input: Input::new(frames, [height, width], Input::IMAGENET),
@@ -96,7 +101,7 @@ pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Op
         mixing: if merge || !pools.is_empty() { Mixing::SeparablePatches } else { Mixing::Separable },
         joint_after: if merge { Some(f.usize("merge_index")?) } else { None },
         // The released dual-token class switches by the number of frames; the compact one does not.
-        position: if frames == 16 && pools.is_empty() { Position::EveryLayer } else { Position::FirstLayer },
+        position: if time == 16 && pools.is_empty() { Position::EveryLayer } else { Position::FirstLayer },
         pools,
         pooling: Pooling::TopkStd,
         classes: f.usize("activity_num")?,

@@ -14,7 +14,7 @@ use tubelet_engine::{
     },
 };
 
-pub use names::{from_official, namings};
+pub use names::{CLIP, TIMM, from_official, namings};
 pub use presets::{presets, size};
 
 use crate::{

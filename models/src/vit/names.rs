@@ -117,7 +117,7 @@ fn timm(f: &Fields<'_>) -> Result<VitConfig> {
         width,
         layers: f.usize("depth")?,
         heads: f.usize("num_heads")?,
-        hidden: (width as f32 * f.f32_or("mlp_ratio", 4.0)) as usize,
+        hidden: (width as f64 * f.f64_or("mlp_ratio", 4.0)) as usize,
         activation: Activation::GeluErf,
         eps: 1e-6,
         class_token: f.bool_or("class_token", true),

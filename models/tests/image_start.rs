@@ -1,0 +1,128 @@
+//! Video models that start from image models, on made-up weights whose effect can be told.
+
+use std::collections::BTreeMap;
+
+use tubelet_models::{
+    Result, Taps,
+    engine::{DType, Device, Tensor},
+    params::{Init, Params, TensorFile},
+    registry::Config,
+    uniformerv2::image_namings as clip,
+    vidtr::image_namings as vit,
+};
+
+/// Tensors in memory, each filled with different numbers.
+struct Image(BTreeMap<String, Vec<usize>>);
+
+impl Image {
+    fn new(tensors: &[(&str, &[usize])]) -> Self {
+        Image(tensors.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect())
+    }
+}
+
+impl TensorFile for Image {
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.0.clone()
+    }
+    fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
+        let shape = &self.0[name];
+        // Small, different in every element, and depending on the name.
+        let first = name.bytes().map(usize::from).sum::<usize>();
+        let values: Vec<f32> =
+            (0..shape.iter().product::<usize>()).map(|i| ((i * 37 + first) % 101) as f32 / 500.0 - 0.1).collect();
+        Tensor::from_f32(device, DType::F32, shape, &values)
+    }
+}
+
+/// CLIP's visual tower in the size of `uniformerv2-tiny`, and a part of CLIP that is not wanted.
+fn clip_image() -> Image {
+    let (c, mut tensors) = (48, vec![("logit_scale".to_owned(), vec![]), ("visual.proj".into(), vec![48, 20])]);
+    let mut add = |name: &str, shape: &[usize]| tensors.push((format!("visual.{name}"), shape.to_vec()));
+    add("conv1.weight", &[c, 3, 16, 16]);
+    add("class_embedding", &[c]);
+    add("positional_embedding", &[5, c]);
+    for norm in ["ln_pre", "ln_post"] {
+        add(&format!("{norm}.weight"), &[c]);
+        add(&format!("{norm}.bias"), &[c]);
+    }
+    for i in 0..2 {
+        let block = format!("transformer.resblocks.{i}");
+        for (name, rows, columns) in
+            [("attn.in_proj_", 3 * c, c), ("attn.out_proj.", c, c), ("mlp.c_fc.", 4 * c, c), ("mlp.c_proj.", c, 4 * c)]
+        {
+            add(&format!("{block}.{name}weight"), &[rows, columns]);
+            add(&format!("{block}.{name}bias"), &[rows]);
+        }
+        for part in ["ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"] {
+            add(&format!("{block}.{part}"), &[c]);
+        }
+    }
+    Image(tensors.into_iter().collect())
+}
+
+#[test]
+fn uniformerv2_starts_as_the_mean_of_the_frames_class_tokens() {
+    let (device, image) = (Device::reference(), clip_image());
+    let config = Config::named("uniformerv2-tiny").unwrap();
+    let model = config.start(&device, DType::F32, &image, 1).unwrap();
+    let video: Vec<f32> = (0..4 * 32 * 32 * 3).map(|i| ((i * 7) % 23) as f32 / 23.0).collect();
+    let video = Tensor::from_slice(&device, &[1, 4, 32, 32, 3], &video).unwrap();
+    let mut taps = Taps::on();
+    model.forward(&video, &mut taps).unwrap();
+    let taps = taps.into_map();
+    let values = |name: &str| taps[name].to_f64_vec().unwrap();
+    for j in 0..2 {
+        assert!(values(&format!("dec{j}")).iter().all(|&x| x == 0.0), "global block {j} says nothing yet");
+        assert!(values(&format!("resblock{j}.lmhra1")).iter().all(|&x| x == 0.0), "local block {j} changes nothing yet");
+    }
+    // The head's norm, which starts as ones and zeros, sees half of the mean of the class tokens [1 + H·W, B·T, C].
+    let tokens = taps["resblock1"].narrow(0, 0, 1).unwrap().to_f64_vec().unwrap();
+    let half: Vec<f64> = (0..48).map(|c| (0..4).map(|t| tokens[t * 48 + c]).sum::<f64>() / 8.0).collect();
+    let mean = half.iter().sum::<f64>() / 48.0;
+    let var = half.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 48.0;
+    for (ours, x) in values("proj_ln").iter().zip(&half) {
+        let expected = (x - mean) / (var + 1e-5).sqrt();
+        // Tokens and result were rounded to f32; the norm magnifies by the deviation's inverse.
+        assert!((ours - expected).abs() < 1e-6 / var.sqrt(), "{ours} {expected}");
+    }
+}
+
+#[test]
+fn a_stem_of_several_frames_has_the_image_kernel_in_its_middle() {
+    let (device, image) = (Device::reference(), clip_image());
+    let namings = clip();
+    let mut params = Params::from_image(&device, DType::F32, &image, &*namings[0], 0);
+    let kernel = params.tensor("patch_embed.proj.weight", &[48, 3, 16, 16, 3], Init::Xavier).unwrap();
+    let frame = |t: usize| kernel.narrow(1, t, 1).unwrap().to_f64_vec().unwrap();
+    let expected = image.load("visual.conv1.weight", &device).unwrap().permute(&[0, 2, 3, 1]).unwrap().to_f64_vec().unwrap();
+    assert_eq!(frame(1), expected);
+    assert!(frame(0).iter().chain(&frame(2)).all(|&x| x == 0.0));
+}
+
+#[test]
+fn vidtr_has_the_images_positions_at_every_time_and_its_class_token_in_every_class_slot() {
+    let device = Device::reference();
+    // The released file has names of VidTr, timm's has its own.
+    for (naming, names) in vit().iter().zip([["cls", "pos_embedding"], ["cls_token", "pos_embed"]]) {
+        let image = Image::new(&[(names[0], &[1, 1, 6]), (names[1], &[1, 5, 6])]);
+        let [class, position] = names.map(|name| image.load(name, &device).unwrap().to_f64_vec().unwrap());
+        let mut params = Params::from_image(&device, DType::F32, &image, &**naming, 0);
+        let mut get = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Zeros).unwrap().to_f64_vec().unwrap();
+        assert_eq!(get("cls_space", &[1, 3, 1, 6]), class.repeat(3));
+        assert_eq!(get("cls_time", &[1, 1, 5, 6]), class.repeat(5));
+        assert_eq!(get("cls_token", &[1, 1, 1, 6]), class);
+        assert_eq!(get("pos_embed", &[1, 4, 5, 6]), position.repeat(4));
+        let patches = position[6..].repeat(3);
+        assert_eq!(get("pos_embed", &[1, 1, 13, 6]), [&position[..6], &patches].concat());
+    }
+}
+
+#[test]
+fn what_the_image_model_should_have_is_still_listed_as_missing() {
+    let device = Device::meter();
+    let image = Image::new(&[("visual.class_embedding", &[48])]);
+    let error = Config::named("uniformerv2-tiny").unwrap().start(&device, DType::F32, &image, 0).err().unwrap().to_string();
+    assert!(error.contains("patch_embed.proj.weight") && error.contains("blocks.1.mlp.fc2.bias"), "{error}");
+    assert!(!error.contains("head.fc") && !error.contains("global") && !error.contains("local"), "{error}");
+    assert!(Config::named("tubevit-b").unwrap().start(&device, DType::F32, &image, 0).is_err());
+}
