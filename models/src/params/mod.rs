@@ -83,6 +83,7 @@ enum Source<'a> {
 /// Hands a model its parameters; see the [module](self).
 pub struct Params<'a> {
     device: Device,
+    folds: bool,
     dtype: DType,
     source: Source<'a>,
     missing: Vec<String>,
@@ -95,6 +96,7 @@ impl<'a> Params<'a> {
     fn new(device: &Device, dtype: DType, source: Source<'a>) -> Self {
         Params {
             device: device.clone(),
+            folds: true,
             dtype,
             source,
             missing: Vec::new(),
@@ -128,6 +130,17 @@ impl<'a> Params<'a> {
     /// What the file lacks is drawn as [`Params::random`] draws it: the new parts of a model that starts from another.
     pub fn or_random(self, seed: u64) -> Self {
         Params { fallback: Some(seed), ..self }
+    }
+
+    /// Batch norms stay layers of their own: for training, where their statistics are the batch's. Otherwise they are folded into the linear
+    /// layers that follow, which is exact in inference.
+    pub fn with_batch_norms(self) -> Self {
+        Params { folds: false, ..self }
+    }
+
+    /// Whether batch norms are folded into the linear layers that follow.
+    pub fn folds_batch_norms(&self) -> bool {
+        self.folds
     }
 
     /// Where the model is being built.

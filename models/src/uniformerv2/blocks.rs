@@ -1,9 +1,10 @@
 //! The local and the global block.
 
 use tubelet_engine::{
-    DType, Device, Function, Result, Tensor,
+    Function, Result, Tensor,
     ops::{
         attention::attention,
+        batch_norm::batch_norm,
         binary::{Operator, add, binary, mul},
         concat::concat,
         conv3d_depthwise::{Conv3dDepthwise, conv3d_depthwise},
@@ -32,7 +33,8 @@ fn with_classes(tokens: &Tensor, patches: &Tensor) -> Result<Tensor> {
 
 /// Local temporal MHRA: batch norm, a linear layer down, a depthwise convolution over three time steps, a linear layer up (equation 4).
 struct LocalMhra {
-    /// The batch norm is folded in: `W(γ·(x − μ)/σ + β) + b = (W·γ/σ)x + (W(β − μγ/σ) + b)`, exactly.
+    /// Absent where it is folded into `reduce`.
+    norm: Option<BatchNorm>,
     reduce: Linear,
     weight: Tensor,
     bias: Tensor,
@@ -47,11 +49,15 @@ impl LocalMhra {
             .map(|(part, init)| params.buffer(&format!("{name}.norm.{part}"), &[width], init));
         let weight = params.tensor(&format!("{name}.reduce.weight"), &[reduced, width], Init::Xavier)?;
         let bias = params.tensor(&format!("{name}.reduce.bias"), &[reduced], Init::Zeros)?;
-        let scale = binary(Operator::Div, &gamma?, &unary(Function::Sqrt, &add(&var?, &constant(params, EPS)?)?)?)?;
-        let shift = binary(Operator::Sub, &beta?, &mul(&mean?, &scale)?)?;
-        let bias = linear(&shift.reshape(&[1, width])?, &weight, Some(&bias))?.reshape(&[reduced])?;
+        let norm = BatchNorm { gamma: gamma?, beta: beta?, mean: mean?, var: var? };
+        let (norm, reduce) = if params.folds_batch_norms() {
+            (None, norm.folded(&weight, &bias)?)
+        } else {
+            (Some(norm), Linear::new(&weight, Some(bias))?)
+        };
         Ok(LocalMhra {
-            reduce: Linear::new(&mul(&weight, &scale)?, Some(bias))?,
+            norm,
+            reduce,
             weight: params.tensor(&format!("{name}.dw.weight"), &[3, 1, 1, reduced], Init::Xavier)?,
             bias: params.tensor(&format!("{name}.dw.bias"), &[reduced], Init::Zeros)?,
             expand: Linear::load(params, &format!("{name}.expand"), reduced, width, true)?,
@@ -61,14 +67,37 @@ impl LocalMhra {
     /// `residual + branch(x)` for `x [B, T, H, W, C]`.
     fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         let op = Conv3dDepthwise { padding: [1, 0, 0] };
-        let mixed = conv3d_depthwise(op, &self.reduce.forward(x)?, &self.weight, Some(&self.bias), None)?;
+        let reduced = match &self.norm {
+            Some(norm) => self.reduce.forward(&norm.forward(x)?)?,
+            None => self.reduce.forward(x)?,
+        };
+        let mixed = conv3d_depthwise(op, &reduced, &self.weight, Some(&self.bias), None)?;
         self.expand.apply(&mixed, None, residual)
     }
 }
 
-fn constant(params: &Params<'_>, value: f32) -> Result<Tensor> {
-    let (device, dtype): (&Device, DType) = (params.device(), params.dtype());
-    Tensor::full(device, dtype, &[1], value)
+/// Batch norm with running statistics, each `[C]`.
+struct BatchNorm {
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    var: Tensor,
+}
+
+impl BatchNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        batch_norm(EPS, x, Some(&self.gamma), Some(&self.beta), [&self.mean, &self.var])
+    }
+
+    /// The norm and a linear layer as one: `W(γ·(x − μ)/σ + β) + b = (W·γ/σ)x + (W(β − μγ/σ) + b)`, exactly.
+    fn folded(&self, weight: &Tensor, bias: &Tensor) -> Result<Linear> {
+        let eps = Tensor::full(self.var.device(), self.var.dtype(), &[1], EPS)?;
+        let scale = binary(Operator::Div, &self.gamma, &unary(Function::Sqrt, &add(&self.var, &eps)?)?)?;
+        let shift = binary(Operator::Sub, &self.beta, &mul(&self.mean, &scale)?)?;
+        let shift = shift.reshape(&[1, shift.elements()])?;
+        let bias = linear(&shift, weight, Some(bias))?.reshape(bias.shape())?;
+        Linear::new(&mul(weight, &scale)?, Some(bias))
+    }
 }
 
 /// One layer of the backbone: local MHRA, attention within frames, local MHRA, MLP; each residual.
