@@ -66,7 +66,7 @@ fn millions(report: &Report) -> f64 {
 
 /// Every table.
 pub fn sections() -> Result<Vec<Section>> {
-    Ok(vec![uniformerv2()?, uniformerv2_parts()?, vivit()?, tubevit()?, vidtr()?, vidtr_pooling()?])
+    Ok(vec![uniformerv2()?, uniformerv2_parts()?, vivit()?, tubevit()?, vidtr()?, vidtr_patches()?, vidtr_pooling()?])
 }
 
 fn uniformerv2() -> Result<Section> {
@@ -219,6 +219,21 @@ fn vidtr() -> Result<Section> {
     Ok(Section { title: "VidTr, table 1: the published FLOPs are an undercount", rows })
 }
 
+fn vidtr_patches() -> Result<Section> {
+    let printed = [
+        ("vidtr-s-patch-4x16", "patches of 4×16×16", 23.0, ""),
+        ("vidtr-s-patch-2x16", "patches of 2×16×16", 45.0, ""),
+        ("vidtr-s", "patches of 1×16×16", 89.0, ""),
+        ("vidtr-s-patch-1x32", "patches of 1×32×32", 21.0, "unexplained"),
+    ];
+    let rows = printed.map(|(name, label, paper, note)| {
+        let config = vidtr_config(name)?;
+        Ok(row(label, GMAC, paper, counted(&config), 1.0, note))
+    });
+    let rows = rows.into_iter().collect::<Result<_>>()?;
+    Ok(Section { title: "VidTr, table 5a (as the paper counted)", rows })
+}
+
 fn vidtr_pooling() -> Result<Section> {
     let base = vidtr_config("c-vidtr-s")?;
     let printed = [
@@ -271,6 +286,14 @@ mod tests {
             let ours = giga(&preset(name).unwrap());
             assert!((ours / gmac - 1.0).abs() < 0.01, "{name}: {ours}");
         }
+    }
+
+    #[test]
+    fn patches_of_vidtr_agree_where_the_counter_is_understood() {
+        let mut section = vidtr_patches().unwrap();
+        section.rows.retain(|row| row.note.is_empty());
+        assert_eq!(section.rows.len(), 3);
+        agrees(&section);
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub fn presets() -> Vec<(String, String, UniformerV2Config)> {
             push(&format!("uniformerv2-l14-{set}-{frames}"), &format!("L/14, {frames} frames"), large(frames, 224, classes));
         }
     }
+    for (name, fusion) in
+        [("parallel", Fusion::Parallel), ("hierarchical-kv", Fusion::HierarchicalKv), ("hierarchical-q", Fusion::HierarchicalQ)]
+    {
+        let config = UniformerV2Config { fusion, ..local(base(16, 174), 8) };
+        push(&format!("uniformerv2-b16-ssv2-16-{name}"), "another fusion of the video tokens, table 4", config);
+    }
     push("uniformerv2-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny());
     all
 }

@@ -91,6 +91,7 @@ impl Mixer {
                 let o = attention(self.scale(), 1, &q, &k, &v)?;
                 attention(self.scale(), 2, &q, &k, &o)
             }),
+            Mixing::Space => self.whole(x, y, i, taps, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
             Mixing::SeparableApart => {
                 let [q, k, v] = self.project(y)?;
                 let o = attention(self.scale(), 1, &q, &k, &v)?.reshape(y.shape())?;

@@ -12,6 +12,7 @@ use tubelet_engine::{
     ops::{
         concat::concat,
         conv3d::{Conv3d, conv3d},
+        reduce::{Reduction, reduce},
     },
 };
 
@@ -37,6 +38,8 @@ pub enum Mixing {
     SeparableApart,
     /// Time, then space, over patches alone; the one class token takes no part until the layers after `joint_after`.
     SeparablePatches,
+    /// Space alone, over frames that each have a class token; the head sees the mean of these (paper, section 4.2.4 and table 5b, WH).
+    Space,
     /// Time, then height, then width, over patches alone.
     Axial,
     /// Every token to every token: the vanilla transformer of section 3.1.
@@ -127,14 +130,23 @@ impl VidTrConfig {
     /// Layers and tokens.
     pub fn outline(&self) -> Outline {
         let [t, h, w] = self.grid();
-        let tokens = if self.dual() { (t + 1) * (h * w + 1) } else { t * h * w + 1 };
+        let tokens = match self.mixing {
+            Mixing::Space => t * (h * w + 1),
+            _ if self.dual() => (t + 1) * (h * w + 1),
+            _ => t * h * w + 1,
+        };
         Outline { layers: self.layers, tokens }
     }
 
     /// What layer `i` does; joint layers are those after the last pooling layer, or after `joint_after`.
     fn mixing_of(&self, i: usize) -> Mixing {
         let last = self.joint_after.or(self.pools.last().map(|pool| pool.layer));
-        if !self.dual() && last.is_some_and(|last| i > last) { Mixing::Joint } else { self.mixing }
+        if self.merges() && last.is_some_and(|last| i > last) { Mixing::Joint } else { self.mixing }
+    }
+
+    /// Whether patches attend apart first and all tokens together later.
+    fn merges(&self) -> bool {
+        matches!(self.mixing, Mixing::SeparablePatches | Mixing::Axial)
     }
 
     fn validate(&self) -> Result<()> {
@@ -157,7 +169,7 @@ impl VidTrConfig {
             "pooling goes with positions in the first layer: later ones have other tokens"
         } else if !self.pools.is_empty() && self.mixing != Mixing::SeparablePatches {
             "pooling goes with separable_patches"
-        } else if self.joint_after.is_some() && (self.dual() || self.mixing == Mixing::Joint) {
+        } else if self.joint_after.is_some() && !self.merges() {
             "joint_after goes with separable_patches or axial"
         } else {
             return Ok(());
@@ -172,7 +184,9 @@ impl VidTrConfig {
         let weight = params.prepared("patch_embed.proj.weight", &[c, pt, ph, pw, 3], Init::Xavier, Operand::Conv3dWeight)?;
         let bias = params.tensor("patch_embed.proj.bias", &[c], Init::Zeros)?;
         let mut class = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Normal(0.02));
-        let (classes, position) = if self.dual() {
+        let (classes, position) = if self.mixing == Mixing::Space {
+            (vec![class("cls_space", &[1, t, 1, c])?], class("pos_embed", &[1, t, h * w + 1, c])?)
+        } else if self.dual() {
             let space = class("cls_space", &[1, t, 1, c])?;
             let time = class("cls_time", &[1, 1, h * w + 1, c])?;
             (vec![time, space], class("pos_embed", &[1, t + 1, h * w + 1, c])?)
@@ -246,7 +260,7 @@ fn sequence_first(x: &Tensor) -> Result<Tensor> {
 }
 
 impl VidTr {
-    /// `[B, T + 1, H·W + 1, C]`, or `[B, 1, 1 + T·H·W, C]`.
+    /// `[B, T + 1, H·W + 1, C]`, `[B, T, H·W + 1, C]` without attention over time, or `[B, 1, 1 + T·H·W, C]`.
     fn tokens(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
         let (config, c) = (&self.config, self.config.width);
         let (b, [t, h, w]) = (config.input.check("vidtr", video)?, config.grid());
@@ -257,6 +271,10 @@ impl VidTr {
             let patches = patches.reshape(&[b, t, h * w, c])?;
             let rows = concat(&[&space.broadcast_to(&[b, t, 1, c])?, &patches], 2)?;
             return concat(&[&time.broadcast_to(&[b, 1, h * w + 1, c])?, &rows], 1);
+        }
+        if config.mixing == Mixing::Space {
+            let patches = patches.reshape(&[b, t, h * w, c])?;
+            return concat(&[&self.classes[0].broadcast_to(&[b, t, 1, c])?, &patches], 2);
         }
         let patches = patches.reshape(&[b, 1, t * h * w, c])?;
         concat(&[&self.classes[0].broadcast_to(&[b, 1, 1, c])?, &patches], 2)
@@ -275,6 +293,10 @@ impl Model for VidTr {
         if taps.is_on() {
             let normed = self.norm.forward(&x)?;
             taps.record(|| "norm".into(), || sequence_first(&normed))?;
+        }
+        if self.config.mixing == Mixing::Space {
+            let classes = self.norm.forward(&x.narrow(2, 0, 1)?.contiguous()?)?;
+            return self.head.forward(&reduce(Reduction::Mean, &classes, &[1, 2])?);
         }
         // The first token of all is the one that is classified.
         let (b, c) = (x.shape()[0], self.config.width);

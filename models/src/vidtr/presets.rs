@@ -24,7 +24,12 @@ pub fn presets() -> Vec<(String, String, VidTrConfig)> {
         ("c-vidtr-m", "compact, 16 frames to 8, 4, 2 in layers 1, 2, 4", compact(&medium, [1, 2, 4], [8, 4, 2])),
         ("vidtr-s-paper", "projections for time and space apart and GELU, as equations 5 to 8", paper),
         ("vidtr-s-joint", "the vanilla transformer of section 3.1", VidTrConfig { mixing: Mixing::Joint, ..small.clone() }),
-        ("vidtr-s-axial", "time, height, width", VidTrConfig { mixing: Mixing::Axial, ..small.clone() }),
+        ("vidtr-s-space", "space alone, table 5b", VidTrConfig { mixing: Mixing::Space, ..small.clone() }),
+        (
+            "vidtr-s-axial",
+            "time, height, width, table 5b; the last layer is joint, so that the class token reads the patches",
+            VidTrConfig { mixing: Mixing::Axial, joint_after: Some(10), ..small.clone() },
+        ),
         (
             "c-vidtr-s-average",
             "average pooling, table 5d",
@@ -34,6 +39,14 @@ pub fn presets() -> Vec<(String, String, VidTrConfig)> {
             "c-vidtr-s-convolution",
             "convolution pooling, table 5d",
             VidTrConfig { pools: halves, pooling: Pooling::Convolution, ..c_small },
+        ),
+        ("vidtr-s-patch-2x16", "patches of 2 frames, table 5a", VidTrConfig { patch: [2, 16, 16], ..small.clone() }),
+        ("vidtr-s-patch-4x16", "patches of 4 frames, table 5a", VidTrConfig { patch: [4, 16, 16], ..small.clone() }),
+        ("vidtr-s-patch-1x32", "patches of 32 pixels, table 5a", VidTrConfig { patch: [1, 32, 32], ..small.clone() }),
+        (
+            "vidtr-s-vit-l",
+            "the size of ViT-L, table 5c",
+            VidTrConfig { width: 1024, layers: 24, heads: 16, hidden: 4096, ..small.clone() },
         ),
         ("vidtr-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny(&small)),
     ];
@@ -68,5 +81,18 @@ fn tiny(base: &VidTrConfig) -> VidTrConfig {
         hidden: 96,
         classes: 10,
         ..base.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where patches attend apart, only a joint layer lets the class token read them; without one the logits ignore the video.
+    #[test]
+    fn every_class_token_reads_the_patches() {
+        for (name, _, config) in presets() {
+            assert!(!config.merges() || config.mixing_of(config.layers - 1) == Mixing::Joint, "{name}");
+        }
     }
 }
