@@ -1,1 +1,166 @@
-//! Shared support of the Tubelet benches.
+//! What the benches share: operands, cases, and the measured roofline.
+
+use std::{hint::black_box, thread, time::Instant};
+
+use criterion::{Criterion, Throughput};
+use tubelet_engine::{DType, Device, Op, Operand, Philox, Spec, Tensor, ops};
+
+/// An operation with its operands on a device.
+pub struct Case {
+    /// What it is, with its shapes.
+    pub label: String,
+    /// The operation.
+    pub op: Op,
+    /// Its operands.
+    pub inputs: Vec<Option<Tensor>>,
+}
+
+impl Case {
+    /// A case; all operands present.
+    pub fn new(label: &str, op: impl Into<Op>, inputs: impl IntoIterator<Item = Tensor>) -> Self {
+        Case { label: label.into(), op: op.into(), inputs: inputs.into_iter().map(Some).collect() }
+    }
+
+    /// One run.
+    pub fn run(&self) -> Vec<Tensor> {
+        let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
+        ops::run(&self.op, &inputs).unwrap_or_else(|error| panic!("{}: {error}", self.label))
+    }
+
+    /// `(FLOPs of products, compulsory bytes)` of a run.
+    pub fn cost(&self) -> (f64, f64) {
+        let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
+        let specs: Vec<Spec> = self.op.infer(&inputs).unwrap_or_else(|error| panic!("{}: {error}", self.label));
+        let cost = self.op.cost(&inputs, &specs);
+        (cost.flops as f64, cost.bytes as f64)
+    }
+}
+
+/// The device of `TUBELET_DEVICE`, by default the CPU.
+pub fn device() -> Device {
+    let name = std::env::var("TUBELET_DEVICE").unwrap_or_else(|_| "cpu".into());
+    tubelet_models::devices::open(&name).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Normal numbers.
+pub fn normal(device: &Device, shape: &[usize]) -> Tensor {
+    let mut rng = Philox::new(7);
+    let data: Vec<f32> = (0..shape.iter().product()).map(|_| rng.normal()).collect();
+    Tensor::from_f32(device, DType::F32, shape, &data).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Random bytes: video.
+pub fn bytes(device: &Device, shape: &[usize]) -> Tensor {
+    let mut rng = Philox::new(7);
+    let data: Vec<u8> = (0..shape.iter().product()).map(|_| rng.next_u32() as u8).collect();
+    Tensor::from_slice(device, shape, &data).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A weight laid out for its kernel, as models have it.
+pub fn weight(device: &Device, shape: &[usize], operand: Operand) -> Tensor {
+    normal(device, shape).prepare(operand).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Measures cases under criterion, with their throughput, and prints the part of the roofline that the first runs reach.
+pub fn group(criterion: &mut Criterion, name: &str, cases: impl FnOnce(&Device) -> Vec<Case>) {
+    let device = device();
+    let roofline = Roofline::measure();
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(10);
+    for case in cases(&device) {
+        let (flops, bytes) = case.cost();
+        let seconds = best(5, || drop(black_box(case.run())));
+        println!("{name}/{}: {}", case.label, roofline.describe(flops, bytes, seconds));
+        group.throughput(if flops > 0.0 { Throughput::Elements(flops as u64) } else { Throughput::Bytes(bytes as u64) });
+        group.bench_function(&case.label, |b| b.iter(|| black_box(case.run())));
+    }
+    group.finish();
+}
+
+/// The shortest of `n` runs, in seconds.
+pub fn best(n: usize, mut run: impl FnMut()) -> f64 {
+    let time = |run: &mut dyn FnMut()| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..n).map(|_| time(&mut run)).fold(f64::INFINITY, f64::min)
+}
+
+/// What the machine can do at most, measured in this run.
+#[derive(Clone, Copy, Debug)]
+pub struct Roofline {
+    /// Multiply-adds from registers alone, all threads, FLOP/s.
+    pub flops: f64,
+    /// `a = b + s·c` over arrays larger than any cache, all threads, bytes/s.
+    pub bytes: f64,
+}
+
+impl Roofline {
+    /// Measures, on as many threads as `TUBELET_THREADS` says, or the machine has.
+    pub fn measure() -> Self {
+        let threads = std::env::var("TUBELET_THREADS").ok().and_then(|n| n.parse().ok());
+        let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+        let steps = 4_000_000;
+        let on_all = |work: &(dyn Fn() + Sync)| thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+        let flops = best(5, || on_all(&|| drop(black_box(multiply_adds(steps)))));
+        let n = 1 << 24;
+        let arrays: Vec<[Vec<f32>; 3]> = (0..threads).map(|_| [(); 3].map(|()| vec![1f32; n / threads])).collect();
+        let arrays = std::sync::Mutex::new(arrays);
+        let bytes = best(5, || {
+            let mut arrays = arrays.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            thread::scope(|scope| arrays.iter_mut().for_each(|[a, b, c]| drop(scope.spawn(|| triad(a, b, c)))));
+        });
+        Roofline { flops: (threads * steps * FLOPS_PER_STEP) as f64 / flops, bytes: (12 * n) as f64 / bytes }
+    }
+
+    /// GFLOP/s or GB/s, and the part of what the machine can do at this intensity.
+    pub fn describe(&self, flops: f64, bytes: f64, seconds: f64) -> String {
+        let bound = (flops / self.flops).max(bytes / self.bytes);
+        let part = 100.0 * bound / seconds;
+        let rate = if flops > 0.0 {
+            format!("{:.0} GFLOP/s", flops / seconds / 1e9)
+        } else {
+            format!("{:.1} GB/s", bytes / seconds / 1e9)
+        };
+        format!("{:.3} ms, {rate}, {part:.0}% of the roofline", seconds * 1e3)
+    }
+}
+
+fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
+    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+        *a = b + 3.0 * c;
+    }
+}
+
+/// Twenty-four chains of 16 lanes, two operations each.
+const FLOPS_PER_STEP: usize = 24 * 16 * 2;
+
+fn multiply_adds(steps: usize) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the machine has the instructions.
+        return unsafe { multiply_adds_avx512(steps) };
+    }
+    let mut sums = [[0.1f32; 16]; 24];
+    for _ in 0..steps {
+        for lane in sums.as_flattened_mut() {
+            *lane = *lane * 0.999 + 0.001;
+        }
+    }
+    sums.as_flattened().iter().sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_adds_avx512(steps: usize) -> f32 {
+    use std::arch::x86_64::{_mm512_add_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+    let mut sums = [_mm512_set1_ps(0.1); 24];
+    let (factor, addend) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001));
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, factor, addend);
+        }
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_set1_ps(0.0), |a, b| _mm512_add_ps(a, b)))
+}

@@ -21,7 +21,12 @@ pub struct Linear {
 impl Linear {
     /// `{name}.weight [outputs, inputs]` and, if `bias`, `{name}.bias [outputs]`.
     pub fn load(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
-        let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], Init::Xavier)?;
+        Linear::load_with(params, name, inputs, outputs, bias, Init::Xavier)
+    }
+
+    /// As [`Linear::load`], its weight initialised as `init` says.
+    pub fn load_with(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
+        let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], init)?;
         let bias = if bias { Some(params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?) } else { None };
         Linear::new(&weight, bias)
     }
@@ -108,8 +113,20 @@ pub struct Mlp {
 impl Mlp {
     /// `{name}.fc1` and `{name}.fc2`.
     pub fn load(params: &mut Params<'_>, name: &str, width: usize, hidden: usize, function: Function) -> Result<Self> {
+        Mlp::load_with(params, name, width, hidden, function, Init::Xavier)
+    }
+
+    /// As [`Mlp::load`], the last weight initialised as `last` says.
+    pub fn load_with(
+        params: &mut Params<'_>,
+        name: &str,
+        width: usize,
+        hidden: usize,
+        function: Function,
+        last: Init,
+    ) -> Result<Self> {
         let up = Linear::load(params, &format!("{name}.fc1"), width, hidden, true)?;
-        let down = Linear::load(params, &format!("{name}.fc2"), hidden, width, true)?;
+        let down = Linear::load_with(params, &format!("{name}.fc2"), hidden, width, true, last)?;
         Ok(Mlp { up, down, function })
     }
 

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod classify;
 pub mod devices;
+pub mod init;
 pub mod inspect;
 pub mod layers;
 pub mod model;

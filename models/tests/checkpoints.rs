@@ -67,7 +67,7 @@ fn every_released_state_dict_loads() {
         ("hf_vivit_b_16x2_kinetics400", "vivit-b-joint"),
         ("scenic_vivit_b16x2_fe_k400", "vivit-b-fe"),
         ("scenic_vivit_l16x2_fe_k400", "vivit-l-fe"),
-        ("tadaconv_vivit_b16x2_fe_k400", "vivit-b-fe"),
+        ("tadaconv_vivit_b16x2_fe_k400", "vivit-b-fe-tadaconv"),
         ("timm_vit_base_patch16_224", "vit-b16"),
         ("timm_vit_base_patch16_clip_quickgelu_224_openai", "clip-b16-timm"),
         ("timm_vit_large_patch16_224", "vit-l16"),

@@ -30,9 +30,9 @@ use crate::{
 pub enum Readout {
     /// The class token, after the last norm.
     Token,
-    /// The mean of the normalised tokens.
+    /// The mean of the normalised tokens, the class token left out.
     Average,
-    /// The mean of the tokens, normalised.
+    /// The mean of the tokens, likewise, normalised.
     AverageThenNorm,
 }
 
@@ -172,10 +172,12 @@ impl Model for Vit {
             taps.record(|| format!("block{i}"), || sequence(&x))?;
             taps.record(|| format!("resblock{i}"), || sequence(&x)?.permute(&[1, 0, 2]))?;
         }
+        // timm leaves the class token out of the mean.
+        let patches = |x: &Tensor| x.narrow(2, usize::from(config.class_token), h * w);
         let normed = match config.readout {
             Readout::Token => self.norm.forward(&x.narrow(2, 0, 1)?)?.reshape(&[b, c])?,
-            Readout::Average => reduce(Reduction::Mean, &self.norm.forward(&x)?, &[1, 2])?,
-            Readout::AverageThenNorm => self.norm.forward(&reduce(Reduction::Mean, &x, &[1, 2])?)?,
+            Readout::Average => reduce(Reduction::Mean, &self.norm.forward(&patches(&x)?)?, &[1, 2])?,
+            Readout::AverageThenNorm => self.norm.forward(&reduce(Reduction::Mean, &patches(&x)?, &[1, 2])?)?,
         };
         taps.record(|| "ln_post".into(), || Ok(normed.clone()))?;
         let all = || if config.readout == Readout::AverageThenNorm { sequence(&x) } else { sequence(&self.norm.forward(&x)?) };

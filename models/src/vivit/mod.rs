@@ -58,8 +58,12 @@ pub enum Temporal {
     Average,
     /// All tokens attend to all: model 1.
     Joint,
-    /// Attention over time, then over space, in every layer: model 3.
-    Factorised,
+    /// Attention over time and over space apart, in every layer: model 3.
+    Factorised {
+        /// Whether space comes before time.
+        #[serde(default)]
+        space_first: bool,
+    },
 }
 
 /// What stands between the spatial and the temporal encoder (SFA, section 3).
@@ -115,6 +119,10 @@ impl VivitConfig {
         matches!(self.temporal, Temporal::Encoder { .. } | Temporal::Average)
     }
 
+    fn factorised_attention(&self) -> bool {
+        matches!(self.temporal, Temporal::Factorised { .. })
+    }
+
     /// Layers and tokens.
     pub fn outline(&self) -> Outline {
         let ([t, h, w], class) = (self.grid(), usize::from(self.class_token));
@@ -133,7 +141,7 @@ impl VivitConfig {
             "the width is not divisible by the heads"
         } else if self.adapter.is_some() && !self.per_step() {
             "an adapter stands between two encoders"
-        } else if self.temporal == Temporal::Factorised && self.class_token {
+        } else if self.factorised_attention() && self.class_token {
             "factorised self-attention has no class token"
         } else {
             return Ok(());
@@ -161,7 +169,10 @@ impl VivitConfig {
         let tokens = if self.per_step() { h * w } else { t * h * w };
         let spatial = Transformer::load(params, "spatial", self, self.spatial, tokens)?;
         let adapter = match self.adapter {
-            Some(adapter) => Some((adapter, Mlp::load(params, "adapter", c, adapter.hidden, Function::GeluTanh)?)),
+            Some(adapter) => {
+                let last = if adapter.residual { Init::Zeros } else { Init::Xavier };
+                Some((adapter, Mlp::load_with(params, "adapter", c, adapter.hidden, Function::GeluTanh, last)?))
+            }
             None => None,
         };
         let temporal = match self.temporal {
@@ -182,8 +193,9 @@ impl VivitConfig {
 /// A layer of any kind.
 enum Layer {
     Plain(Block),
-    /// Time, space, MLP; a norm before each.
+    /// Time and space in either order, MLP; a norm before each.
     Factorised {
+        space_first: bool,
         time: (LayerNorm, SelfAttention),
         space: (LayerNorm, SelfAttention),
         mlp: (LayerNorm, Mlp),
@@ -193,9 +205,9 @@ enum Layer {
 impl Layer {
     fn load(params: &mut Params<'_>, name: &str, config: &VivitConfig, encoder: Encoder) -> Result<Self> {
         let c = config.width;
-        if config.temporal != Temporal::Factorised {
+        let Temporal::Factorised { space_first } = config.temporal else {
             return Ok(Layer::Plain(Block::load(params, name, &config.block(encoder))?));
-        }
+        };
         let attention = |params: &mut Params<'_>, axis: &str| -> Result<_> {
             let norm = LayerNorm::load(params, &format!("{name}.norm_{axis}"), c, config.eps)?;
             Ok((norm, SelfAttention::load(params, &format!("{name}.{axis}"), c, encoder.heads, config.qkv_bias)?))
@@ -203,16 +215,19 @@ impl Layer {
         let (time, space) = (attention(params, "time")?, attention(params, "space")?);
         let norm = LayerNorm::load(params, &format!("{name}.norm2"), c, config.eps)?;
         let mlp = Mlp::load(params, &format!("{name}.mlp"), c, encoder.hidden, config.activation.into())?;
-        Ok(Layer::Factorised { time, space, mlp: (norm, mlp) })
+        Ok(Layer::Factorised { space_first, time, space, mlp: (norm, mlp) })
     }
 
     /// `[B, X, Y, C]` to the same.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Layer::Plain(block) => block.forward(x, 2),
-            Layer::Factorised { time, space, mlp } => {
-                let x = time.1.forward(&time.0.forward(x)?, 1, Some(x))?;
-                let x = space.1.forward(&space.0.forward(&x)?, 2, Some(&x))?;
+            Layer::Factorised { space_first, time, space, mlp } => {
+                let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
+                let mut x = x.clone();
+                for ((norm, attention), axis) in order {
+                    x = attention.forward(&norm.forward(&x)?, axis, Some(&x))?;
+                }
                 mlp.1.forward(&mlp.0.forward(&x)?, Some(&x))
             }
         }
@@ -292,7 +307,7 @@ impl Vivit {
             let s = x.shape();
             x.reshape(&[s[0], s[1] * s[2], s[3]])
         };
-        let mut x = part.embed(x, self.config.temporal == Temporal::Factorised)?;
+        let mut x = part.embed(x, self.config.factorised_attention())?;
         taps.record(|| format!("{name}/posembed_input"), || flat(&x))?;
         taps.record(|| "embeddings".into(), || flat(&x))?;
         for (i, layer) in part.layers.iter().enumerate() {

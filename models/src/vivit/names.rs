@@ -229,9 +229,22 @@ fn scenic(system: &str, f: &Fields<'_>, input: &[usize]) -> Result<VivitConfig> 
             let Encoder { layers, heads, hidden } = encoder("temporal_")?;
             (encoder("spatial_")?, Temporal::Encoder { layers, heads, hidden })
         }
-        "factorized_self_attention_block" => (encoder("")?, Temporal::Factorised),
+        "factorized_self_attention_block" => {
+            // scenic's own default is space first.
+            let space_first = match f.inner("attention_config").text("attention_order") {
+                Some("time_space") => false,
+                None | Some("space_time") => true,
+                Some(other) => return Err(Error::invalid(system, format!("attention_order {other:?} is not known"))),
+            };
+            (encoder("")?, Temporal::Factorised { space_first })
+        }
         "spacetime" => (encoder("")?, Temporal::Joint),
         other => return Err(Error::invalid(system, format!("attention type {other:?} is not known"))),
+    };
+    let class_token = match f.text("classifier") {
+        Some("token") => true,
+        Some("gap") => false,
+        other => return Err(Error::invalid(system, format!("classifier {other:?}, expected \"token\" or \"gap\""))),
     };
     Ok(VivitConfig {
         input: Input::new(frames, [height, width], Input::SYMMETRIC),
@@ -239,7 +252,7 @@ fn scenic(system: &str, f: &Fields<'_>, input: &[usize]) -> Result<VivitConfig> 
         width: f.usize("hidden_size")?,
         spatial,
         temporal,
-        class_token: f.text("classifier") == Some("token"),
+        class_token,
         activation: Activation::GeluTanh,
         qkv_bias: true,
         eps: 1e-6,

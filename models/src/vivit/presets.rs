@@ -33,8 +33,16 @@ pub fn presets() -> Vec<(String, String, VivitConfig)> {
     if let Some(base) = factorised("b", 4, 32) {
         let average = VivitConfig { temporal: Temporal::Average, ..base.clone() };
         push("vivit-b-average".into(), "mean over time instead of a temporal encoder", average);
-        let factorised = VivitConfig { temporal: Temporal::Factorised, class_token: false, ..base.clone() };
+        let factorised =
+            VivitConfig { temporal: Temporal::Factorised { space_first: false }, class_token: false, ..base.clone() };
         push("vivit-b-factorised".into(), "factorised self-attention (model 3)", factorised);
+        let input = Input::new(32, [224, 224], Input::UNIFORMER);
+        let tadaconv = VivitConfig { input, activation: Activation::GeluErf, ..base.clone() };
+        push(
+            "vivit-b-fe-tadaconv".into(),
+            "factorised encoder as TAdaConv trained it: exact GELU, other normalisation",
+            tadaconv,
+        );
         push("vivit-tiny".into(), "for tests: 32 pixels, 4 frames, 2 layers", tiny(&base));
     }
     if let Some(l) = factorised("l", 4, 32) {

@@ -1,0 +1,29 @@
+//! Joint, spatial, temporal and cross attention at the models' shapes.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::attention::Attention};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [
+        ("joint 1569", [1, 1, 1569], 2, 1569),
+        ("joint 540", [1, 1, 540], 2, 540),
+        ("spatial 8x197", [1, 8, 197], 2, 197),
+        ("temporal 9x197", [1, 9, 197], 1, 9),
+        ("one query 1576", [1, 1, 1], 2, 1576),
+    ]
+    .map(|(label, [b, x, y], axis, keys)| {
+        let q = [b, x, y, 12, 64];
+        let mut k = q;
+        k[axis] = keys;
+        Case::new(label, Attention { scale: 0.125, axis, lse: false }, [normal(d, &q), normal(d, &k), normal(d, &k)])
+    })
+    .into()
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "attention", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

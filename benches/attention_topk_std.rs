@@ -1,0 +1,18 @@
+//! The pooling layers of C-VidTr-S.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::attention_topk_std::AttentionTopkStd};
+
+fn cases(d: &Device) -> Vec<Case> {
+    let x = || normal(d, &[1, 8, 196, 12, 64]);
+    let op = AttentionTopkStd { scale: 0.125, keep: 6, renormalize: true };
+    vec![Case::new("8 frames to 6", op, [x(), x(), x()])]
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "attention_topk_std", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

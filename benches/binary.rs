@@ -1,0 +1,27 @@
+//! A sum, a bias and a position.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{
+    Device,
+    ops::binary::{Binary, Operator},
+};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [[1576, 768], [1, 768]]
+        .map(|shape| {
+            Case::new(
+                &format!("1576x768 + {shape:?}"),
+                Binary { operator: Operator::Add },
+                [normal(d, &[1576, 768]), normal(d, &shape)],
+            )
+        })
+        .into()
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "binary", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

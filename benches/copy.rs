@@ -1,0 +1,21 @@
+//! A transposition and a conversion.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{DType, Device, ops::copy::Copy};
+
+fn cases(d: &Device) -> Vec<Case> {
+    let x = normal(d, &[1576, 768]);
+    let turned = x.transpose().unwrap_or_else(|error| panic!("{error}"));
+    vec![
+        Case::new("transpose 768x1576", Copy { dtype: DType::F32 }, [turned]),
+        Case::new("to bf16 1576x768", Copy { dtype: DType::BF16 }, [x]),
+    ]
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "copy", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,17 @@
+//! TubeViT's one kernel in another shape.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::interpolate::Interpolate};
+
+fn cases(d: &Device) -> Vec<Case> {
+    let op = Interpolate { size: [16, 4, 4], align_corners: false };
+    vec![Case::new("8x8x8 to 16x4x4", op, [normal(d, &[768, 8, 8, 8, 3])])]
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "interpolate", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,21 @@
+//! Rows of ViT-B, plain and with the residual sum.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::layer_norm::LayerNorm};
+
+fn cases(d: &Device) -> Vec<Case> {
+    let [x, w] = [normal(d, &[1576, 768]), normal(d, &[768])];
+    let op = LayerNorm { eps: 1e-6 };
+    vec![
+        Case::new("1576x768", op, [x.clone(), w.clone(), w.clone()]),
+        Case::new("1576x768 + residual", op, [x.clone(), w.clone(), w, x]),
+    ]
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "layer_norm", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

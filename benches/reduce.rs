@@ -1,0 +1,27 @@
+//! Means over time and over tokens.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{
+    Device,
+    ops::reduce::{Reduce, Reduction},
+};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [vec![1], vec![2], vec![3]]
+        .map(|axes| {
+            Case::new(
+                &format!("[1, 8, 196, 768] over {axes:?}"),
+                Reduce { reduction: Reduction::Mean, axes },
+                [normal(d, &[1, 8, 196, 768])],
+            )
+        })
+        .into()
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "reduce", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,20 @@
+//! A frame on its way into a model.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, bytes, group};
+use tubelet_engine::{
+    Device,
+    ops::resize::{Filter, Resize},
+};
+
+fn cases(d: &Device) -> Vec<Case> {
+    let op = Resize { height: 224, width: 298, filter: Filter::Bilinear, antialias: false, align_corners: false };
+    vec![Case::new("480x640 to 224x298", op, [bytes(d, &[8, 480, 640, 3])])]
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "resize", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,18 @@
+//! Activations of an MLP's hidden layer.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, Function, ops::unary::Unary};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [Function::Relu, Function::GeluErf, Function::GeluTanh, Function::GeluQuick]
+        .map(|function| Case::new(&format!("{function} 1576x3072"), Unary { function }, [normal(d, &[1576, 3072])]))
+        .into()
+}
+
+fn bench(criterion: &mut Criterion) {
+    group(criterion, "unary", cases);
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
