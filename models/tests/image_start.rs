@@ -1,4 +1,5 @@
 //! Video models that start from image models, on made-up weights whose effect can be told.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
