@@ -1,6 +1,5 @@
 //! A step of a layer's weights.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::adam::Adam};
 
@@ -20,9 +19,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("3072x768", op, [x.clone(), x.clone(), x.clone(), x.clone(), x])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "adam", cases);
+fn main() {
+    group("adam", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

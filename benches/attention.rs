@@ -1,6 +1,5 @@
 //! Joint, spatial, temporal and cross attention at the models' shapes.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::attention::Attention};
 
@@ -21,9 +20,6 @@ fn cases(d: &Device) -> Vec<Case> {
     .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "attention", cases);
+fn main() {
+    group("attention", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

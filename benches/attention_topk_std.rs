@@ -1,6 +1,5 @@
 //! The pooling layers of C-VidTr-S.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::attention_topk_std::AttentionTopkStd};
 
@@ -10,9 +9,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("8 frames to 6", op, [x(), x(), x()])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "attention_topk_std", cases);
+fn main() {
+    group("attention_topk_std", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

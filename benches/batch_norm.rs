@@ -1,6 +1,5 @@
 //! The batch norm of UniFormerV2's local blocks.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{DType, Device, Tensor, ops::batch_norm::BatchNorm};
 
@@ -11,9 +10,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![running, Case::new("batch 1568x768", op, [x, c.clone(), c])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "batch_norm", cases);
+fn main() {
+    group("batch_norm", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! A sum, a bias and a position.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{
     Device,
@@ -19,9 +18,6 @@ fn cases(d: &Device) -> Vec<Case> {
         .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "binary", cases);
+fn main() {
+    group("binary", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

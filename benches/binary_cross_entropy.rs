@@ -1,6 +1,5 @@
 //! A batch of Charades.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{
     Device,
@@ -12,9 +11,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("64x157", op, [normal(d, &[64, 157]), normal(d, &[64, 157])])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "binary_cross_entropy", cases);
+fn main() {
+    group("binary_cross_entropy", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -7,6 +7,8 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ use tubelet_engine::{
 use tubelet_models::{Taps, registry::Config};
 
 const ROUNDS: usize = 7;
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 /// The PyTorch process.
 struct Peer {
@@ -57,6 +59,11 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The threads of either side spin for a while after their work; the other side must not pay for that.
+fn settle() {
+    thread::sleep(Duration::from_millis(60));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -122,8 +129,10 @@ fn kernels(d: &Device, threads: &str, roofline: &Roofline) {
         let (flops, bytes) = case.cost();
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
+            settle();
             let seconds = best(RUNS, || drop(case.run()));
             ours.push(seconds);
+            settle();
             if let Some(other) = peer.as_mut().and_then(|peer| peer.time(&request)) {
                 theirs.push(other);
                 ratios.push(other / seconds);
@@ -176,6 +185,7 @@ fn models(d: &Device, threads: &str, roofline: &Roofline) {
             let input = model.input();
             let video: Tensor = normal(d, &[1, input.frames, input.size[0], input.size[1], 3]);
             let mut pass = || drop(model.forward(&video, &mut Taps::off()).unwrap_or_else(|error| panic!("{error}")));
+            settle();
             pass();
             let seconds = median((0..5).map(|_| best(1, &mut pass)).collect());
             ours.push(seconds);

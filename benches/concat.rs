@@ -1,6 +1,5 @@
 //! Class tokens in front of patches.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::concat::Concat};
 
@@ -8,9 +7,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("[8, 1, 768] and [8, 196, 768]", Concat { axis: 1 }, [normal(d, &[8, 1, 768]), normal(d, &[8, 196, 768])])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "concat", cases);
+fn main() {
+    group("concat", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

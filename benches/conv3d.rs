@@ -1,6 +1,5 @@
 //! The tubes of TubeViT and the tubelets of ViViT, from bytes.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, bytes, group, weight};
 use tubelet_engine::{Device, Operand, ops::conv3d::Conv3d};
 
@@ -21,9 +20,6 @@ fn cases(d: &Device) -> Vec<Case> {
     .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "conv3d", cases);
+fn main() {
+    group("conv3d", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! The position encoding and the local block of UniFormerV2.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::conv3d_depthwise::Conv3dDepthwise};
 
@@ -13,9 +12,6 @@ fn cases(d: &Device) -> Vec<Case> {
         .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "conv3d_depthwise", cases);
+fn main() {
+    group("conv3d_depthwise", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! A transposition and a conversion.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{DType, Device, ops::copy::Copy};
 
@@ -13,9 +12,6 @@ fn cases(d: &Device) -> Vec<Case> {
     ]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "copy", cases);
+fn main() {
+    group("copy", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

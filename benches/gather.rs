@@ -1,6 +1,5 @@
 //! The residual of a pooling layer.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, Tensor, ops::gather::Gather};
 
@@ -10,9 +9,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("6 of 8 frames", Gather { axis: 1 }, [normal(d, &[1, 8, 196, 12, 64]), indices])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "gather", cases);
+fn main() {
+    group("gather", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

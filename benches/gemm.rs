@@ -1,6 +1,5 @@
 //! Linear layers of ViT-B and L at the models' token counts.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal, weight};
 use tubelet_engine::{Device, Operand, ops::gemm::Gemm};
 
@@ -21,9 +20,6 @@ fn cases(d: &Device) -> Vec<Case> {
     .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "gemm", cases);
+fn main() {
+    group("gemm", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

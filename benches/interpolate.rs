@@ -1,6 +1,5 @@
 //! TubeViT's one kernel in another shape.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::interpolate::Interpolate};
 
@@ -9,9 +8,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("8x8x8 to 16x4x4", op, [normal(d, &[768, 8, 8, 8, 3])])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "interpolate", cases);
+fn main() {
+    group("interpolate", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! Rows of ViT-B, plain and with the residual sum.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::layer_norm::LayerNorm};
 
@@ -13,9 +12,6 @@ fn cases(d: &Device) -> Vec<Case> {
     ]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "layer_norm", cases);
+fn main() {
+    group("layer_norm", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -62,7 +62,8 @@ pub fn weight(device: &Device, shape: &[usize], operand: Operand) -> Tensor {
 }
 
 /// Measures cases under criterion, with their throughput, and prints the part of the roofline that the first runs reach.
-pub fn group(criterion: &mut Criterion, name: &str, cases: impl FnOnce(&Device) -> Vec<Case>) {
+pub fn group(name: &str, cases: impl FnOnce(&Device) -> Vec<Case>) {
+    let mut criterion = Criterion::default().configure_from_args();
     let device = device();
     let roofline = Roofline::measure();
     let mut group = criterion.benchmark_group(name);
@@ -75,6 +76,7 @@ pub fn group(criterion: &mut Criterion, name: &str, cases: impl FnOnce(&Device) 
         group.bench_function(&case.label, |b| b.iter(|| black_box(case.run())));
     }
     group.finish();
+    criterion.final_summary();
 }
 
 /// The shortest of `n` runs, in seconds.

@@ -1,6 +1,5 @@
 //! Means over time and over tokens.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{
     Device,
@@ -19,9 +18,6 @@ fn cases(d: &Device) -> Vec<Case> {
         .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "reduce", cases);
+fn main() {
+    group("reduce", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

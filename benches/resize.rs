@@ -1,6 +1,5 @@
 //! A frame on its way into a model.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, bytes, group};
 use tubelet_engine::{
     Device,
@@ -12,9 +11,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("480x640 to 224x298", op, [bytes(d, &[8, 480, 640, 3])])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "resize", cases);
+fn main() {
+    group("resize", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! A step of a layer's weights.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::sgd::Sgd};
 
@@ -10,9 +9,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("3072x768", op, [x.clone(), x.clone(), x])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "sgd", cases);
+fn main() {
+    group("sgd", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

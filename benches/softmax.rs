@@ -1,6 +1,5 @@
 //! Rows of scores.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::softmax::Softmax};
 
@@ -8,9 +7,6 @@ fn cases(d: &Device) -> Vec<Case> {
     vec![Case::new("2364x197", Softmax { log: false }, [normal(d, &[2364, 197])])]
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "softmax", cases);
+fn main() {
+    group("softmax", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -1,6 +1,5 @@
 //! Activations of an MLP's hidden layer.
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, Function, ops::unary::Unary};
 
@@ -10,9 +9,6 @@ fn cases(d: &Device) -> Vec<Case> {
         .into()
 }
 
-fn bench(criterion: &mut Criterion) {
-    group(criterion, "unary", cases);
+fn main() {
+    group("unary", cases);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

@@ -7,7 +7,7 @@ use tubelet_engine::{Device, Error, Philox, Tensor};
 fn counting(shape: &[usize]) -> Tensor {
     let n: usize = shape.iter().product();
     let data: Vec<i32> = (0..n as i32).collect();
-    Tensor::from_slice(&Device::reference(), shape, &data).unwrap()
+    Tensor::from_slice(&Device::reference(), shape, &data).expect("a small tensor")
 }
 
 fn flat(shape: &[usize], index: &[usize]) -> i32 {

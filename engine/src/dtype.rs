@@ -117,10 +117,22 @@ macro_rules! element {
 }
 element!(f64, F64, f64::from, |x| x as f32, |x| x, |x| x);
 element!(f32, F32, |x| x, |x| x, |x| x as f32, f64::from);
-element!(bf16, BF16, bf16::from_f32, bf16::to_f32, bf16::from_f64, bf16::to_f64);
-element!(f16, F16, f16::from_f32, f16::to_f32, f16::from_f64, f16::to_f64);
+// `half` drops the low bits of an f64 before it rounds; by way of an f32 rounded to odd the result is rounded once.
+element!(bf16, BF16, bf16::from_f32, bf16::to_f32, |x| bf16::from_f32(round_to_odd(x)), bf16::to_f64);
+element!(f16, F16, f16::from_f32, f16::to_f32, |x| f16::from_f32(round_to_odd(x)), f16::to_f64);
 element!(u8, U8, |x: f32| x.round_ties_even() as u8, f32::from, |x: f64| x.round_ties_even() as u8, f64::from);
 element!(i32, I32, |x: f32| x.round_ties_even() as i32, |x| x as f32, |x: f64| x.round_ties_even() as i32, f64::from);
+
+/// The neighbour of `x` among f32 whose last bit is 1, or `x` itself: further rounding to 22 bits or less then is as if from `x` (Boldo and
+/// Melquiond, "When double rounding is odd").
+fn round_to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if f64::from(near) == x || !near.is_finite() {
+        return near;
+    }
+    let beyond = f64::from(near).abs() > x.abs();
+    f32::from_bits((near.to_bits() - u32::from(beyond)) | 1)
+}
 
 /// The bytes of a slice of elements.
 pub fn bytes_of<T: Element>(data: &[T]) -> &[u8] {
@@ -165,4 +177,20 @@ macro_rules! with_element {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_rounded_once() {
+        // Just above the middle of 1 and the next bf16: an f32 on the way would round to the middle, and then to even.
+        let x = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);
+        assert_eq!(<bf16 as Element>::from_f64(x).to_f32(), 1.0 + 2f32.powi(-7));
+        assert_eq!(<bf16 as Element>::from_f64(-x).to_f32(), -1.0 - 2f32.powi(-7));
+        assert_eq!(<bf16 as Element>::from_f64(1.0 + 2f64.powi(-8)).to_f32(), 1.0, "a tie goes to even");
+        assert_eq!(<f16 as Element>::from_f64(1e9).to_f32(), f32::INFINITY);
+        assert!(<f16 as Element>::from_f64(f64::NAN).to_f32().is_nan());
+    }
 }

@@ -21,3 +21,7 @@ pub mod vivit;
 
 pub use taps::Taps;
 pub use tubelet_engine::{self as engine, Error, Result};
+
+#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+struct Readme;

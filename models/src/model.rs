@@ -73,8 +73,7 @@ impl Input {
     /// `(mean, std)` of VidTr and timm: ImageNet.
     pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     /// `(mean, std)` of CLIP.
-    pub const CLIP: ([f32; 3], [f32; 3]) =
-        ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+    pub const CLIP: ([f32; 3], [f32; 3]) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
 
     /// With one of the named normalisations.
     pub fn new(frames: usize, size: [usize; 2], (mean, std): ([f32; 3], [f32; 3])) -> Self {

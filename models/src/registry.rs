@@ -223,7 +223,7 @@ impl Config {
     /// As [`Config::load`]; and [`Error::Invalid`] for a system that starts from no image model here.
     pub fn start(&self, device: &Device, dtype: DType, file: &dyn TensorFile, seed: u64) -> Result<Box<dyn Model>> {
         let naming = self.best(self.image_namings(), file)?;
-        let mut params = Params::from_image(device, dtype, file, &*naming, seed);
+        let mut params = Params::from_file(device, dtype, file, &*naming).or_random(seed);
         let model = self.build(&mut params)?;
         params.finish()?;
         settle(device);

@@ -1,4 +1,5 @@
 //! Video models that start from image models, on made-up weights whose effect can be told.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -91,7 +92,7 @@ fn uniformerv2_starts_as_the_mean_of_the_frames_class_tokens() {
 fn a_stem_of_several_frames_has_the_image_kernel_in_its_middle() {
     let (device, image) = (Device::reference(), clip_image());
     let namings = clip();
-    let mut params = Params::from_image(&device, DType::F32, &image, &*namings[0], 0);
+    let mut params = Params::from_file(&device, DType::F32, &image, &*namings[0]);
     let kernel = params.tensor("patch_embed.proj.weight", &[48, 3, 16, 16, 3], Init::Xavier).unwrap();
     let frame = |t: usize| kernel.narrow(1, t, 1).unwrap().to_f64_vec().unwrap();
     let expected = image.load("visual.conv1.weight", &device).unwrap().permute(&[0, 2, 3, 1]).unwrap().to_f64_vec().unwrap();
@@ -106,7 +107,7 @@ fn vidtr_has_the_images_positions_at_every_time_and_its_class_token_in_every_cla
     for (naming, names) in vit().iter().zip([["cls", "pos_embedding"], ["cls_token", "pos_embed"]]) {
         let image = Image::new(&[(names[0], &[1, 1, 6]), (names[1], &[1, 5, 6])]);
         let [class, position] = names.map(|name| image.load(name, &device).unwrap().to_f64_vec().unwrap());
-        let mut params = Params::from_image(&device, DType::F32, &image, &**naming, 0);
+        let mut params = Params::from_file(&device, DType::F32, &image, &**naming);
         let mut get = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Zeros).unwrap().to_f64_vec().unwrap();
         assert_eq!(get("cls_space", &[1, 3, 1, 6]), class.repeat(3));
         assert_eq!(get("cls_time", &[1, 1, 5, 6]), class.repeat(5));

@@ -1,5 +1,6 @@
 //! The program as a user meets it: exit status, messages, and what it refuses.
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     fs,

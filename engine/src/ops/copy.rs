@@ -29,13 +29,13 @@ impl Operation for Copy {
     }
 }
 
-/// See [`Copy`].
+/// See [`struct@Copy`].
 pub fn copy(x: &Tensor, dtype: DType) -> Result<Tensor> {
     run_one(Copy { dtype }, &[Some(x)])
 }
 
 /// Blocks of `block` neighbours along T, H, W become channels: `[B, T, H, W, C]` to `[B, T/bt, H/bh, W/bw, bt·bh·bw·C]`, the block
-/// index outermost (TubeViT, section 3.2, space-to-depth). One [`Copy`].
+/// index outermost (TubeViT, section 3.2, space-to-depth). One [`struct@Copy`].
 pub fn space_to_depth(x: &Tensor, block: [usize; 3]) -> Result<Tensor> {
     let s = x.shape();
     let misfit =

@@ -32,10 +32,10 @@ pub trait Naming {
     fn ignores(&self, file_name: &str) -> bool {
         file_name.ends_with("num_batches_tracked")
     }
-    /// Whether a file in this naming never has our parameter `name`, so that it is drawn as its [`Init`] says: what a video model adds to the
-    /// image model that it starts from.
+    /// Whether our parameter `name`, where the file lacks it, may be drawn at random ([`Params::or_random`]): what a model adds to the one that it
+    /// starts from.
     fn draws(&self, _name: &str) -> bool {
-        false
+        true
     }
 }
 
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
 enum Source<'a> {
     Empty,
     Random { seed: u64 },
-    File { reader: Reader<'a>, naming: &'a dyn Naming, seed: u64 },
+    File { reader: Reader<'a>, naming: &'a dyn Naming },
 }
 
 /// Hands a model its parameters; see the [module](self).
@@ -118,16 +118,12 @@ impl<'a> Params<'a> {
 
     /// From a file in some naming.
     pub fn from_file(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming) -> Self {
-        Params::from_image(device, dtype, file, naming, 0)
-    }
-
-    /// From a file of an image model: what the naming [draws](Naming::draws) is random under `seed`.
-    pub fn from_image(device: &Device, dtype: DType, file: &'a dyn TensorFile, naming: &'a dyn Naming, seed: u64) -> Self {
         let reader = Reader::new(file, device, dtype);
-        Params::new(device, dtype, Source::File { reader, naming, seed })
+        Params::new(device, dtype, Source::File { reader, naming })
     }
 
-    /// What the file lacks is drawn as [`Params::random`] draws it: the new parts of a model that starts from another.
+    /// What the file lacks is drawn as [`Params::random`] draws it, if the naming [agrees](Naming::draws): the new parts of a model that starts
+    /// from another.
     pub fn or_random(self, seed: u64) -> Self {
         Params { fallback: Some(seed), ..self }
     }
@@ -169,13 +165,14 @@ impl<'a> Params<'a> {
     /// Parameter `name`. A missing or mis-shaped one is noted for [`Params::finish`] and replaced.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         self.parameters += tubelet_engine::Shape::new(shape)?.elements() as u64;
+        let mut seed = self.fallback;
         let found = match &mut self.source {
             Source::Empty => return Tensor::empty(&self.device, self.dtype, shape),
             Source::Random { seed } => return init.draw(&self.device, self.dtype, shape, *seed, name),
-            Source::File { naming, seed, .. } if naming.draws(name) => {
-                return init.draw(&self.device, self.dtype, shape, *seed, name);
+            Source::File { reader, naming } => {
+                seed = seed.filter(|_| naming.draws(name));
+                naming.translate(name, shape, reader)?
             }
-            Source::File { reader, naming, .. } => naming.translate(name, shape, reader)?,
         };
         match found {
             Some(tensor) if **tensor.shape() == *shape => tensor.contiguous(),
@@ -184,7 +181,7 @@ impl<'a> Params<'a> {
                 Tensor::empty(&self.device, self.dtype, shape)
             }
             None => {
-                if let Some(seed) = self.fallback {
+                if let Some(seed) = seed {
                     return init.draw(&self.device, self.dtype, shape, seed, name);
                 }
                 self.missing.push(format!("{name} {shape:?}"));
@@ -196,7 +193,7 @@ impl<'a> Params<'a> {
     /// Whether the file holds something for our `name`; `true` without a file.
     pub fn contains(&mut self, name: &str, shape: &[usize]) -> Result<bool> {
         match &mut self.source {
-            Source::File { reader, naming, .. } => Ok(naming.translate(name, shape, reader)?.is_some()),
+            Source::File { reader, naming } => Ok(naming.translate(name, shape, reader)?.is_some()),
             Source::Empty | Source::Random { .. } => Ok(true),
         }
     }
@@ -209,7 +206,7 @@ impl<'a> Params<'a> {
     /// An error that lists every missing, unexpected and mis-shaped tensor, if there is one.
     pub fn finish(self) -> Result<()> {
         let unexpected = match &self.source {
-            Source::File { reader, naming, .. } => {
+            Source::File { reader, naming } => {
                 let left = reader.shapes.iter().filter(|(name, _)| !reader.used.contains(*name) && !naming.ignores(name));
                 left.map(|(name, shape)| format!("{name} {shape:?}")).collect()
             }

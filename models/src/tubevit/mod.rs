@@ -160,7 +160,8 @@ impl TubeVitConfig {
         let bad_tube = self.tubes.iter().find(|tube| {
             let zero = [tube.kernel, tube.stride, tube.space_to_depth].iter().any(|v| v.contains(&0));
             let blocks: usize = tube.space_to_depth.iter().fold(1, |n, &b| n.saturating_mul(b));
-            let divides = || (0..3).all(|axis| tube.stride[axis] % tube.space_to_depth[axis] == 0) && self.width % blocks == 0;
+            let divides =
+                || (0..3).all(|axis| tube.stride[axis] % tube.space_to_depth[axis] == 0) && self.width.is_multiple_of(blocks);
             zero || !divides() || tube.grid(video).contains(&0)
         });
         let shared = matches!(self.kernels, Kernels::Interpolated { .. });
@@ -222,7 +223,7 @@ impl TubeVitConfig {
     }
 
     /// Weight and bias of each tube, and the kernel that they were interpolated from.
-    fn load_tubes(&self, params: &mut Params<'_>) -> Result<(Vec<(Tensor, Tensor)>, Option<Tensor>)> {
+    fn load_tubes(&self, params: &mut Params<'_>) -> Result<(Vec<TubeParameters>, Option<Tensor>)> {
         let c = self.width;
         let Kernels::Interpolated { size: [t, h, w] } = self.kernels else {
             let load = |(i, tube): (usize, &Tube)| {
@@ -244,11 +245,14 @@ impl TubeVitConfig {
     }
 }
 
+/// Weight, prepared, and bias of a tube.
+type TubeParameters = (Tensor, Tensor);
+
 /// A TubeViT with its parameters.
 pub struct TubeVit {
     config: TubeVitConfig,
     /// Weight and bias of each tube.
-    tubes: Vec<(Tensor, Tensor)>,
+    tubes: Vec<TubeParameters>,
     /// What interpolated kernels come from.
     kernel: Option<Tensor>,
     class: Option<Tensor>,

@@ -143,6 +143,7 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
     use super::*;

@@ -20,6 +20,9 @@ impl<N: Naming> Naming for Inflate<N> {
     }
 
     fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<Tensor>> {
+        if self.draws(name) {
+            return Ok(None);
+        }
         match (name, shape) {
             ("cls_space" | "cls_time", &[.., c]) => {
                 let class = self.image.translate("cls_token", &[1, 1, 1, c], file)?;

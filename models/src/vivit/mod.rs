@@ -191,6 +191,7 @@ impl VivitConfig {
 }
 
 /// A layer of any kind.
+#[allow(clippy::large_enum_variant, reason = "a model has some dozens of layers, in one vector")]
 enum Layer {
     Plain(Block),
     /// Time and space in either order, MLP; a norm before each.

@@ -1,4 +1,5 @@
 //! Elementary functions of vectors, accurate to a few units in the last place.
+#![allow(clippy::excessive_precision, reason = "coefficients as they are published")]
 
 use super::Simd;
 use crate::Function;

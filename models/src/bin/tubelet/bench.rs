@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let model = config.random(&device, arguments.dtype, 0)?;
         let input = model.input();
         let shape = [arguments.batch, input.frames, input.size[0], input.size[1], 3];
-        let noise: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| (i * 7919 >> 3) as u8).collect();
+        let noise: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919) >> 3) as u8).collect();
         let video = Tensor::from_slice(&device, &shape, &noise)?;
         let pass = || -> Result<f64> {
             let start = Instant::now();
