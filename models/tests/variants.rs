@@ -1,4 +1,5 @@
 //! Variants without released weights: each runs, and does what sets it apart.
+#![allow(clippy::unwrap_used)]
 
 use tubelet_models::{
     Taps,
