@@ -190,7 +190,13 @@ pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Op
 }
 
 fn huggingface(f: &Fields<'_>) -> Result<VivitConfig> {
-    let activation = if f.text("hidden_act") == Some("gelu") { Activation::GeluErf } else { Activation::GeluTanh };
+    let activation = match f.text("hidden_act") {
+        None | Some("gelu_fast" | "gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
+        Some("gelu") => Activation::GeluErf,
+        Some("quick_gelu") => Activation::GeluQuick,
+        Some("relu") => Activation::Relu,
+        Some(other) => return Err(Error::invalid("hidden_act", format!("{other:?} is not known"))),
+    };
     Ok(VivitConfig {
         input: Input::new(f.usize("num_frames")?, f.pair("image_size")?, Input::SYMMETRIC),
         tubelet: f.array("tubelet_size")?,
