@@ -23,6 +23,7 @@ pub mod reference;
 pub mod samples;
 mod shape;
 mod tensor;
+mod trace;
 
 pub use device::{Backend, Device, DeviceBuffer, MemoryStats, Operand};
 pub use dtype::{DType, Element, bytes_of, bytes_of_mut};
@@ -33,3 +34,4 @@ pub use ops::{Cost, Function, Op, Spec};
 pub use philox::{Philox, philox4x32};
 pub use shape::{Layout, MAX_RANK, Shape};
 pub use tensor::Tensor;
+pub use trace::{Trace, View};

@@ -33,6 +33,7 @@ struct State {
 /// function, the result where the rule is cheapest in terms of it, and the value before a fused activation.
 fn saved_for_backward(op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let operands = |which: &[usize]| which.iter().filter_map(|&i| inputs.get(i).copied().flatten().cloned()).collect::<Vec<_>>();
+    #[allow(clippy::wildcard_enum_match_arm, reason = "backward operations are not recorded")]
     let mut saved = match op {
         Op::Copy(_) | Op::Concat(_) | Op::Interpolate(_) | Op::Resize(_) | Op::Sgd(_) | Op::Adam(_) => Vec::new(),
         Op::Binary(op) if matches!(op.operator, Operator::Add | Operator::Sub) => Vec::new(),
@@ -45,6 +46,7 @@ fn saved_for_backward(op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -
         }
         Op::Attention(_) | Op::AttentionTopkStd(_) => operands(&[0, 1, 2]),
         Op::Binary(_) | Op::Reduce(_) | Op::CrossEntropy(_) | Op::BinaryCrossEntropy(_) => operands(&[0, 1]),
+        _ => Vec::new(),
     };
     match op {
         Op::Softmax(_) | Op::Attention(_) | Op::AttentionTopkStd(_) => saved.extend(outputs.iter().cloned()),

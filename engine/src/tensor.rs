@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{DType, Device, DeviceBuffer, Element, Error, Layout, Operand, Result, Shape, bytes_of, bytes_of_mut, with_element};
+use crate::{
+    DType, Device, DeviceBuffer, Element, Error, Layout, Operand, Result, Shape, Trace, View, bytes_of, bytes_of_mut,
+    with_element,
+};
 
 /// A view of a buffer on a device. Cloning and viewing are cheap and share the buffer.
 ///
@@ -14,6 +17,7 @@ pub struct Tensor {
     dtype: DType,
     layout: Layout,
     prepared: Option<Operand>,
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl Tensor {
@@ -22,7 +26,7 @@ impl Tensor {
         let shape = Shape::new(shape)?;
         let bytes = shape.elements() * dtype.size();
         let buffer = device.backend().allocate(bytes)?;
-        Ok(Tensor { buffer, device: device.clone(), dtype, layout: Layout::contiguous(shape), prepared: None })
+        Ok(Tensor { buffer, device: device.clone(), dtype, layout: Layout::contiguous(shape), prepared: None, trace: None })
     }
 
     /// From little-endian bytes in row-major order.
@@ -64,7 +68,7 @@ impl Tensor {
         if self.dtype != T::DTYPE {
             return Err(Error::DType { op: "to_vec", operand: "tensor", got: self.dtype, expected: T::DTYPE.name() });
         }
-        let dense = self.contiguous()?;
+        let dense = self.detach().contiguous()?;
         let mut out = vec![T::from_f32(0.0); dense.elements()];
         let offset = dense.layout.offset() * self.dtype.size();
         self.device.backend().download(&*dense.buffer, offset, bytes_of_mut(&mut out))?;
@@ -129,8 +133,27 @@ impl Tensor {
         self.prepared
     }
 
-    /// Laid out once for the kernel that will read it as `operand` again and again: a weight.
+    /// Its place in a recorded computation, if it has one.
+    pub fn trace(&self) -> Option<&Arc<dyn Trace>> {
+        self.trace.as_ref()
+    }
+
+    /// The same tensor at a place in a recorded computation.
+    pub fn with_trace(&self, trace: Arc<dyn Trace>) -> Self {
+        Tensor { trace: Some(trace), ..self.clone() }
+    }
+
+    /// The same tensor, a constant from here on: nothing that is computed from it is recorded for its sake.
+    pub fn detach(&self) -> Self {
+        Tensor { trace: None, ..self.clone() }
+    }
+
+    /// Laid out once for the kernel that will read it as `operand` again and again: a weight. A tensor with a trace stays as it is: it is
+    /// about to change, and gradients belong to its elements.
     pub fn prepare(&self, operand: Operand) -> Result<Self> {
+        if self.trace.is_some() {
+            return Ok(self.clone());
+        }
         match self.prepared {
             Some(done) if done == operand => Ok(self.clone()),
             Some(done) => Err(Error::shape("prepare", format!("already prepared as {done:?}, wanted {operand:?}"))),
@@ -140,19 +163,21 @@ impl Tensor {
 
     /// For backends: a tensor of this one's shape and type whose content lies in `buffer` as the kernel for `operand` wants it.
     pub fn with_prepared(&self, operand: Operand, buffer: Arc<dyn DeviceBuffer>) -> Self {
-        Tensor { buffer, layout: Layout::contiguous(*self.shape()), prepared: Some(operand), ..self.clone() }
+        Tensor { buffer, layout: Layout::contiguous(*self.shape()), prepared: Some(operand), trace: None, ..self.clone() }
     }
 
-    fn view(&self, layout: Result<Layout>) -> Result<Self> {
+    fn view(&self, layout: Result<Layout>, view: impl FnOnce() -> View) -> Result<Self> {
         if let Some(operand) = self.prepared {
             return Err(Error::shape("view", format!("a tensor prepared as {operand:?} has no views")));
         }
-        Ok(Tensor { layout: layout?, ..self.clone() })
+        let viewed = Tensor { layout: layout?, trace: None, ..self.clone() };
+        let trace = self.trace.as_ref().and_then(|trace| Arc::clone(trace).view(view(), &viewed));
+        Ok(Tensor { trace, ..viewed })
     }
 
     /// Dimension `i` of the result is dimension `order[i]` of this tensor.
     pub fn permute(&self, order: &[usize]) -> Result<Self> {
-        self.view(self.layout.permute(order))
+        self.view(self.layout.permute(order), || View::Permute(order.to_vec()))
     }
 
     /// Exchanges the last two dimensions.
@@ -167,17 +192,17 @@ impl Tensor {
 
     /// Elements `start..start + len` of dimension `dim`.
     pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
-        self.view(self.layout.narrow(dim, start, len))
+        self.view(self.layout.narrow(dim, start, len), || View::Narrow { dim, start })
     }
 
     /// Repeats dimensions of size 1, and new leading dimensions, with stride 0.
     pub fn broadcast_to(&self, shape: &[usize]) -> Result<Self> {
-        self.view(self.layout.broadcast_to(shape))
+        self.view(self.layout.broadcast_to(shape), || View::Broadcast)
     }
 
     /// The same elements in the same order under another shape. An error where that needs a copy: see [`Tensor::contiguous`].
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        self.view(self.layout.reshape(shape))
+        self.view(self.layout.reshape(shape), || View::Reshape)
     }
 
     /// Dimension `dim` split into `sizes`.

@@ -259,13 +259,25 @@ impl Kernel for Tile {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
+        // SAFETY: passed on from the caller of `tile_rows`.
+        unsafe { self.choose::<S, false>() }
+    }
+}
+
+impl Tile {
+    /// The tile for the number of rows.
+    ///
+    /// # Safety
+    /// As [`tile`].
+    #[inline(always)]
+    unsafe fn choose<S: Simd, const COLUMNS: bool>(self) {
         let Tile { rows, kc, a, b, c, ldc, add } = self;
         macro_rules! cases {
             ($($n:literal)*) => {
-                // SAFETY: passed on from the caller of `tile_rows`.
+                // SAFETY: passed on from the caller.
                 unsafe {
                     match rows {
-                        $($n if $n <= S::MR => tile::<S, $n>(kc, a, b, c, ldc, add),)*
+                        $($n if $n <= S::MR => tile::<S, $n, COLUMNS>(kc, a, b, c, ldc, add),)*
                         _ => debug_assert!(rows == 0, "a tile has at most {} rows", S::MR),
                     }
                 }
@@ -275,12 +287,43 @@ impl Kernel for Tile {
     }
 }
 
-/// `c[r, 0..NR] (+)= Σₖ a[r, k] · b[k, 0..NR]` for `ROWS` rows.
+/// As [`tile_rows`] with rows that are columns of a gathered block: row `r` of the product has element `k` at `a + k·LDA + r`. Gradients of
+/// attention's keys and values sum over queries, which are the rows of the scores.
 ///
 /// # Safety
-/// `a` is valid for `ROWS` rows of `kc` at stride [`LDA`], `b` for `kc · NR`, `c` for `ROWS` rows of `NR` at stride `ldc`.
+/// As [`tile_rows`], `a` being valid for `kc` rows of `rows` at stride [`LDA`].
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize>(kc: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize, add: bool) {
+pub(super) unsafe fn tile_columns<S: Simd>(rows: usize, kc: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize) {
+    // SAFETY: whoever has `S` runs on a machine with its instructions.
+    unsafe { S::enter(ColumnTile(Tile { rows, kc, a, b, c, ldc, add: true })) }
+}
+
+/// The arguments of [`tile_columns`].
+struct ColumnTile(Tile);
+
+impl Kernel for ColumnTile {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: passed on from the caller of `tile_columns`.
+        unsafe { self.0.choose::<S, true>() }
+    }
+}
+
+/// `c[r, 0..NR] (+)= Σₖ a[r, k] · b[k, 0..NR]` for `ROWS` rows, or with `COLUMNS` of `a[k, r]`.
+///
+/// # Safety
+/// `a` is valid for `ROWS` rows of `kc` (`kc` rows of `ROWS`) at stride [`LDA`], `b` for `kc · NR`, `c` for `ROWS` rows of `NR` at stride `ldc`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const ROWS: usize, const COLUMNS: bool>(
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+) {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut sums = [[S::splat(0.0); 2]; ROWS];
@@ -288,7 +331,7 @@ unsafe fn tile<S: Simd, const ROWS: usize>(kc: usize, a: *const f32, b: *const f
             let b0 = S::load(b.add(k * 2 * S::LANES));
             let b1 = S::load(b.add(k * 2 * S::LANES + S::LANES));
             for (r, sum) in sums.iter_mut().enumerate() {
-                let x = S::splat(*a.add(r * LDA + k));
+                let x = S::splat(*a.add(if COLUMNS { k * LDA + r } else { r * LDA + k }));
                 *sum = [S::fma(x, b0, sum[0]), S::fma(x, b1, sum[1])];
             }
         }

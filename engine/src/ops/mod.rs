@@ -5,25 +5,34 @@
 
 pub mod adam;
 pub mod attention;
+pub mod attention_backward;
 pub mod attention_topk_std;
+pub mod attention_topk_std_backward;
 pub mod batch_norm;
+pub mod batch_norm_backward;
 pub mod binary;
 pub mod binary_cross_entropy;
+pub mod binary_cross_entropy_backward;
 pub mod concat;
 pub mod conv3d;
 pub mod conv3d_depthwise;
 pub mod copy;
 pub mod cross_entropy;
+pub mod cross_entropy_backward;
+pub mod dropout;
 mod function;
 pub mod gather;
 pub mod gemm;
 pub mod interpolate;
 pub mod layer_norm;
+pub mod layer_norm_backward;
 pub mod reduce;
 pub mod resize;
 pub mod sgd;
 pub mod softmax;
+pub mod softmax_backward;
 pub mod unary;
+pub mod unary_backward;
 
 pub use function::Function;
 
@@ -38,24 +47,33 @@ macro_rules! for_each_operation {
         $callback! {
             (Adam, adam),
             (Attention, attention),
+            (AttentionBackward, attention_backward),
             (AttentionTopkStd, attention_topk_std),
+            (AttentionTopkStdBackward, attention_topk_std_backward),
             (BatchNorm, batch_norm),
+            (BatchNormBackward, batch_norm_backward),
             (Binary, binary),
             (BinaryCrossEntropy, binary_cross_entropy),
+            (BinaryCrossEntropyBackward, binary_cross_entropy_backward),
             (Concat, concat),
             (Conv3d, conv3d),
             (Conv3dDepthwise, conv3d_depthwise),
             (Copy, copy),
             (CrossEntropy, cross_entropy),
+            (CrossEntropyBackward, cross_entropy_backward),
+            (Dropout, dropout),
             (Gather, gather),
             (Gemm, gemm),
             (Interpolate, interpolate),
             (LayerNorm, layer_norm),
+            (LayerNormBackward, layer_norm_backward),
             (Reduce, reduce),
             (Resize, resize),
             (Sgd, sgd),
             (Softmax, softmax),
-            (Unary, unary)
+            (SoftmaxBackward, softmax_backward),
+            (Unary, unary),
+            (UnaryBackward, unary_backward)
         }
     };
 }
@@ -162,8 +180,16 @@ macro_rules! define_op {
 }
 for_each_operation!(define_op);
 
-/// Runs an operation: validates, allocates the results and dispatches once to the device of the operands.
+/// Runs an operation, and records it if an operand carries a [trace](crate::Trace).
 pub fn run(op: &Op, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+    match inputs.iter().flatten().find_map(|x| x.trace()) {
+        Some(trace) => trace.run(op, inputs),
+        None => evaluate(op, inputs),
+    }
+}
+
+/// Runs an operation without recording it: validates, allocates the results and dispatches once to the device of the operands.
+pub fn evaluate(op: &Op, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
     let device = common_device(op.name(), inputs)?;
     let outputs =
         op.infer(inputs)?.iter().map(|spec| Tensor::empty(device, spec.dtype, &spec.shape)).collect::<Result<Vec<_>>>()?;

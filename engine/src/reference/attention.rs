@@ -18,7 +18,7 @@ pub fn run(op: &Attention, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
 }
 
 /// The index of token `i` along `axis` beside the token at `at`.
-fn along(axis: usize, at: &[usize], i: usize, channel: usize) -> [usize; 5] {
+pub(super) fn along(axis: usize, at: &[usize], i: usize, channel: usize) -> [usize; 5] {
     let mut index = [at[0], at[1], at[2], at[3], channel];
     index[axis] = i;
     index

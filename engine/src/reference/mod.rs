@@ -11,24 +11,33 @@ use crate::{
 
 mod adam;
 mod attention;
+mod attention_backward;
 mod attention_topk_std;
+mod attention_topk_std_backward;
 mod batch_norm;
+mod batch_norm_backward;
 mod binary;
 mod binary_cross_entropy;
+mod binary_cross_entropy_backward;
 mod concat;
 mod conv3d;
 mod conv3d_depthwise;
 mod copy;
 mod cross_entropy;
+mod cross_entropy_backward;
+mod dropout;
 mod gather;
 mod gemm;
 mod interpolate;
 mod layer_norm;
+mod layer_norm_backward;
 mod reduce;
 mod resize;
 mod sgd;
 mod softmax;
+mod softmax_backward;
 mod unary;
+mod unary_backward;
 
 use unary::function;
 
@@ -56,6 +65,12 @@ impl Array {
     pub fn at(&self, index: &[usize]) -> f64 {
         let flat = index.iter().zip(self.shape.iter()).fold(0, |flat, (&i, &n)| flat * n + i);
         self.data[flat]
+    }
+
+    /// The element at `index`, to be changed.
+    pub fn at_mut(&mut self, index: &[usize]) -> &mut f64 {
+        let flat = index.iter().zip(self.shape.iter()).fold(0, |flat, (&i, &n)| flat * n + i);
+        &mut self.data[flat]
     }
 
     /// The rows of the last dimension.

@@ -35,7 +35,7 @@ pub(crate) fn function(f: Function, x: f64) -> f64 {
 }
 
 /// The complementary error function: the Maclaurin series of erf below 2.5, the continued fraction of erfc above.
-fn erfc(x: f64) -> f64 {
+pub(super) fn erfc(x: f64) -> f64 {
     if x.is_nan() {
         return x;
     }

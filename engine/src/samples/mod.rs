@@ -5,25 +5,34 @@
 
 mod adam;
 mod attention;
+mod attention_backward;
 mod attention_topk_std;
+mod attention_topk_std_backward;
 mod batch_norm;
+mod batch_norm_backward;
 mod binary;
 mod binary_cross_entropy;
+mod binary_cross_entropy_backward;
 mod concat;
 mod conv3d;
 mod conv3d_depthwise;
 mod copy;
 mod cross_entropy;
+mod cross_entropy_backward;
+mod dropout;
 mod gather;
 mod gemm;
 mod interpolate;
 mod layer_norm;
+mod layer_norm_backward;
 mod operand;
 mod reduce;
 mod resize;
 mod sgd;
 mod softmax;
+mod softmax_backward;
 mod unary;
+mod unary_backward;
 
 pub use operand::Operand;
 

@@ -40,6 +40,11 @@ impl Operand {
         self.values.iter().map(|&x| f64::from(x))
     }
 
+    /// The sizes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
     /// Type, shape and arrangement, for messages.
     pub fn describe(&self) -> String {
         format!("{} {:?} order {:?} margin {:?}", self.dtype, self.shape, self.order, self.margin)

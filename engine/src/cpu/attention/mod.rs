@@ -2,11 +2,13 @@
 //!
 //! Sequences of several queries go through register tiles ([`tiled`]); one query, or few, stream over the keys ([`streaming`]).
 
+mod pack;
 mod streaming;
 mod tiled;
 
 use super::{Cpu, Shared};
 use crate::{Element, Result, Tensor, ops::attention::Attention, with_element};
+pub(super) use pack::{pack_channels, pack_rows};
 pub(super) use tiled::exponentials;
 
 /// Up to this many queries, packing the keys costs more than it saves: every key is read once per query anyway.

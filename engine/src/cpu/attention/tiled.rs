@@ -4,12 +4,15 @@
 //! queries and each block of keys: scores by the tile of the blocked product, exponentials in place, values by the same tile. With up
 //! to [`KEYS`] keys there is one block and nothing is rescaled. A query's arithmetic depends on its own row and the keys alone.
 
-use super::{Operands, Sequence};
+use super::{
+    Operands, Sequence,
+    pack::{pack_channels, pack_rows},
+};
 use crate::{
     Element, HostBuffer, Result,
     cpu::{
         Cpu,
-        product::{KC, LDA, load, part, store, tile_rows},
+        product::{KC, LDA, part, store, tile_rows},
         simd::{Kernel, Simd, math},
     },
 };
@@ -104,8 +107,8 @@ impl<T: Element> Kernel for Task<'_, T> {
             let scores = sums.add(TILES * MAX_ROWS * p.padded_width);
             let buffers = Buffers { keys, values, queries, sums, scores };
             for i in self.sequences.0..self.sequences.1 {
-                pack_keys::<S, T>(&self.x.k.sequence(i), p, buffers.keys);
-                pack_values::<S, T>(&self.x.v.sequence(i), p, buffers.values);
+                pack_rows::<S, T>(&self.x.k.sequence(i), p.padded_keys, buffers.keys);
+                pack_channels::<S, T>(&self.x.v.sequence(i), p.padded_width, buffers.values);
                 let q = self.x.q.sequence(i);
                 let (low, high) = part(q.len, p.shares, self.share);
                 let lse = self.x.lse.as_ref().map(|lse| lse.sequence(i));
@@ -115,49 +118,6 @@ impl<T: Element> Kernel for Task<'_, T> {
                     let rows = (row, (row + step).min(high));
                     block::<S, T>(self.x.scale, p, &buffers, &q, &self.x.out.sequence(i), lse.as_ref(), rows);
                     row = rows.1;
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `dst` holds `padded_keys · width`.
-#[inline(always)]
-unsafe fn pack_keys<S: Simd, T: Element>(k: &Sequence<T>, p: &Plan, dst: *mut f32) {
-    let panel = 2 * S::LANES;
-    // SAFETY: rows and channels lie in the layout.
-    unsafe {
-        for first in (0..p.padded_keys).step_by(panel) {
-            let base = dst.add(first * p.width);
-            for j in 0..panel {
-                let present = first + j < k.len;
-                let src = k.base.get().add(if present { (first + j) * k.stride } else { 0 });
-                for d in 0..p.width {
-                    let x = if present { (*src.add(d * k.step)).to_f32() } else { 0.0 };
-                    base.add(d * panel + j).write(x);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `dst` holds `keys · padded_width`.
-#[inline(always)]
-unsafe fn pack_values<S: Simd, T: Element>(v: &Sequence<T>, p: &Plan, dst: *mut f32) {
-    let panel = 2 * S::LANES;
-    // SAFETY: rows and channels lie in the layout; `load` reads only channels below the width.
-    unsafe {
-        for (i, first) in (0..p.padded_width).step_by(panel).enumerate() {
-            for row in 0..v.len {
-                let src = v.base.get().add(row * v.stride);
-                let dst = dst.add((i * v.len + row) * panel);
-                for half in 0..2 {
-                    let c = first + half * S::LANES;
-                    let lanes = S::LANES.min(p.value_width.saturating_sub(c));
-                    let x = if lanes == 0 { S::splat(0.0) } else { load::<S, T>(src.add(c * v.step), v.step, lanes) };
-                    S::store(dst.add(half * S::LANES), x);
                 }
             }
         }

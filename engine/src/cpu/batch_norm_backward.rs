@@ -1,0 +1,112 @@
+//! Gradient of batch normalisation: the sums over rows in blocks, then the result.
+
+use super::{
+    Cpu, Shared,
+    columns::{ROWS, sum_blocks},
+    layer_norm_backward::write_parameters,
+    product::store,
+    simd::{Kernel, Simd},
+    strided::{Strided, load_f32, vectors},
+};
+use crate::{Element, Result, Tensor, ops::batch_norm_backward::BatchNormBackward, with_element};
+
+pub fn run(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+}
+
+fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(x), weight, Some(mean), Some(var), Some(gradient)] = *inputs else { return Ok(()) };
+    let (x, gradient) = (Strided::<T>::new(x, cpu)?, Strided::<T>::new(gradient, cpu)?);
+    let mean = mean.to_f32_vec()?;
+    let inverse: Vec<f32> = var.to_f32_vec()?.into_iter().map(|var| 1.0 / (var + op.eps).sqrt()).collect();
+    let weight = weight.map(Tensor::to_f32_vec).transpose()?;
+    let len = x.len;
+    // SAFETY: the scratch holds two rows.
+    let rows =
+        |row: usize, scratch: *mut f32| unsafe { [x.row(row, 0, len, scratch), gradient.row(row, 0, len, scratch.add(len))] };
+    let sums = sum_blocks(cpu, x.rows, 2 * len, 2 * len, |block, sums, scratch| {
+        for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
+            let [x, gradient] = rows(row, scratch);
+            // SAFETY: the sums hold two rows.
+            let [dweight, dbias] = unsafe { [sums, sums.add(len)] };
+            cpu.level.run(Sums { x, gradient, mean: &mean, inverse: &inverse, dweight, dbias, len });
+        }
+    })?;
+    // dx = scale·(gradient − shift − hat·slope)
+    let n = x.rows as f32;
+    let share = |sum: f32| if op.batch { sum / n } else { 0.0 };
+    let scale: Vec<f32> = (0..len).map(|c| weight.as_ref().map_or(1.0, |weight| weight[c]) * inverse[c]).collect();
+    let slope: Vec<f32> = sums[..len].iter().map(|&sum| share(sum)).collect();
+    let shift: Vec<f32> = sums[len..].iter().map(|&sum| share(sum)).collect();
+    let dx = Shared(cpu.ptr::<T>(&outputs[0])?);
+    cpu.with_scratch(x.rows.div_ceil(ROWS), 2 * len, |block, scratch| {
+        for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
+            let [x, gradient] = rows(row, scratch.ptr().cast());
+            // SAFETY: each block writes its own rows.
+            let dx = unsafe { dx.get().add(row * len) };
+            let channels = [&mean, &inverse, &scale, &slope, &shift].map(Vec::as_slice);
+            cpu.level.run(Row { x, gradient, channels, dx, len });
+        }
+    })?;
+    write_parameters::<T>(&sums, len, &outputs[1..], cpu)
+}
+
+/// One row's part of `Σ gradient·x̂` and `Σ gradient`.
+struct Sums<'a> {
+    x: *const f32,
+    gradient: *const f32,
+    mean: &'a [f32],
+    inverse: &'a [f32],
+    dweight: *mut f32,
+    dbias: *mut f32,
+    len: usize,
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        vectors::<S>(
+            self.len,
+            #[inline(always)]
+            // SAFETY: all rows are valid for `len`.
+            |j, lanes| unsafe {
+                let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
+                let hat = S::mul(S::sub(at(self.x), at(self.mean.as_ptr())), at(self.inverse.as_ptr()));
+                let gradient = at(self.gradient);
+                store::<S, f32>(self.dweight.add(j), S::fma(gradient, hat, at(self.dweight)), lanes);
+                store::<S, f32>(self.dbias.add(j), S::add(gradient, at(self.dbias)), lanes);
+            },
+        );
+    }
+}
+
+struct Row<'a, T> {
+    x: *const f32,
+    gradient: *const f32,
+    /// `mean, inverse, scale, slope, shift`
+    channels: [&'a [f32]; 5],
+    dx: *mut T,
+    len: usize,
+}
+
+impl<T: Element> Kernel for Row<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let [mean, inverse, scale, slope, shift] = self.channels.map(<[f32]>::as_ptr);
+        vectors::<S>(
+            self.len,
+            #[inline(always)]
+            // SAFETY: all rows are valid for `len`.
+            |j, lanes| unsafe {
+                let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
+                let hat = S::mul(S::sub(at(self.x), at(mean)), at(inverse));
+                let rest = S::sub(S::sub(at(self.gradient), at(shift)), S::mul(hat, at(slope)));
+                store::<S, T>(self.dx.add(j), S::mul(rest, at(scale)), lanes);
+            },
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Gradient of layer normalisation: statistics, the two means and the result in passes over a row that stays in L1; scale and bias in blocks of
+//! rows.
+
+use super::{
+    Cpu, Shared,
+    columns::{ROWS, sum_blocks},
+    product::store,
+    simd::{Kernel, Simd},
+    strided::{Strided, load_f32, vectors},
+};
+use crate::{Element, Result, Tensor, ops::layer_norm_backward::LayerNormBackward, with_element};
+
+pub fn run(op: &LayerNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+}
+
+fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(x), weight, Some(gradient)] = *inputs else { return Ok(()) };
+    let (x, gradient) = (Strided::<T>::new(x, cpu)?, Strided::<T>::new(gradient, cpu)?);
+    let weight = weight.map(Tensor::to_f32_vec).transpose()?;
+    let dx = Shared(cpu.ptr::<T>(&outputs[0])?);
+    let len = x.len;
+    let sums = sum_blocks(cpu, x.rows, 2 * len, 2 * len, |block, sums, scratch| {
+        for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
+            // SAFETY: the scratch holds two rows, the sums two; each block writes its own rows.
+            cpu.level.run(unsafe {
+                Row {
+                    eps,
+                    x: x.row(row, 0, len, scratch),
+                    gradient: gradient.row(row, 0, len, scratch.add(len)),
+                    weight: weight.as_deref(),
+                    dx: dx.get().add(row * len),
+                    dweight: sums,
+                    dbias: sums.add(len),
+                    len,
+                }
+            });
+        }
+    })?;
+    write_parameters::<T>(&sums, len, &outputs[1..], cpu)
+}
+
+/// Rounds the sums of `dweight` and then `dbias` into their tensors.
+pub(super) fn write_parameters<T: Element>(sums: &[f32], len: usize, outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    for (out, sums) in outputs.iter().zip(sums.chunks(len.max(1))) {
+        let base = cpu.ptr::<T>(out)?;
+        // SAFETY: the output has `len` elements.
+        sums.iter().enumerate().for_each(|(c, &sum)| unsafe { base.add(c).write(T::from_f32(sum)) });
+    }
+    Ok(())
+}
+
+struct Row<'a, T> {
+    eps: f32,
+    x: *const f32,
+    gradient: *const f32,
+    weight: Option<&'a [f32]>,
+    dx: *mut T,
+    dweight: *mut f32,
+    dbias: *mut f32,
+    len: usize,
+}
+
+impl<T: Element> Row<'_, T> {
+    /// Mean, and one over the standard deviation, of `x`.
+    ///
+    /// # Safety
+    /// The row is valid for `len`.
+    #[inline(always)]
+    unsafe fn statistics<S: Simd>(&self) -> (S::V, S::V) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut sum = [S::splat(0.0); 4];
+            vectors::<S>(
+                self.len,
+                #[inline(always)]
+                |j, lanes| {
+                    let i = j / S::LANES % 4;
+                    sum[i] = S::add(sum[i], load_f32::<S>(self.x.add(j), lanes));
+                },
+            );
+            let n = self.len as f32;
+            let average = S::sum(total::<S>(sum)) / n;
+            let mean = S::splat(average);
+            let mut squares = [S::splat(0.0); 4];
+            let mut tail = 0.0;
+            vectors::<S>(
+                self.len,
+                #[inline(always)]
+                |j, lanes| {
+                    if lanes == S::LANES {
+                        let d = S::sub(S::load(self.x.add(j)), mean);
+                        let i = j / S::LANES % 4;
+                        squares[i] = S::fma(d, d, squares[i]);
+                    } else {
+                        (j..self.len).for_each(|j| tail += (*self.x.add(j) - average).powi(2));
+                    }
+                },
+            );
+            let variance = (S::sum(total::<S>(squares)) + tail) / n;
+            (mean, S::splat(1.0 / (variance + self.eps).sqrt()))
+        }
+    }
+}
+
+#[inline(always)]
+fn total<S: Simd>(sums: [S::V; 4]) -> S::V {
+    // SAFETY: whoever has `S` runs on a machine with its instructions.
+    unsafe { S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])) }
+}
+
+impl<T: Element> Kernel for Row<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: all rows are valid for `len`.
+        unsafe {
+            let (mean, inverse) = self.statistics::<S>();
+            let hat = |j: usize, lanes: usize| S::mul(S::sub(load_f32::<S>(self.x.add(j), lanes), mean), inverse);
+            let scaled = |j: usize, lanes: usize, gradient: S::V| match self.weight {
+                Some(weight) => S::mul(gradient, load_f32::<S>(weight.as_ptr().add(j), lanes)),
+                None => gradient,
+            };
+            let (mut sum_g, mut sum_gx) = ([S::splat(0.0); 4], [S::splat(0.0); 4]);
+            vectors::<S>(
+                self.len,
+                #[inline(always)]
+                |j, lanes| {
+                    let (x, gradient) = (hat(j, lanes), load_f32::<S>(self.gradient.add(j), lanes));
+                    let g = scaled(j, lanes, gradient);
+                    let i = j / S::LANES % 4;
+                    // Lanes beyond the row have a gradient of 0.
+                    sum_g[i] = S::add(sum_g[i], g);
+                    sum_gx[i] = S::fma(g, x, sum_gx[i]);
+                    let dweight = S::fma(gradient, x, load_f32::<S>(self.dweight.add(j), lanes));
+                    store::<S, f32>(self.dweight.add(j), dweight, lanes);
+                    let dbias = S::add(gradient, load_f32::<S>(self.dbias.add(j), lanes));
+                    store::<S, f32>(self.dbias.add(j), dbias, lanes);
+                },
+            );
+            let n = self.len as f32;
+            let mean_g = S::splat(S::sum(total::<S>(sum_g)) / n);
+            let mean_gx = S::splat(S::sum(total::<S>(sum_gx)) / n);
+            vectors::<S>(
+                self.len,
+                #[inline(always)]
+                |j, lanes| {
+                    let g = scaled(j, lanes, load_f32::<S>(self.gradient.add(j), lanes));
+                    let rest = S::sub(S::sub(g, mean_g), S::mul(hat(j, lanes), mean_gx));
+                    store::<S, T>(self.dx.add(j), S::mul(rest, inverse), lanes);
+                },
+            );
+        }
+    }
+}

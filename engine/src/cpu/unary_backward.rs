@@ -1,0 +1,143 @@
+//! Gradient of a function of each element.
+
+use super::{
+    Cpu, Shared,
+    product::store,
+    simd::{Kernel, Simd, math},
+    strided::{Strided, TASK, load_f32, vectors},
+};
+use crate::{Element, Function, Result, Tensor, ops::unary_backward::UnaryBackward, with_element};
+
+pub fn run(op: &UnaryBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(x), Some(gradient)] = *inputs else { return Ok(()) };
+    with_element!(x.dtype(), T => typed::<T>(op.function, x, gradient, &outputs[0], cpu))
+}
+
+fn typed<T: Element>(function: Function, x: &Tensor, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
+    let flat = x.layout().is_contiguous() && gradient.layout().is_contiguous();
+    let rows = |x: &Tensor| if flat { Strided::<T>::flat(x, cpu) } else { Strided::new(x, cpu) };
+    let (x, gradient) = (rows(x)?, rows(gradient)?);
+    let base = Shared(cpu.ptr::<T>(out)?);
+    let pieces = x.len.div_ceil(TASK);
+    let together = (TASK / x.len).max(1);
+    cpu.with_scratch(x.rows.div_ceil(together) * pieces, 2 * TASK, |task, scratch| {
+        let low = task % pieces * TASK;
+        let len = TASK.min(x.len - low);
+        let first = task / pieces * together;
+        for row in first..(first + together).min(x.rows) {
+            let scratch = scratch.ptr().cast::<f32>();
+            // SAFETY: the pieces lie in their rows, and each task writes its own part of the output.
+            cpu.level.run(unsafe {
+                Apply {
+                    function,
+                    x: x.row(row, low, len, scratch),
+                    gradient: gradient.row(row, low, len, scratch.add(TASK)),
+                    dx: base.get().add(row * x.len + low),
+                    len,
+                }
+            });
+        }
+    })
+}
+
+struct Apply<T> {
+    function: Function,
+    x: *const f32,
+    gradient: *const f32,
+    dx: *mut T,
+    len: usize,
+}
+
+impl<T: Element> Kernel for Apply<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: the rows are valid for `len`.
+        vectors::<S>(
+            self.len,
+            #[inline(always)]
+            |j, lanes| unsafe {
+                let slope = derivative::<S>(self.function, load_f32::<S>(self.x.add(j), lanes));
+                let dx = S::mul(load_f32::<S>(self.gradient.add(j), lanes), slope);
+                store::<S, T>(self.dx.add(j), dx, lanes);
+            },
+        );
+    }
+}
+
+/// `f′(x)`, with an error of a few roundings of its largest value.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn derivative<S: Simd>(function: Function, x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let one = S::splat(1.0);
+        match function {
+            Function::Relu => S::select_nan(x, x, S::select_lt(S::splat(0.0), x, one, S::splat(0.0))),
+            Function::GeluErf => {
+                // Φ + x·φ, where Φ is the function over its argument. Beyond 15 both are 0 or 1.
+                let at = bounded::<S>(x, 15.0);
+                let near = S::fma(at, S::splat(0.398_942_3), S::splat(0.5));
+                let far = S::div(math::apply::<S>(Function::GeluErf, at), at);
+                let square = S::mul(at, at);
+                let cdf = S::select_lt(square, S::splat(1e-8), near, far);
+                let density = math::exp_nonpositive::<S>(S::mul(square, S::splat(-0.5)));
+                S::select_nan(x, x, S::fma(at, S::mul(density, S::splat(0.398_942_3)), cdf))
+            }
+            Function::GeluTanh => {
+                let at = bounded::<S>(x, 90.0);
+                let square = S::mul(at, at);
+                let u2 = S::mul(S::mul(at, S::fma(square, S::splat(0.044_715), one)), S::splat(1.595_769_1));
+                let slope = S::mul(S::fma(square, S::splat(3.0 * 0.044_715), one), S::splat(1.595_769_1));
+                S::select_nan(x, x, gated::<S>(at, u2, slope))
+            }
+            Function::GeluQuick => {
+                let at = bounded::<S>(x, 90.0);
+                S::select_nan(x, x, gated::<S>(at, S::mul(at, S::splat(1.702)), S::splat(1.702)))
+            }
+            Function::Silu => {
+                let at = bounded::<S>(x, 90.0);
+                S::select_nan(x, x, gated::<S>(at, at, one))
+            }
+            Function::Sigmoid => {
+                let s = math::sigmoid::<S>(x);
+                S::mul(s, S::sub(one, s))
+            }
+            Function::Tanh => {
+                let y = math::tanh::<S>(x);
+                S::mul(S::sub(one, y), S::add(one, y))
+            }
+            Function::Exp => math::exp::<S>(x),
+            Function::Log => S::div(one, x),
+            Function::Sqrt => S::div(S::splat(0.5), S::sqrt(x)),
+            Function::Neg => S::splat(-1.0),
+        }
+    }
+}
+
+/// `x` within `−most..=most`, so that no ∞ meets a 0. NaN becomes a number.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn bounded<S: Simd>(x: S::V, most: f32) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { S::max(S::min(x, S::splat(most)), S::splat(-most)) }
+}
+
+/// The derivative of `x·σ(u)` where `u` has the derivative `slope`: `σ + x·σ·(1 − σ)·slope`.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn gated<S: Simd>(x: S::V, u: S::V, slope: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let s = math::sigmoid::<S>(u);
+        let rise = S::mul(s, S::sub(S::splat(1.0), s));
+        S::fma(S::mul(x, slope), rise, s)
+    }
+}

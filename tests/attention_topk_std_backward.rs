@@ -1,0 +1,1 @@
+crate::properties!("attention_topk_std_backward");

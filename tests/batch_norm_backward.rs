@@ -1,0 +1,1 @@
+crate::properties!("batch_norm_backward");

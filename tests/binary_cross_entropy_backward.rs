@@ -1,0 +1,1 @@
+crate::properties!("binary_cross_entropy_backward");

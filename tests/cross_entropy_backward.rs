@@ -1,0 +1,1 @@
+crate::properties!("cross_entropy_backward");

@@ -1,0 +1,1 @@
+crate::properties!("softmax_backward");

@@ -1,0 +1,1 @@
+crate::properties!("unary_backward");
