@@ -16,7 +16,7 @@ pub fn run(op: &Resize, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
     with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
-fn taps(op: &Resize, n: usize, m: usize) -> Taps {
+pub(super) fn taps(op: &Resize, n: usize, m: usize) -> Taps {
     match (op.antialias, op.filter) {
         (true, filter) => antialiased(filter, n, m),
         (false, Filter::Bilinear) => linear(n, m, op.align_corners),

@@ -15,19 +15,25 @@ pub mod binary_cross_entropy;
 pub mod binary_cross_entropy_backward;
 pub mod concat;
 pub mod conv3d;
+pub mod conv3d_backward_video;
+pub mod conv3d_backward_weight;
 pub mod conv3d_depthwise;
+pub mod conv3d_depthwise_backward;
 pub mod copy;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;
 pub mod dropout;
 mod function;
 pub mod gather;
+pub mod gather_backward;
 pub mod gemm;
 pub mod interpolate;
+pub mod interpolate_backward;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod reduce;
 pub mod resize;
+pub mod resize_backward;
 pub mod sgd;
 pub mod softmax;
 pub mod softmax_backward;
@@ -57,18 +63,24 @@ macro_rules! for_each_operation {
             (BinaryCrossEntropyBackward, binary_cross_entropy_backward),
             (Concat, concat),
             (Conv3d, conv3d),
+            (Conv3dBackwardVideo, conv3d_backward_video),
+            (Conv3dBackwardWeight, conv3d_backward_weight),
             (Conv3dDepthwise, conv3d_depthwise),
+            (Conv3dDepthwiseBackward, conv3d_depthwise_backward),
             (Copy, copy),
             (CrossEntropy, cross_entropy),
             (CrossEntropyBackward, cross_entropy_backward),
             (Dropout, dropout),
             (Gather, gather),
+            (GatherBackward, gather_backward),
             (Gemm, gemm),
             (Interpolate, interpolate),
+            (InterpolateBackward, interpolate_backward),
             (LayerNorm, layer_norm),
             (LayerNormBackward, layer_norm_backward),
             (Reduce, reduce),
             (Resize, resize),
+            (ResizeBackward, resize_backward),
             (Sgd, sgd),
             (Softmax, softmax),
             (SoftmaxBackward, softmax_backward),

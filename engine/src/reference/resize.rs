@@ -19,7 +19,7 @@ pub fn run(op: &Resize, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
 }
 
 /// The inputs that output `i` reads, with their weights.
-fn taps(op: &Resize, i: usize, n: usize, m: usize) -> Vec<(usize, f64)> {
+pub(super) fn taps(op: &Resize, i: usize, n: usize, m: usize) -> Vec<(usize, f64)> {
     if op.antialias {
         return antialiased(op.filter, i, n, m);
     }

@@ -56,6 +56,6 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     Sample { op: op.into(), inputs, tolerance: vec![tolerance], prepare }
 }
 
-fn largest_of(values: &[f32]) -> f64 {
+pub(super) fn largest_of(values: &[f32]) -> f64 {
     values.iter().fold(0.0, |m, &x| m.max(f64::from(x.abs())))
 }

@@ -1,0 +1,18 @@
+//! From the operand.
+
+use tubelet_engine::{
+    Result, Tensor,
+    ops::{unary::Unary, unary_backward::unary_backward},
+};
+
+use super::{At, Keep, Rule};
+
+impl Rule for Unary {
+    fn keep(&self, _: &[bool]) -> Keep {
+        Keep { inputs: vec![0], outputs: Vec::new() }
+    }
+
+    fn backward(&self, at: &At<'_>) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(unary_backward(self.function, at.input(0)?, at.gradient()?)?)])
+    }
+}

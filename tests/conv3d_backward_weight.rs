@@ -1,0 +1,1 @@
+crate::properties!("conv3d_backward_weight");

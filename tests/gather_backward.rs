@@ -1,0 +1,1 @@
+crate::properties!("gather_backward");

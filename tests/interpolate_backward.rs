@@ -1,0 +1,1 @@
+crate::properties!("interpolate_backward");

@@ -1,0 +1,1 @@
+crate::properties!("resize_backward");
