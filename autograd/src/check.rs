@@ -1,6 +1,6 @@
 //! Gradients against finite differences.
 
-use tubelet_engine::{DType, Device, Error, Philox, Result, Tensor};
+use tubelet_engine::{DType, Error, Philox, Result, Tensor};
 
 use crate::{Variable, backward_from, without_recording};
 
@@ -20,7 +20,7 @@ impl Default for GradientCheck {
     }
 }
 
-/// Compares the gradients of `function` at `inputs` with finite differences in f64 on the reference device, and returns the largest difference
+/// Compares the gradients of `function` at `inputs`, which are f64 and so on the reference device, with finite differences, and returns the largest difference
 /// as a part of the largest gradient of its input (at least 1). The gradient of the results is random, the same for every run.
 ///
 /// # Errors
@@ -29,7 +29,10 @@ pub fn gradcheck<F>(options: GradientCheck, inputs: &[Tensor], function: F) -> R
 where
     F: Fn(&[Tensor]) -> Result<Tensor>,
 {
-    let device = Device::reference();
+    let device = inputs.first().ok_or_else(|| Error::invalid("gradcheck", "no inputs"))?.device().clone();
+    if let Some(x) = inputs.iter().find(|x| x.dtype() != DType::F64) {
+        return Err(Error::DType { op: "gradcheck", operand: "input", got: x.dtype(), expected: "f64" });
+    }
     let values = inputs.iter().map(Tensor::to_f64_vec).collect::<Result<Vec<_>>>()?;
     let tensor = |i: usize, values: &[f64]| Tensor::from_slice(&device, inputs[i].shape(), values);
     let variables = values.iter().enumerate().map(|(i, x)| Variable::new(tensor(i, x)?)).collect::<Result<Vec<_>>>()?;

@@ -143,17 +143,18 @@ impl Trace for Node {
         if let Some(results) = ops::lower(op, inputs) {
             return results;
         }
+        let results = op.infer(&constants)?.len();
         let wanted: Vec<bool> = inputs.iter().map(|x| x.is_some_and(|x| Node::of(x).is_some())).collect();
         let recorded = ops::plan(op, &wanted, &constants)?;
-        let mut results = evaluate(&recorded.op, &constants)?;
-        results.iter().try_for_each(|x| mode::look_through(x, op.name(), "the result"))?;
+        let mut computed = evaluate(&recorded.op, &constants)?;
+        computed.iter().try_for_each(|x| mode::look_through(x, op.name(), "the result"))?;
         let kept = |from: &[Option<&Tensor>], which: &[usize]| -> Vec<Option<Tensor>> {
             from.iter().enumerate().map(|(i, x)| x.filter(|_| which.contains(&i)).cloned()).collect()
         };
-        let outputs: Vec<Option<&Tensor>> = results.iter().map(Some).collect();
+        let outputs: Vec<Option<&Tensor>> = computed.iter().map(Some).collect();
         let saved = Saved { inputs: kept(&constants, &recorded.keep.inputs), outputs: kept(&outputs, &recorded.keep.outputs) };
-        results.truncate(op.infer(&constants)?.len());
-        Ok(Step::record(Work::Operation(op.clone()), inputs, results, recorded.differentiable, saved))
+        computed.truncate(results);
+        Ok(Step::record(Work::Operation(op.clone()), inputs, computed, recorded.differentiable, saved))
     }
 
     fn view(self: Arc<Self>, view: View, result: &Tensor) -> Option<Arc<dyn Trace>> {

@@ -85,10 +85,13 @@ impl Tensor {
         with_element!(self.dtype, T => Ok(self.to_vec::<T>()?.into_iter().map(T::to_f64).collect()))
     }
 
-    /// The tensor on another device; itself if it is there already.
+    /// The tensor on another device; itself if it is there already. An error for a tensor with a [trace](Tensor::trace).
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         if self.device == *device {
             return Ok(self.clone());
+        }
+        if self.trace.is_some() {
+            return Err(Error::invalid("to_device", "a recorded tensor would lose its record: detach it first"));
         }
         with_element!(self.dtype, T => Tensor::from_slice(device, self.shape(), &self.to_vec::<T>()?))
     }

@@ -15,7 +15,7 @@ impl Rule for Attention {
         Attention { lse: true, ..*self }
     }
 
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: vec![0, 1, 2], outputs: vec![0, 1] }
     }
 

@@ -11,7 +11,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for BatchNorm {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: vec![0, 1, 3, 4], outputs: vec![1, 2] }
     }
 

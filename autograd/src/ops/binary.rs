@@ -13,7 +13,7 @@ use super::{At, Keep, Rule};
 use crate::backward::unbroadcast;
 
 impl Rule for Binary {
-    fn keep(&self, wanted: &[bool]) -> Keep {
+    fn keep(&self, wanted: &[bool], _: &[Option<&Tensor>]) -> Keep {
         let inputs = match self.operator {
             Operator::Add | Operator::Sub => Vec::new(),
             Operator::Mul => [1, 0].into_iter().filter(|i| wanted[1 - i]).collect(),

@@ -5,7 +5,7 @@ use tubelet_engine::{Result, Tensor, ops::concat::Concat};
 use super::{At, Keep, Rule};
 
 impl Rule for Concat {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep::default()
     }
 

@@ -13,7 +13,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule, sum_rows};
 
 impl Rule for Conv3d {
-    fn keep(&self, wanted: &[bool]) -> Keep {
+    fn keep(&self, wanted: &[bool], _: &[Option<&Tensor>]) -> Keep {
         // The video for the weight's gradient, and the other way round.
         Keep { inputs: [0, 1].into_iter().filter(|&i| wanted[1 - i]).collect(), outputs: Vec::new() }
     }

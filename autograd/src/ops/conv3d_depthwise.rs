@@ -11,7 +11,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule, sum_rows};
 
 impl Rule for Conv3dDepthwise {
-    fn keep(&self, wanted: &[bool]) -> Keep {
+    fn keep(&self, wanted: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: if wanted[0] || wanted[1] { vec![0, 1] } else { Vec::new() }, outputs: Vec::new() }
     }
 

@@ -5,7 +5,7 @@ use tubelet_engine::{Result, Tensor, ops::copy::Copy};
 use super::{At, Keep, Rule};
 
 impl Rule for Copy {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep::default()
     }
 

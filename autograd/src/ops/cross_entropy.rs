@@ -8,7 +8,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for CrossEntropy {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: vec![0, 1], outputs: Vec::new() }
     }
 

@@ -8,7 +8,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for Dropout {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep::default()
     }
 

@@ -11,7 +11,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for Gather {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: vec![1], outputs: Vec::new() }
     }
 

@@ -27,7 +27,7 @@ impl Rule for Gemm {
         Some(run().map(|y| vec![y]))
     }
 
-    fn keep(&self, wanted: &[bool]) -> Keep {
+    fn keep(&self, wanted: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: [0, 1].into_iter().filter(|&i| wanted[1 - i]).collect(), outputs: Vec::new() }
     }
 

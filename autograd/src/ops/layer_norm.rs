@@ -9,12 +9,11 @@ use super::{At, Keep, Rule};
 
 impl Rule for LayerNorm {
     fn differentiable(&self, inputs: &[Option<&Tensor>]) -> usize {
-        if inputs.len() > 3 && inputs[3].is_some() { 2 } else { 1 }
+        if has_residual(inputs) { 2 } else { 1 }
     }
 
-    fn keep(&self, wanted: &[bool]) -> Keep {
-        // Without a residual there is no second result to keep, and with one the first operand is not needed.
-        if wanted.len() > 3 {
+    fn keep(&self, _: &[bool], inputs: &[Option<&Tensor>]) -> Keep {
+        if has_residual(inputs) {
             Keep { inputs: vec![1], outputs: vec![1] }
         } else {
             Keep { inputs: vec![0, 1], outputs: Vec::new() }
@@ -33,4 +32,8 @@ impl Rule for LayerNorm {
         }
         Ok(vec![Some(dx.clone()), Some(dweight), Some(dbias), Some(dx)])
     }
+}
+
+fn has_residual(inputs: &[Option<&Tensor>]) -> bool {
+    inputs.get(3).is_some_and(Option::is_some)
 }

@@ -52,7 +52,7 @@ pub(crate) trait Rule: Operation + Clone {
         1
     }
     /// What to keep where gradients are wanted for these operands.
-    fn keep(&self, wanted: &[bool]) -> Keep;
+    fn keep(&self, wanted: &[bool], inputs: &[Option<&Tensor>]) -> Keep;
     /// The gradient of each operand that one is wanted for.
     fn backward(&self, at: &At<'_>) -> Result<Vec<Option<Tensor>>>;
 }
@@ -147,7 +147,7 @@ macro_rules! rules {
         pub(crate) fn plan(op: &Op, wanted: &[bool], inputs: &[Option<&Tensor>]) -> Result<Plan> {
             match op {
                 $(Op::$variant(op) => Ok(Plan {
-                    keep: op.keep(wanted),
+                    keep: op.keep(wanted, inputs),
                     differentiable: op.differentiable(inputs),
                     op: op.recorded().into(),
                 }),)*

@@ -12,7 +12,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for Reduce {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         if self.reduction == Reduction::Max { Keep { inputs: vec![0], outputs: vec![0] } } else { Keep::default() }
     }
 

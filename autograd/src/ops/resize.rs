@@ -11,7 +11,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for Resize {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep::default()
     }
 

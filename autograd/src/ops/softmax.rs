@@ -8,7 +8,7 @@ use tubelet_engine::{
 use super::{At, Keep, Rule};
 
 impl Rule for Softmax {
-    fn keep(&self, _: &[bool]) -> Keep {
+    fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
         Keep { inputs: Vec::new(), outputs: vec![0] }
     }
 
