@@ -20,7 +20,7 @@ use tubelet_engine::{
         softmax::Softmax, unary::Unary,
     },
 };
-use tubelet_models::{Taps, registry::Config};
+use tubelet_models::{Pass, registry::Config};
 
 const ROUNDS: usize = 7;
 const RUNS: usize = 5;
@@ -184,7 +184,7 @@ fn models(d: &Device, threads: &str, roofline: &Roofline) {
             let model = config.random(d, DType::F32, 0).unwrap_or_else(|error| panic!("{error}"));
             let input = model.input();
             let video: Tensor = normal(d, &[1, input.frames, input.size[0], input.size[1], 3]);
-            let mut pass = || drop(model.forward(&video, &mut Taps::off()).unwrap_or_else(|error| panic!("{error}")));
+            let mut pass = || drop(model.forward(&video, &mut Pass::inference()).unwrap_or_else(|error| panic!("{error}")));
             settle();
             pass();
             let seconds = median((0..5).map(|_| best(1, &mut pass)).collect());

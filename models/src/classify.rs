@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{DType, Device, Error, Result, Tensor};
 
-use crate::{Taps, model::Model, video::Frames};
+use crate::{Pass, model::Model, video::Frames};
 
 /// How the views of a video become one prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Prediction {
 /// A logit that is not a number means broken weights, and is an [`Error::Invalid`].
 pub fn logits(model: &dyn Model, device: &Device, view: &Frames) -> Result<Vec<f32>> {
     let video = Tensor::from_bytes(device, DType::U8, &[1, view.len(), view.height, view.width, 3], &view.data)?;
-    let logits = model.forward(&video, &mut Taps::off())?.to_f32_vec()?;
+    let logits = model.forward(&video, &mut Pass::inference())?.to_f32_vec()?;
     match logits.iter().position(|x| !x.is_finite()) {
         None => Ok(logits),
         Some(class) => {

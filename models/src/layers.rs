@@ -9,7 +9,10 @@ use tubelet_engine::{
     },
 };
 
-use crate::params::{Init, Params};
+use crate::{
+    Depth, Pass,
+    params::{Init, Params},
+};
 
 /// `y = x·Wᵀ + b`, the weight prepared once.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ impl Linear {
 
     /// As [`Linear::load`], its weight initialised as `init` says.
     pub fn load_with(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
-        let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], init)?;
+        let weight = params.prepared(&format!("{name}.weight"), &[outputs, inputs], init, Operand::GemmWeight)?;
         let bias = if bias { Some(params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?) } else { None };
         Linear::new(&weight, bias)
     }
@@ -131,8 +134,15 @@ impl Mlp {
     }
 
     /// `residual + mlp(x)`.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        self.down.apply(&self.up.apply(x, Some(self.function), None)?, None, residual)
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let hidden = pass.dropout(|r| r.dropout, &self.up.apply(x, Some(self.function), None)?)?;
+        self.down.apply(&hidden, None, residual)
+    }
+
+    /// As [`Mlp::forward`] in UniFormerV2's global blocks, which drop more.
+    pub fn global_forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let hidden = pass.dropout(|r| r.global_dropout, &self.up.apply(x, Some(self.function), None)?)?;
+        self.down.apply(&hidden, None, residual)
     }
 }
 
@@ -174,14 +184,16 @@ impl Block {
         })
     }
 
-    /// What attention adds to `x`, for taps.
+    /// What attention adds to `x`, for those who watch.
     pub fn attend(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
         self.attention.forward(&self.norm1.forward(x)?, axis, None)
     }
 
     /// `[B, X, Y, C]` to the same, attending along `axis`.
-    pub fn forward(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
-        let x = self.attention.forward(&self.norm1.forward(x)?, axis, Some(x))?;
-        self.mlp.forward(&self.norm2.forward(&x)?, Some(&x))
+    pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        let x = pass.branch(x, depth, |_, residual| self.attention.forward(&normed, axis, residual))?;
+        let normed = self.norm2.forward(&x)?;
+        pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
     }
 }

@@ -10,8 +10,8 @@ pub mod model;
 pub mod official;
 pub mod params;
 pub mod parity;
+mod pass;
 pub mod registry;
-mod taps;
 pub mod tubevit;
 pub mod uniformerv2;
 pub mod video;
@@ -19,7 +19,7 @@ pub mod vidtr;
 pub mod vit;
 pub mod vivit;
 
-pub use taps::Taps;
+pub use pass::{Depth, Pass, Regularisation};
 pub use tubelet_engine::{self as engine, Error, Result};
 
 #[doc = include_str!("../../README.md")]

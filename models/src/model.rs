@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{DType, Error, Function, Result, Tensor, ops::conv3d::Conv3d};
 
-use crate::Taps;
+use crate::Pass;
 
 /// A video classifier.
 pub trait Model: Send + Sync {
     /// `video [B, T, H, W, 3]` to logits `[B, classes]`. u8 video is normalised as [`Input`] says, inside the tube convolution; float video
-    /// is taken as it is, already normalised. `taps` sees intermediate results under the names, and in the layouts, of the official code.
-    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor>;
+    /// is taken as it is, already normalised. `pass` sees intermediate results under the names, and in the layouts, of the official code.
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor>;
     /// What to feed it.
     fn input(&self) -> &Input;
     /// The number of classes.

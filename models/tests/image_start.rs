@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tubelet_models::{
-    Result, Taps,
+    Pass, Result,
     engine::{DType, Device, Tensor},
     params::{Init, Params, TensorFile},
     registry::Config,
@@ -68,16 +68,16 @@ fn uniformerv2_starts_as_the_mean_of_the_frames_class_tokens() {
     let model = config.start(&device, DType::F32, &image, 1).unwrap();
     let video: Vec<f32> = (0..4 * 32 * 32 * 3).map(|i| ((i * 7) % 23) as f32 / 23.0).collect();
     let video = Tensor::from_slice(&device, &[1, 4, 32, 32, 3], &video).unwrap();
-    let mut taps = Taps::on();
-    model.forward(&video, &mut taps).unwrap();
-    let taps = taps.into_map();
-    let values = |name: &str| taps[name].to_f64_vec().unwrap();
+    let mut pass = Pass::watched();
+    model.forward(&video, &mut pass).unwrap();
+    let watched = pass.into_map();
+    let values = |name: &str| watched[name].to_f64_vec().unwrap();
     for j in 0..2 {
         assert!(values(&format!("dec{j}")).iter().all(|&x| x == 0.0), "global block {j} says nothing yet");
         assert!(values(&format!("resblock{j}.lmhra1")).iter().all(|&x| x == 0.0), "local block {j} changes nothing yet");
     }
     // The head's norm, which starts as ones and zeros, sees half of the mean of the class tokens [1 + H·W, B·T, C].
-    let tokens = taps["resblock1"].narrow(0, 0, 1).unwrap().to_f64_vec().unwrap();
+    let tokens = watched["resblock1"].narrow(0, 0, 1).unwrap().to_f64_vec().unwrap();
     let half: Vec<f64> = (0..48).map(|c| (0..4).map(|t| tokens[t * 48 + c]).sum::<f64>() / 8.0).collect();
     let mean = half.iter().sum::<f64>() / 48.0;
     let var = half.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 48.0;

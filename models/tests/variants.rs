@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use tubelet_models::{
-    Taps,
+    Pass,
     engine::{DType, Device, Tensor, meter::Meter},
     params::{Naming, Params, Reader, TensorFile},
     registry::Config,
@@ -56,7 +56,7 @@ fn logits_with(config: &Config, frame: impl Fn(usize) -> usize, norms: bool) -> 
     let params = Params::from_file(&made.0, DType::F32, &made, &made);
     let mut params = if norms { params.with_batch_norms() } else { params };
     let model = config.build(&mut params).unwrap();
-    model.forward(&video(&made.0, config, frame), &mut Taps::off()).unwrap().to_f32_vec().unwrap()
+    model.forward(&video(&made.0, config, frame), &mut Pass::inference()).unwrap().to_f32_vec().unwrap()
 }
 
 fn logits(config: &Config) -> Vec<f32> {
@@ -94,7 +94,7 @@ fn batch_norms_apart_give_what_folded_ones_give() {
         let video = Tensor::empty(&meter, DType::F32, &[1, 4, 32, 32, 3]).unwrap();
         let meter = meter.downcast::<Meter>().unwrap();
         meter.reset();
-        model.forward(&video, &mut Taps::off()).unwrap();
+        model.forward(&video, &mut Pass::inference()).unwrap();
         meter.count().launches
     };
     // Two local blocks in each of two layers.

@@ -5,7 +5,7 @@ pub mod tables;
 use serde::Serialize;
 use tubelet_engine::{Cost, DType, Device, Error, Result, Tensor, meter::Meter};
 
-use crate::{Taps, params::Params, registry::Config};
+use crate::{Pass, params::Params, registry::Config};
 
 /// What one forward pass of a model costs.
 #[derive(Clone, Debug, Serialize)]
@@ -66,12 +66,12 @@ pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
     let video = Tensor::empty(&device, DType::U8, &shape)?;
     device.backend().reset_peak();
     meter.reset();
-    model.forward(&video, &mut Taps::off())?;
+    model.forward(&video, &mut Pass::inference())?;
     let activation_bytes = device.memory().peak as u64 - weight_bytes;
     let count = meter.count();
 
     meter.start_tape();
-    model.forward(&video, &mut Taps::off())?;
+    model.forward(&video, &mut Pass::inference())?;
     drop(video);
     let saved_bytes = device.memory().live as u64 - weight_bytes;
     meter.drop_tape();

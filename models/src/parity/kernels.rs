@@ -1,6 +1,9 @@
 //! Single operations, case by case.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use serde_json::{Map, Value};
+use tubelet_autograd::{Variable, backward_from};
 use tubelet_engine::{
     DType, Error, Function, Result, Tensor,
     ops::{
@@ -22,7 +25,7 @@ use tubelet_engine::{
     },
 };
 
-use super::{Fixture, Sheet};
+use super::{DUST, Fixture, Sheet, largest};
 use crate::{layers::heads, official::Fields};
 
 const TOLERANCE: f64 = 1e-5;
@@ -36,15 +39,54 @@ struct Case<'a> {
     fixture: &'a Fixture<'a>,
     name: &'a str,
     fields: Fields<'a>,
+    /// The operands that the file has gradients of.
+    variables: RefCell<BTreeMap<String, Variable>>,
 }
 
 impl Case<'_> {
+    /// An operand, as a variable where the file has a gradient of it.
     fn get(&self, operand: &str) -> Result<Tensor> {
-        self.fixture.get(&format!("{}.{operand}", self.name))
+        let tensor = self.expected(operand)?;
+        if !self.fixture.has(&format!("{}.grad_{operand}", self.name)) {
+            return Ok(tensor);
+        }
+        let mut variables = self.variables.borrow_mut();
+        if !variables.contains_key(operand) {
+            variables.insert(operand.to_owned(), Variable::new(tensor)?);
+        }
+        Ok((*variables[operand]).clone())
     }
 
     fn maybe(&self, operand: &str) -> Result<Option<Tensor>> {
-        self.fixture.maybe(&format!("{}.{operand}", self.name))
+        if self.fixture.has(&format!("{}.{operand}", self.name)) { self.get(operand).map(Some) } else { Ok(None) }
+    }
+
+    /// A tensor of the case as it stands in the file.
+    fn expected(&self, name: &str) -> Result<Tensor> {
+        self.fixture.get(&format!("{}.{name}", self.name))
+    }
+
+    /// Compares the gradients of the operands, from the upstream gradient in the file, or 1 for a scalar.
+    fn gradients(&self, output: &Tensor, sheet: &mut Sheet<'_>) -> Result<()> {
+        let variables = self.variables.borrow();
+        if variables.is_empty() {
+            return Ok(());
+        }
+        let upstream = if self.fixture.has(&format!("{}.grad_output", self.name)) {
+            self.expected("grad_output")?
+        } else {
+            Tensor::full(output.device(), output.dtype(), output.shape(), 1.0)?
+        };
+        let gradients = backward_from(&[(output, &upstream)])?;
+        let names: Vec<String> = variables.keys().map(|operand| format!("grad_{operand}")).collect();
+        let expected = names.iter().map(|name| self.expected(name)).collect::<Result<Vec<_>>>()?;
+        let largest = expected.iter().map(largest).collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+        for ((variable, name), expected) in variables.values().zip(&names).zip(&expected) {
+            let zeros = || Tensor::zeros(output.device(), DType::F32, variable.shape());
+            let ours = gradients.get(variable).cloned().map_or_else(zeros, Ok)?;
+            sheet.compare_above(&format!("{}.{name}", self.name), &ours, expected, self.tolerance(), DUST * largest)?;
+        }
+        Ok(())
     }
 
     fn tolerance(&self) -> f64 {
@@ -57,7 +99,7 @@ pub(super) fn compare(fixture: &Fixture<'_>, sheet: &mut Sheet<'_>) -> Result<()
     let text = fixture.meta("cases").ok_or_else(|| Error::format("metadata", "no cases"))?;
     let cases: Map<String, Value> = serde_json::from_str(text).map_err(|error| Error::format("cases", error.to_string()))?;
     for (name, value) in &cases {
-        let case = Case { fixture, name, fields: Fields::new(op, value) };
+        let case = Case { fixture, name, fields: Fields::new(op, value), variables: RefCell::default() };
         // A case that cannot be computed must not hide the others.
         if let Err(error) = one(op, &case, sheet) {
             sheet.push(name, f64::NAN, 0.0, error.to_string());
@@ -70,10 +112,11 @@ fn one(op: &str, case: &Case<'_>, sheet: &mut Sheet<'_>) -> Result<()> {
     if op == "optimizers" {
         return optimiser(case, sheet);
     }
-    for (tensor, ours) in results(op, case)? {
-        sheet.compare(&format!("{}.{tensor}", case.name), &ours, &case.get(tensor)?, case.tolerance())?;
+    let results = results(op, case)?;
+    for (tensor, ours) in &results {
+        sheet.compare(&format!("{}.{tensor}", case.name), ours, &case.expected(tensor)?, case.tolerance())?;
     }
-    Ok(())
+    results.first().map_or(Ok(()), |(_, output)| case.gradients(output, sheet))
 }
 
 /// The results of a case, by the names that they have in the file.

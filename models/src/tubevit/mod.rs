@@ -29,7 +29,7 @@ pub use position::{Centre, Frequencies, Interleaving, Position};
 pub use presets::presets;
 
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{Block, BlockConfig, LayerNorm, Linear},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
@@ -317,14 +317,14 @@ impl TubeVit {
     ///
     /// # Errors
     /// As [`Model::forward`], and for a data set that is not there.
-    pub fn forward_for(&self, dataset: usize, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    pub fn forward_for(&self, dataset: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let head = self.heads.get(dataset).ok_or_else(|| Error::invalid("dataset", format!("no data set {dataset}")))?;
         let (tokens, positions) = self.tokens(video)?;
         let sequence = |x: &Tensor| x.reshape(&[x.shape()[0], x.shape()[2], x.shape()[3]]);
-        taps.record(|| "tokens".into(), || sequence(&tokens))?;
+        pass.record(|| "tokens".into(), || sequence(&tokens))?;
         if let Some(kernel) = &self.kernel {
             for (i, tube) in self.config.tubes.iter().enumerate() {
-                taps.record(|| format!("kernel{i}"), || tube.resized(kernel)?.permute(&[0, 4, 1, 2, 3]))?;
+                pass.record(|| format!("kernel{i}"), || tube.resized(kernel)?.permute(&[0, 4, 1, 2, 3]))?;
             }
         }
         let mut x = add(&tokens, &positions)?;
@@ -334,26 +334,26 @@ impl TubeVit {
         }
         let first = x.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, 2)?;
+            x = block.forward(&x, 2, Depth { layer: i, of: self.blocks.len() }, pass)?;
             if let (Some(gate), true) = (&self.gate, self.config.late.is_some_and(|late| late.layer == i)) {
                 x = add(&x, &mul(&first, gate)?)?;
             }
-            taps.record(|| format!("layer{i}"), || sequence(&x))?;
+            pass.record(|| format!("layer{i}"), || sequence(&x))?;
         }
         x = self.norm.forward(&x)?;
-        taps.record(|| "encoder_ln".into(), || sequence(&x))?;
+        pass.record(|| "encoder_ln".into(), || sequence(&x))?;
         let mut pooled = self.pool(&x)?;
-        taps.record(|| "pooled".into(), || Ok(pooled.clone()))?;
+        pass.record(|| "pooled".into(), || Ok(pooled.clone()))?;
         if let Some(representation) = &self.representation {
             pooled = unary(Function::Tanh, &representation.forward(&pooled)?)?;
         }
-        head.forward(&pooled)
+        head.forward(&pass.dropout(|r| r.head_dropout, &pooled)?)
     }
 }
 
 impl Model for TubeVit {
-    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
-        self.forward_for(0, video, taps)
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        self.forward_for(0, video, pass)
     }
 
     fn input(&self) -> &Input {

@@ -4,7 +4,6 @@ use tubelet_engine::{
     Function, Result, Tensor,
     ops::{
         attention::attention,
-        batch_norm::batch_norm,
         binary::{Operator, add, binary, mul},
         concat::concat,
         conv3d_depthwise::{Conv3dDepthwise, conv3d_depthwise},
@@ -15,7 +14,7 @@ use tubelet_engine::{
 
 use super::{EPS, UniformerV2Config};
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{LayerNorm, Linear, Mlp, SelfAttention, heads},
     params::{Init, Params},
 };
@@ -49,7 +48,7 @@ impl LocalMhra {
             .map(|(part, init)| params.buffer(&format!("{name}.norm.{part}"), &[width], init));
         let weight = params.tensor(&format!("{name}.reduce.weight"), &[reduced, width], Init::Xavier)?;
         let bias = params.tensor(&format!("{name}.reduce.bias"), &[reduced], Init::Zeros)?;
-        let norm = BatchNorm { gamma: gamma?, beta: beta?, mean: mean?, var: var? };
+        let norm = BatchNorm { name: format!("{name}.norm"), gamma: gamma?, beta: beta?, mean: mean?, var: var? };
         let (norm, reduce) = if params.folds_batch_norms() {
             (None, norm.folded(&weight, &bias)?)
         } else {
@@ -65,10 +64,10 @@ impl LocalMhra {
     }
 
     /// `residual + branch(x)` for `x [B, T, H, W, C]`.
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
         let op = Conv3dDepthwise { padding: [1, 0, 0] };
         let reduced = match &self.norm {
-            Some(norm) => self.reduce.forward(&norm.forward(x)?)?,
+            Some(norm) => self.reduce.forward(&norm.forward(x, pass)?)?,
             None => self.reduce.forward(x)?,
         };
         let mixed = conv3d_depthwise(op, &reduced, &self.weight, Some(&self.bias), None)?;
@@ -78,6 +77,7 @@ impl LocalMhra {
 
 /// Batch norm with running statistics, each `[C]`.
 struct BatchNorm {
+    name: String,
     gamma: Tensor,
     beta: Tensor,
     mean: Tensor,
@@ -85,8 +85,8 @@ struct BatchNorm {
 }
 
 impl BatchNorm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        batch_norm(EPS, x, Some(&self.gamma), Some(&self.beta), [&self.mean, &self.var])
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        pass.batch_norm(&self.name, EPS, x, [&self.gamma, &self.beta], [&self.mean, &self.var])
     }
 
     /// The norm and a linear layer as one: `W(γ·(x − μ)/σ + β) + b = (W·γ/σ)x + (W(β − μγ/σ) + b)`, exactly.
@@ -124,23 +124,28 @@ impl LocalBlock {
     }
 
     /// `[B, T, 1 + H·W, C]` to the same; class tokens pass the local blocks by.
-    pub fn forward(&self, x: &Tensor, grid: [usize; 3], i: usize, taps: &mut Taps) -> Result<Tensor> {
-        let s = *x.shape();
+    pub fn forward(&self, x: &Tensor, grid: [usize; 3], depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        let (s, i) = (*x.shape(), depth.layer);
         // The official layout is [tokens, B·T, C].
         let frames = |x: &Tensor| x.permute(&[2, 0, 1, 3])?.contiguous()?.reshape(&[s[2], s[0] * s[1], s[3]]);
-        let local = |n: usize, x: &Tensor, taps: &mut Taps| -> Result<Tensor> {
+        let local = |n: usize, x: &Tensor, pass: &mut Pass| -> Result<Tensor> {
             let Some(block) = self.local.get(n) else { return Ok(x.clone()) };
             let patches = patches(x, grid)?;
-            let branch = || block.forward(&patches, None)?.permute(&[0, 4, 1, 2, 3]);
-            taps.record(|| format!("resblock{i}.lmhra{}", n + 1), branch)?;
-            with_classes(x, &block.forward(&patches, Some(&patches))?)
+            // In training the branch is watched in a pass of its own, so that its statistics count once.
+            let mut aside = pass.aside();
+            let branch = || block.forward(&patches, None, &mut aside)?.permute(&[0, 4, 1, 2, 3]);
+            pass.record(|| format!("resblock{i}.lmhra{}", n + 1), branch)?;
+            let mixed = pass.branch(&patches, depth, |pass, residual| block.forward(&patches, residual, pass))?;
+            with_classes(x, &mixed)
         };
-        let x = local(0, x, taps)?;
+        let x = local(0, x, pass)?;
         let normed = self.norm1.forward(&x)?;
-        taps.record(|| format!("resblock{i}.attn"), || frames(&self.attention.forward(&normed, 2, None)?))?;
-        let x = local(1, &self.attention.forward(&normed, 2, Some(&x))?, taps)?;
-        let x = self.mlp.forward(&self.norm2.forward(&x)?, Some(&x))?;
-        taps.record(|| format!("resblock{i}"), || frames(&x))?;
+        pass.record(|| format!("resblock{i}.attn"), || frames(&self.attention.forward(&normed, 2, None)?))?;
+        let x = pass.branch(&x, depth, |_, residual| self.attention.forward(&normed, 2, residual))?;
+        let x = local(1, &x, pass)?;
+        let normed = self.norm2.forward(&x)?;
+        let x = pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))?;
+        pass.record(|| format!("resblock{i}"), || frames(&x))?;
         Ok(x)
     }
 }
@@ -191,15 +196,15 @@ impl GlobalBlock {
         tokens: &Tensor,
         extra: Option<&Tensor>,
         grid: [usize; 3],
-        j: usize,
-        taps: &mut Taps,
+        depth: Depth,
+        pass: &mut Pass,
     ) -> Result<Tensor> {
         let (s, c) = (*tokens.shape(), self.width);
         let patches = patches(tokens, grid)?;
         let dpe = |residual: Option<&Tensor>| {
             conv3d_depthwise(Conv3dDepthwise { padding: [1; 3] }, &patches, &self.weight, Some(&self.bias), residual)
         };
-        taps.record(|| format!("dpe{j}"), || dpe(None)?.permute(&[0, 4, 1, 2, 3]))?;
+        pass.record(|| format!("dpe{}", depth.layer), || dpe(None)?.permute(&[0, 4, 1, 2, 3]))?;
         let mut context = with_classes(tokens, &dpe(Some(&patches))?)?.reshape(&[s[0], 1, s[1] * s[2], c])?;
         if let Some(extra) = extra {
             context = concat(&[extra, &context], 2)?;
@@ -209,7 +214,8 @@ impl GlobalBlock {
         let [k, v] = [0, 1].map(|part| heads(&key_value, part, c, self.heads));
         let scale = ((c / self.heads) as f32).sqrt().recip();
         let mixed = attention(scale, 2, &q, &k?, &v?)?.reshape(query.shape())?;
-        let query = self.proj.apply(&mixed, None, Some(query))?;
-        self.mlp.forward(&self.norm2.forward(&query)?, Some(&query))
+        let query = pass.global_branch(query, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
+        let normed = self.norm2.forward(&query)?;
+        pass.global_branch(&query, depth, |pass, residual| self.mlp.global_forward(&normed, residual, pass))
     }
 }

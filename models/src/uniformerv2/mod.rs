@@ -26,7 +26,7 @@ pub use names::{from_official, namings};
 pub use presets::presets;
 
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{LayerNorm, Linear},
     model::{Input, Model, Outline},
     params::{Init, Params},
@@ -184,19 +184,19 @@ pub struct UniformerV2 {
 
 impl UniformerV2 {
     /// `[B, T, 1 + H·W, C]`: patches with positions, and a class token in front of every frame.
-    fn tokens(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    fn tokens(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let config = &self.config;
         let (b, [t, h, w], c) = (config.input.check("uniformerv2", video)?, config.grid(), config.width);
         let (step, pad) = if config.temporal_downsample { (2, config.temporal_kernel / 2) } else { (1, 0) };
         let conv = Conv3d { padding: [pad, 0, 0], ..Conv3d::new([step, config.patch, config.patch]) };
         let conv = config.input.normalised(conv, video);
         let plain = || conv3d(conv.clone(), video, &self.patch, None, None)?.permute(&[0, 4, 1, 2, 3]);
-        taps.record(|| "conv1".into(), plain)?;
+        pass.record(|| "conv1".into(), plain)?;
         let position = self.position.reshape(&[1, h, w, c])?.broadcast_to(&[t, h, w, c])?;
         let patches = conv3d(conv.clone(), video, &self.patch, None, Some(&position))?.reshape(&[b, t, h * w, c])?;
         let class = self.class.broadcast_to(&[b, t, 1, c])?;
         let tokens = self.norm_pre.forward(&concat(&[&class, &patches], 2)?)?;
-        taps.record(|| "ln_pre".into(), || tokens.reshape(&[b * t, 1 + h * w, c]))?;
+        pass.record(|| "ln_pre".into(), || tokens.reshape(&[b * t, 1 + h * w, c]))?;
         Ok(tokens)
     }
 
@@ -228,19 +228,27 @@ impl UniformerV2 {
 }
 
 impl Model for UniformerV2 {
-    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
-        let mut tokens = self.tokens(video, taps)?;
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let mut tokens = self.tokens(video, pass)?;
         let (b, c) = (tokens.shape()[0], self.config.width);
         let mut video_token: Option<Tensor> = None;
         let mut all = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
-            tokens = block.forward(&tokens, self.config.grid(), i, taps)?;
+            let depth = Depth { layer: i, of: self.blocks.len() };
+            tokens = block.forward(&tokens, self.config.grid(), depth, pass)?;
             if let Some(j) = self.config.global_layers.iter().position(|&layer| layer == i) {
                 let (query, extra) = self.query(j, b, video_token.as_ref())?;
-                let answer = self.global[j].forward(&query, &tokens, extra.as_ref(), self.config.grid(), j, taps)?;
+                let answer = self.global[j].forward(
+                    &query,
+                    &tokens,
+                    extra.as_ref(),
+                    self.config.grid(),
+                    Depth { layer: j, of: self.global.len() },
+                    pass,
+                )?;
                 // Of several queries the last is the block's own.
                 let token = answer.narrow(2, answer.shape()[2] - 1, 1)?.contiguous()?;
-                taps.record(|| format!("dec{j}"), || token.reshape(&[1, b, c]))?;
+                pass.record(|| format!("dec{j}"), || token.reshape(&[1, b, c]))?;
                 all.push(token.clone());
                 video_token = Some(token);
             }
@@ -249,8 +257,8 @@ impl Model for UniformerV2 {
             video_token = Some(fuse.forward(&concat(&all.iter().collect::<Vec<_>>(), 3)?)?);
         }
         let normed = self.norm.forward(&self.mixed(video_token, &tokens)?)?;
-        taps.record(|| "proj_ln".into(), || Ok(normed.clone()))?;
-        self.head.forward(&normed)
+        pass.record(|| "proj_ln".into(), || Ok(normed.clone()))?;
+        self.head.forward(&pass.dropout(|r| r.head_dropout, &normed)?)
     }
 
     fn input(&self) -> &Input {

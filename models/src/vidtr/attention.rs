@@ -15,7 +15,7 @@ use tubelet_engine::{
 
 use super::{Mixing, Pool, Pooling, VidTrConfig, sequence_first};
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{Linear, SelfAttention, heads},
     params::{Init, Params},
 };
@@ -78,27 +78,35 @@ impl Mixer {
     }
 
     /// `x + attention(y)`, where `y` is `normed`, the normalised `x`, perhaps with positions; pooling layers return fewer tokens.
-    pub fn forward(&self, x: &Tensor, normed: Tensor, position: Option<&Tensor>, i: usize, taps: &mut Taps) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        normed: Tensor,
+        position: Option<&Tensor>,
+        depth: Depth,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         let y = &position.map(|position| add(&normed, position)).transpose()?.unwrap_or_else(|| normed.clone());
         // As released, joint attention adds positions to queries and keys alone; the shared projection of the others takes them all.
         let values = (self.mixing == Mixing::Joint && position.is_some()).then_some(normed);
         match self.mixing {
-            Mixing::Joint => self.whole(x, y, i, taps, |[q, k, v]| {
+            Mixing::Joint => self.whole(x, y, depth, pass, |[q, k, v]| {
                 let v = values.as_ref().map(|values| Ok(self.project(values)?[2].clone())).unwrap_or(Ok(v))?;
                 attention(self.scale(), 2, &q, &k, &v)
             }),
-            Mixing::Separable => self.whole(x, y, i, taps, |[q, k, v]| {
+            Mixing::Separable => self.whole(x, y, depth, pass, |[q, k, v]| {
                 let o = attention(self.scale(), 1, &q, &k, &v)?;
                 attention(self.scale(), 2, &q, &k, &o)
             }),
-            Mixing::Space => self.whole(x, y, i, taps, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
+            Mixing::Space => self.whole(x, y, depth, pass, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
             Mixing::SeparableApart => {
                 let [q, k, v] = self.project(y)?;
                 let o = attention(self.scale(), 1, &q, &k, &v)?.reshape(y.shape())?;
                 let space = self.space.as_ref().ok_or_else(|| Error::invalid("vidtr", "no attention over space"))?;
-                space.forward(&self.proj.forward(&o)?, 2, Some(x))
+                let o = self.proj.forward(&o)?;
+                pass.branch(x, depth, |_, residual| space.forward(&o, 2, residual))
             }
-            Mixing::SeparablePatches | Mixing::Axial => self.patches(x, y, i, taps),
+            Mixing::SeparablePatches | Mixing::Axial => self.patches(x, y, depth, pass),
         }
     }
 
@@ -107,22 +115,22 @@ impl Mixer {
         &self,
         x: &Tensor,
         y: &Tensor,
-        i: usize,
-        taps: &mut Taps,
+        depth: Depth,
+        pass: &mut Pass,
         mix: impl Fn([Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let mixed = mix(self.project(y)?)?.reshape(x.shape())?;
-        taps.record(|| format!("layer{i}.self_attn"), || sequence_first(&self.proj.forward(&mixed)?))?;
-        self.proj.apply(&mixed, None, Some(x))
+        pass.record(|| format!("layer{}.self_attn", depth.layer), || sequence_first(&self.proj.forward(&mixed)?))?;
+        pass.branch(x, depth, |_, residual| self.proj.apply(&mixed, None, residual))
     }
 
     /// Patches mixed among themselves; the attention's answer to the class token is its own normalised value, as released.
-    fn patches(&self, x: &Tensor, y: &Tensor, i: usize, taps: &mut Taps) -> Result<Tensor> {
+    fn patches(&self, x: &Tensor, y: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         let (b, [t, h, w], c) = (x.shape()[0], self.grid, self.width);
         let split = |x: &Tensor| x.narrow(2, 1, t * h * w)?.split(2, &[t, h * w])?.reshape(&[b, t, h * w, c]);
         let (mixed, residual) = match self.pool {
             Some((pool, method @ (Pooling::TopkStd | Pooling::TopkStdPaper), _)) => {
-                self.topk(&split(x)?, &split(y)?, pool.keep, method == Pooling::TopkStd, i, taps)?
+                self.topk(&split(x)?, &split(y)?, pool.keep, method == Pooling::TopkStd, depth.layer, pass)?
             }
             _ => (self.grid_attention(&split(y)?)?, split(x)?),
         };
@@ -130,8 +138,8 @@ impl Mixer {
         let class = |x: &Tensor| x.narrow(2, 0, 1);
         let join = |class: &Tensor, patches: &Tensor| concat(&[class, &patches.reshape(&[b, 1, kept * h * w, c])?], 2);
         let answer = || sequence_first(&join(&class(y)?, &self.proj.forward(&mixed)?)?);
-        taps.record(|| format!("layer{i}.self_attn"), answer)?;
-        let patches = self.proj.apply(&mixed, None, Some(&residual))?;
+        pass.record(|| format!("layer{}.self_attn", depth.layer), answer)?;
+        let patches = pass.branch(&residual, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
         let class = add(&class(x)?, &class(y)?)?;
         let patches = self.shorten(&patches)?;
         concat(&[&class, &patches.reshape(&[b, 1, patches.shape()[1] * h * w, c])?], 2)
@@ -161,7 +169,7 @@ impl Mixer {
         keep: usize,
         renormalize: bool,
         i: usize,
-        taps: &mut Taps,
+        pass: &mut Pass,
     ) -> Result<(Tensor, Tensor)> {
         let (s, scale) = (*x.shape(), self.scale());
         let [q, k, v] = self.project(y)?;
@@ -172,8 +180,8 @@ impl Mixer {
             let n = x.shape()[3] * s[0] * s[2];
             x.permute(&[3, 0, 2, 1])?.contiguous()?.reshape(&[n, x.shape()[1]])
         };
-        taps.record(|| format!("layer{i}.kept_frames"), || rows(&kept))?;
-        taps.record(|| format!("layer{i}.attn_row_std"), || rows(&std))?;
+        pass.record(|| format!("layer{i}.kept_frames"), || rows(&kept))?;
+        pass.record(|| format!("layer{i}.attn_row_std"), || rows(&std))?;
         let chosen = |x: &Tensor| gather(x, &kept, 1);
         let o = attention(scale, 2, &chosen(&q)?, &chosen(&k)?, &o)?;
         let shape = [s[0], keep, s[2], s[3]];

@@ -21,7 +21,7 @@ pub use names::{from_official, namings};
 pub use presets::presets;
 
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{LayerNorm, Linear, Mlp},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
@@ -261,12 +261,12 @@ fn sequence_first(x: &Tensor) -> Result<Tensor> {
 
 impl VidTr {
     /// `[B, T + 1, H·W + 1, C]`, `[B, T, H·W + 1, C]` without attention over time, or `[B, 1, 1 + T·H·W, C]`.
-    fn tokens(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    fn tokens(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (config, c) = (&self.config, self.config.width);
         let (b, [t, h, w]) = (config.input.check("vidtr", video)?, config.grid());
         let conv = config.input.normalised(Conv3d::new(config.patch), video);
         let patches = conv3d(conv, video, &self.weight, Some(&self.bias), None)?;
-        taps.record(|| "conv_stem".into(), || patches.permute(&[0, 4, 1, 2, 3]))?;
+        pass.record(|| "conv_stem".into(), || patches.permute(&[0, 4, 1, 2, 3]))?;
         if let [time, space] = self.classes.as_slice() {
             let patches = patches.reshape(&[b, t, h * w, c])?;
             let rows = concat(&[&space.broadcast_to(&[b, t, 1, c])?, &patches], 2)?;
@@ -282,26 +282,29 @@ impl VidTr {
 }
 
 impl Model for VidTr {
-    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
-        let mut x = self.tokens(video, taps)?;
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let mut x = self.tokens(video, pass)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let position = (i == 0 || self.config.position == Position::EveryLayer).then_some(&self.position);
-            x = layer.mixer.forward(&x, layer.norm1.forward(&x)?, position, i, taps)?;
-            x = layer.mlp.forward(&layer.norm2.forward(&x)?, Some(&x))?;
-            taps.record(|| format!("layer{i}"), || sequence_first(&x))?;
+            let depth = Depth { layer: i, of: self.layers.len() };
+            x = layer.mixer.forward(&x, layer.norm1.forward(&x)?, position, depth, pass)?;
+            let normed = layer.norm2.forward(&x)?;
+            x = pass.branch(&x, depth, |pass, residual| layer.mlp.forward(&normed, residual, pass))?;
+            pass.record(|| format!("layer{i}"), || sequence_first(&x))?;
         }
-        if taps.is_on() {
+        if pass.is_watched() {
             let normed = self.norm.forward(&x)?;
-            taps.record(|| "norm".into(), || sequence_first(&normed))?;
+            pass.record(|| "norm".into(), || sequence_first(&normed))?;
         }
         if self.config.mixing == Mixing::Space {
             let classes = self.norm.forward(&x.narrow(2, 0, 1)?.contiguous()?)?;
-            return self.head.forward(&reduce(Reduction::Mean, &classes, &[1, 2])?);
+            let read = reduce(Reduction::Mean, &classes, &[1, 2])?;
+            return self.head.forward(&pass.dropout(|r| r.head_dropout, &read)?);
         }
         // The first token of all is the one that is classified.
         let (b, c) = (x.shape()[0], self.config.width);
         let class = x.narrow(1, 0, 1)?.narrow(2, 0, 1)?.contiguous()?.reshape(&[b, c])?;
-        self.head.forward(&self.norm.forward(&class)?)
+        self.head.forward(&pass.dropout(|r| r.head_dropout, &self.norm.forward(&class)?)?)
     }
 
     fn input(&self) -> &Input {

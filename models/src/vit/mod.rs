@@ -18,7 +18,7 @@ pub use names::{CLIP, TIMM, from_official, namings};
 pub use presets::{presets, size};
 
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{Block, BlockConfig, LayerNorm, Linear},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
@@ -147,15 +147,15 @@ pub struct Vit {
 }
 
 impl Model for Vit {
-    fn forward(&self, image: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    fn forward(&self, image: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (config, c) = (&self.config, self.config.width);
         let (b, [h, w]) = (config.input.check("vit", image)?, config.grid());
         let conv = config.input.normalised(Conv3d::new([1, config.patch, config.patch]), image);
         let patches = conv3d(conv, image, &self.weight, self.bias.as_ref(), None)?;
         let sequence = |x: &Tensor| x.reshape(&[b, x.shape()[2], c]);
         // CLIP's code is [C, h, w] here and [tokens, B, C] between layers, timm's [B, tokens, C].
-        taps.record(|| "conv1".into(), || patches.reshape(&[b, h, w, c])?.permute(&[0, 3, 1, 2]))?;
-        taps.record(|| "patch_embed".into(), || patches.reshape(&[b, h * w, c]))?;
+        pass.record(|| "conv1".into(), || patches.reshape(&[b, h, w, c])?.permute(&[0, 3, 1, 2]))?;
+        pass.record(|| "patch_embed".into(), || patches.reshape(&[b, h * w, c]))?;
         let mut x = patches.reshape(&[b, 1, h * w, c])?;
         if let Some(class) = &self.class {
             x = concat(&[&class.reshape(&[1, 1, 1, c])?.broadcast_to(&[b, 1, 1, c])?, &x], 2)?;
@@ -164,13 +164,13 @@ impl Model for Vit {
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(&x)?;
         }
-        taps.record(|| "ln_pre".into(), || sequence(&x))?;
-        taps.record(|| "norm_pre".into(), || sequence(&x))?;
+        pass.record(|| "ln_pre".into(), || sequence(&x))?;
+        pass.record(|| "norm_pre".into(), || sequence(&x))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            taps.record(|| format!("block{i}.attn"), || sequence(&block.attend(&x, 2)?))?;
-            x = block.forward(&x, 2)?;
-            taps.record(|| format!("block{i}"), || sequence(&x))?;
-            taps.record(|| format!("resblock{i}"), || sequence(&x)?.permute(&[1, 0, 2]))?;
+            pass.record(|| format!("block{i}.attn"), || sequence(&block.attend(&x, 2)?))?;
+            x = block.forward(&x, 2, Depth { layer: i, of: config.layers }, pass)?;
+            pass.record(|| format!("block{i}"), || sequence(&x))?;
+            pass.record(|| format!("resblock{i}"), || sequence(&x)?.permute(&[1, 0, 2]))?;
         }
         // timm leaves the class token out of the mean.
         let patches = |x: &Tensor| x.narrow(2, usize::from(config.class_token), h * w);
@@ -179,10 +179,10 @@ impl Model for Vit {
             Readout::Average => reduce(Reduction::Mean, &self.norm.forward(&patches(&x)?)?, &[1, 2])?,
             Readout::AverageThenNorm => self.norm.forward(&reduce(Reduction::Mean, &patches(&x)?, &[1, 2])?)?,
         };
-        taps.record(|| "ln_post".into(), || Ok(normed.clone()))?;
+        pass.record(|| "ln_post".into(), || Ok(normed.clone()))?;
         let all = || if config.readout == Readout::AverageThenNorm { sequence(&x) } else { sequence(&self.norm.forward(&x)?) };
-        taps.record(|| "norm".into(), all)?;
-        self.head.forward(&normed)
+        pass.record(|| "norm".into(), all)?;
+        self.head.forward(&pass.dropout(|r| r.head_dropout, &normed)?)
     }
 
     fn input(&self) -> &Input {

@@ -23,7 +23,7 @@ pub use names::{from_official, namings};
 pub use presets::{factorised, presets};
 
 use crate::{
-    Taps,
+    Depth, Pass,
     layers::{Block, BlockConfig, LayerNorm, Linear, Mlp, SelfAttention},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
@@ -220,16 +220,18 @@ impl Layer {
     }
 
     /// `[B, X, Y, C]` to the same.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         match self {
-            Layer::Plain(block) => block.forward(x, 2),
+            Layer::Plain(block) => block.forward(x, 2, depth, pass),
             Layer::Factorised { space_first, time, space, mlp } => {
                 let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
                 let mut x = x.clone();
                 for ((norm, attention), axis) in order {
-                    x = attention.forward(&norm.forward(&x)?, axis, Some(&x))?;
+                    let normed = norm.forward(&x)?;
+                    x = pass.branch(&x, depth, |_, residual| attention.forward(&normed, axis, residual))?;
                 }
-                mlp.1.forward(&mlp.0.forward(&x)?, Some(&x))
+                let normed = mlp.0.forward(&x)?;
+                pass.branch(&x, depth, |pass, residual| mlp.1.forward(&normed, residual, pass))
             }
         }
     }
@@ -292,65 +294,65 @@ pub struct Vivit {
 
 impl Vivit {
     /// `[B, T, H·W, C]`, or `[B, 1, T·H·W, C]` for joint attention.
-    fn tubelets(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    fn tubelets(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (config, c) = (&self.config, self.config.width);
         let (b, [t, h, w]) = (config.input.check("vivit", video)?, config.grid());
         let conv = config.input.normalised(Conv3d::new(config.tubelet), video);
         let x = conv3d(conv, video, &self.weight, Some(&self.bias), None)?;
-        taps.record(|| "embedding".into(), || Ok(x.clone()))?;
-        taps.record(|| "patch_embed".into(), || x.reshape(&[b, t * h * w, c]))?;
+        pass.record(|| "embedding".into(), || Ok(x.clone()))?;
+        pass.record(|| "patch_embed".into(), || x.reshape(&[b, t * h * w, c]))?;
         if config.temporal == Temporal::Joint { x.reshape(&[b, 1, t * h * w, c]) } else { x.reshape(&[b, t, h * w, c]) }
     }
 
     /// Runs the layers; intermediate results under scenic's names, and Hugging Face's for the joint model.
-    fn encode(&self, part: &Transformer, name: &str, x: &Tensor, taps: &mut Taps) -> Result<Tensor> {
+    fn encode(&self, part: &Transformer, name: &str, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let flat = |x: &Tensor| {
             let s = x.shape();
             x.reshape(&[s[0], s[1] * s[2], s[3]])
         };
         let mut x = part.embed(x, self.config.factorised_attention())?;
-        taps.record(|| format!("{name}/posembed_input"), || flat(&x))?;
-        taps.record(|| "embeddings".into(), || flat(&x))?;
+        pass.record(|| format!("{name}/posembed_input"), || flat(&x))?;
+        pass.record(|| "embeddings".into(), || flat(&x))?;
         for (i, layer) in part.layers.iter().enumerate() {
-            x = layer.forward(&x)?;
-            taps.record(|| format!("{name}/encoderblock_{i}"), || flat(&x))?;
-            taps.record(|| format!("layer{i}"), || flat(&x))?;
+            x = layer.forward(&x, Depth { layer: i, of: part.layers.len() }, pass)?;
+            pass.record(|| format!("{name}/encoderblock_{i}"), || flat(&x))?;
+            pass.record(|| format!("layer{i}"), || flat(&x))?;
         }
-        taps.record(|| format!("{name}/encoder_norm"), || flat(&part.norm.forward(&x)?))?;
-        taps.record(|| "layernorm".into(), || flat(&part.norm.forward(&x)?))?;
+        pass.record(|| format!("{name}/encoder_norm"), || flat(&part.norm.forward(&x)?))?;
+        pass.record(|| "layernorm".into(), || flat(&part.norm.forward(&x)?))?;
         Ok(x)
     }
 
     /// The time steps' tokens through the adapter: `[B, T, C]` to the same.
-    fn adapt(&self, x: Tensor) -> Result<Tensor> {
+    fn adapt(&self, x: Tensor, pass: &mut Pass) -> Result<Tensor> {
         match &self.adapter {
             None => Ok(x),
-            Some((adapter, mlp)) => mlp.forward(&x, adapter.residual.then_some(&x)),
+            Some((adapter, mlp)) => mlp.forward(&x, adapter.residual.then_some(&x), pass),
         }
     }
 }
 
 impl Model for Vivit {
-    fn forward(&self, video: &Tensor, taps: &mut Taps) -> Result<Tensor> {
-        let x = self.tubelets(video, taps)?;
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let x = self.tubelets(video, pass)?;
         let name = if self.config.per_step() { "SpatialTransformer" } else { "Transformer" };
-        let encoded = self.encode(&self.spatial, name, &x, taps)?;
+        let encoded = self.encode(&self.spatial, name, &x, pass)?;
         let (b, c) = (x.shape()[0], self.config.width);
         // [B, T, C]: one token for each time step, or one in all.
         let steps = self.spatial.read(&encoded)?;
         let mut y = match &self.temporal {
             Some(temporal) => {
-                let steps = self.adapt(steps)?;
+                let steps = self.adapt(steps, pass)?;
                 let t = steps.shape()[1];
-                temporal.read(&self.encode(temporal, "TemporalTransformer", &steps.reshape(&[b, 1, t, c])?, taps)?)?
+                temporal.read(&self.encode(temporal, "TemporalTransformer", &steps.reshape(&[b, 1, t, c])?, pass)?)?
             }
-            None => self.adapt(steps)?,
+            None => self.adapt(steps, pass)?,
         };
         y = if y.shape()[1] == 1 { y.reshape(&[b, c])? } else { reduce(Reduction::Mean, &y, &[1])? };
         if let Some(representation) = &self.representation {
             y = unary(Function::Tanh, &representation.forward(&y)?)?;
         }
-        self.head.forward(&y)
+        self.head.forward(&pass.dropout(|r| r.head_dropout, &y)?)
     }
 
     fn input(&self) -> &Input {

@@ -3,7 +3,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use tubelet_models::{
-    Result, Taps, devices,
+    Pass, Result, devices,
     engine::{DType, Tensor},
     inspect::measure,
     registry::Config,
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let video = Tensor::from_slice(&device, &shape, &noise)?;
         let pass = || -> Result<f64> {
             let start = Instant::now();
-            model.forward(&video, &mut Taps::off())?;
+            model.forward(&video, &mut Pass::inference())?;
             device.synchronize()?;
             Ok(start.elapsed().as_secs_f64())
         };
