@@ -12,6 +12,7 @@ pub mod params;
 pub mod parity;
 mod pass;
 pub mod registry;
+pub mod train;
 pub mod tubevit;
 pub mod uniformerv2;
 pub mod video;

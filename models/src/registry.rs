@@ -9,7 +9,7 @@ use tubelet_engine::{DType, Device, Error, Result, Tensor, cpu::Cpu};
 use crate::{
     checkpoint::Checkpoint,
     classify::Average,
-    model::{Model, Outline},
+    model::{Input, Model, Outline},
     params::{Naming, Params, Reader, TensorFile},
     tubevit::{self, TubeVitConfig},
     uniformerv2::{self, UniformerV2Config},
@@ -71,7 +71,7 @@ pub struct Protocol {
 }
 
 /// Our own names and layouts: what a model asks for is what the file has.
-struct Own;
+pub(crate) struct Own;
 
 impl Naming for Own {
     fn name(&self) -> &'static str {
@@ -161,15 +161,20 @@ impl Config {
         }
     }
 
-    /// How the system looks at a video.
-    pub fn protocol(&self) -> Protocol {
-        let input = match self {
+    /// What to feed it.
+    pub fn input(&self) -> &Input {
+        match self {
             Config::Vit(c) => &c.input,
             Config::TubeVit(c) => &c.input,
             Config::Vivit(c) => &c.input,
             Config::VidTr(c) => &c.input,
             Config::UniformerV2(c) => &c.input,
-        };
+        }
+    }
+
+    /// How the system looks at a video.
+    pub fn protocol(&self) -> Protocol {
+        let input = self.input();
         let (frames, short) = (input.frames, input.size[0].min(input.size[1]));
         // ViViT resizes to 256 for crops of 224; the others to the crop itself.
         let (sampling, short, average) = match self {

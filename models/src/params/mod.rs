@@ -90,6 +90,18 @@ pub struct Params<'a> {
     mismatched: Vec<String>,
     parameters: u64,
     fallback: Option<u64>,
+    collected: Option<Vec<Parameter>>,
+}
+
+/// A tensor that a model was given.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// As models call it.
+    pub name: String,
+    /// Its value.
+    pub value: Tensor,
+    /// Whether gradients change it; running statistics and fixed tables are not.
+    pub trainable: bool,
 }
 
 impl<'a> Params<'a> {
@@ -103,6 +115,7 @@ impl<'a> Params<'a> {
             mismatched: Vec::new(),
             parameters: 0,
             fallback: None,
+            collected: None,
         }
     }
 
@@ -126,6 +139,16 @@ impl<'a> Params<'a> {
     /// from another.
     pub fn or_random(self, seed: u64) -> Self {
         Params { fallback: Some(seed), ..self }
+    }
+
+    /// Remembers every tensor that is handed out, for [`Params::take_collected`].
+    pub fn collecting(self) -> Self {
+        Params { collected: Some(Vec::new()), ..self }
+    }
+
+    /// The tensors that were handed out since [`Params::collecting`], in order.
+    pub fn take_collected(&mut self) -> Vec<Parameter> {
+        self.collected.take().unwrap_or_default()
     }
 
     /// Batch norms stay layers of their own: for training, where their statistics are the batch's. Otherwise they are folded into the linear
@@ -156,15 +179,24 @@ impl<'a> Params<'a> {
 
     /// Something that training does not touch by gradients: running statistics, a fixed table.
     pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        let before = self.parameters;
-        let tensor = self.tensor(name, shape, init);
-        self.parameters = before;
-        tensor
+        self.find(name, shape, init, false)
     }
 
     /// Parameter `name`. A missing or mis-shaped one is noted for [`Params::finish`] and replaced.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         self.parameters += tubelet_engine::Shape::new(shape)?.elements() as u64;
+        self.find(name, shape, init, true)
+    }
+
+    fn find(&mut self, name: &str, shape: &[usize], init: Init, trainable: bool) -> Result<Tensor> {
+        let value = self.found(name, shape, init)?;
+        if let Some(collected) = &mut self.collected {
+            collected.push(Parameter { name: name.to_owned(), value: value.clone(), trainable });
+        }
+        Ok(value)
+    }
+
+    fn found(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let mut seed = self.fallback;
         let found = match &mut self.source {
             Source::Empty => return Tensor::empty(&self.device, self.dtype, shape),

@@ -6,6 +6,7 @@ mod devices;
 mod inspect;
 mod parity;
 mod table;
+mod train;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   tubelet inspect tubevit-b                 what a model costs, without running it
   tubelet inspect --tables                  the papers' tables beside ours
   tubelet verify --device cpu               every kernel against the f64 reference
+  tubelet train camera-motion --out run     train the model in the box again
 
 Every command exits with 0 when it did what it was asked, 1 when it could not, 2 for wrong arguments.";
 
@@ -36,6 +38,7 @@ enum Command {
     Verify(verify::Arguments),
     Parity(parity::Arguments),
     Bench(bench::Arguments),
+    Train(train::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

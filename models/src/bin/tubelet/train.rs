@@ -1,0 +1,185 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use plotters::prelude::*;
+use serde_json::Value;
+use tubelet_models::{
+    Error, Result, devices,
+    train::{Evaluation, Event, Options, Recipe, run as train},
+};
+
+use crate::table::Table;
+
+/// Train a model by a recipe.
+///
+/// The folder --out gets metrics.jsonl, metrics.svg, checkpoints, and in the end weights.safetensors, config.json and labels.txt, which
+/// `tubelet classify` reads. Ctrl-C ends the run with a checkpoint; --resume goes on with the same bits as if nothing had happened.
+#[derive(Args)]
+pub struct Arguments {
+    /// A recipe that comes with the program (camera-motion, camera-motion-vivit, camera-motion-vidtr, camera-motion-uniformerv2), or a JSON file.
+    recipe: String,
+    /// The run's folder.
+    #[arg(long, short)]
+    out: PathBuf,
+    /// Go on with the folder's last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Parameters to start from, in any naming of the system; random ones otherwise.
+    #[arg(long)]
+    start: Option<PathBuf>,
+    /// Where to compute: see `tubelet devices`.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads that decode and augment.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Another number of steps than the recipe's.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Another seed than the recipe's.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let mut recipe = Recipe::named(&arguments.recipe)?;
+    recipe.steps = arguments.steps.unwrap_or(recipe.steps);
+    recipe.seed = arguments.seed.unwrap_or(recipe.seed);
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = {
+        let stop = Arc::clone(&stop);
+        move || stop.store(true, Ordering::Relaxed)
+    };
+    ctrlc::set_handler(handler).map_err(|error| Error::invalid("Ctrl-C", error.to_string()))?;
+    let options = Options {
+        device: devices::open(&arguments.device)?,
+        folder: arguments.out.clone(),
+        resume: arguments.resume,
+        start: arguments.start.clone(),
+        threads: arguments.threads,
+        stop: &stop,
+    };
+    let style =
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(recipe.steps).with_style(style);
+    let (mut loss, mut accuracy) = (None, 0.0);
+    let outcome = train(recipe, &options, &mut |event| match event {
+        Event::Note(note) => bar.println(format!("tubelet: {note}")),
+        Event::Step { done, report, clips_per_second, skipped } => {
+            // Smoothed over some twenty steps, for the eye.
+            let smooth = |old: f64, new: f64| old + 0.05 * (new - old);
+            loss = Some(loss.map_or(report.loss, |old| smooth(old, report.loss)));
+            accuracy = smooth(accuracy, report.accuracy.rate());
+            bar.set_position(done);
+            let unread = if skipped > 0 { format!(", {skipped} unreadable") } else { String::new() };
+            let percent = 100.0 * accuracy;
+            bar.set_message(format!(
+                "loss {:.3}, top-1 {percent:.0}%, {clips_per_second:.1} clips/s{unread}",
+                loss.unwrap_or(0.0)
+            ));
+        }
+        Event::Evaluated { done, evaluation } => bar.println(describe(done, evaluation)),
+    })?;
+    bar.finish_and_clear();
+    plot(&arguments.out)?;
+    if !outcome.finished {
+        eprintln!("tubelet: stopped after step {}; --resume goes on", outcome.steps);
+        return Ok(false);
+    }
+    if let Some(evaluation) = &outcome.evaluation {
+        println!("{}", describe(outcome.steps, evaluation));
+        confusion(evaluation, &arguments.out);
+    }
+    if let Some(weights) = &outcome.weights {
+        println!("weights: {}", weights.display());
+    }
+    Ok(true)
+}
+
+fn describe(done: u64, evaluation: &Evaluation) -> String {
+    let percent = |x: f64| format!("{:.1}%", 100.0 * x);
+    let map = evaluation.mean_average_precision.map(|map| format!(", mAP {}", percent(map))).unwrap_or_default();
+    let unread = if evaluation.skipped > 0 { format!(", {} clips unreadable", evaluation.skipped) } else { String::new() };
+    format!(
+        "step {done}: held out: top-1 {}, top-5 {}, loss {:.3} on {} clips{map}{unread}",
+        percent(evaluation.accuracy.rate()),
+        percent(evaluation.accuracy.rate5()),
+        evaluation.loss,
+        evaluation.accuracy.total,
+    )
+}
+
+/// What was taken for what, where there are few classes.
+fn confusion(evaluation: &Evaluation, folder: &Path) {
+    let classes = evaluation.confusion.len();
+    if classes > 20 {
+        return;
+    }
+    let labels = std::fs::read_to_string(folder.join("labels.txt")).unwrap_or_default();
+    let names: Vec<String> =
+        labels.lines().map(str::to_owned).chain((labels.lines().count()..classes).map(|i| format!("class {i}"))).collect();
+    let mut table = Table::new(["label", "clips", "right", "most often taken for"]);
+    for (label, row) in evaluation.confusion.iter().enumerate() {
+        let total: usize = row.iter().sum();
+        let wrong = row.iter().enumerate().filter(|&(class, &n)| class != label && n > 0).max_by_key(|(_, n)| **n);
+        let wrong = wrong.map(|(class, n)| format!("{} ({n})", names[class])).unwrap_or_default();
+        let right = format!("{:.1}%", 100.0 * row[label] as f64 / total.max(1) as f64);
+        table.row([names[label].clone(), total.to_string(), right, wrong]);
+    }
+    table.print();
+}
+
+/// Loss and accuracy over the steps, from the log, as `metrics.svg`.
+fn plot(folder: &Path) -> Result<()> {
+    let log = folder.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&log).map_err(Error::io(&log))?;
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let series = |key: &str| -> Vec<(f64, f64)> {
+        lines.iter().filter_map(|line| Some((line["step"].as_f64()?, line[key].as_f64()?))).collect()
+    };
+    let [loss, held_out_loss, top1, held_out] = ["loss", "held_out_loss", "top1", "held_out_top1"].map(series);
+    let last = lines.iter().filter_map(|line| line["step"].as_f64()).fold(1.0, f64::max);
+    let most = loss.iter().chain(&held_out_loss).map(|(_, y)| *y).filter(|y| y.is_finite()).fold(0.1, f64::max);
+    let path = folder.join("metrics.svg");
+    let temporary = folder.join("metrics.svg.tmp");
+    let charts = [("loss", 1.05 * most, &loss, &held_out_loss), ("top-1 accuracy", 1.0, &top1, &held_out)];
+    draw(&temporary, last, &charts).map_err(|error| Error::invalid("metrics.svg", error))?;
+    std::fs::rename(&temporary, &path).map_err(Error::io(&path))
+}
+
+type Chart<'a> = (&'a str, f64, &'a Vec<(f64, f64)>, &'a Vec<(f64, f64)>);
+
+/// One chart beside the other: training as a thin line, held-out clips as a thick one.
+fn draw(path: &Path, last: f64, charts: &[Chart<'_>]) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let area = SVGBackend::new(path, (960, 360)).into_drawing_area();
+    area.fill(&WHITE).map_err(|e| text(&e))?;
+    for (area, (title, top, training, held_out)) in area.split_evenly((1, charts.len())).iter().zip(charts) {
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 16))
+            .margin(12)
+            .x_label_area_size(28)
+            .y_label_area_size(40)
+            .build_cartesian_2d(0.0..last, 0.0..*top)
+            .map_err(|e| text(&e))?;
+        chart.configure_mesh().x_desc("step").light_line_style(WHITE).draw().map_err(|e| text(&e))?;
+        for (points, style, name) in [(training, BLUE.stroke_width(1), "training"), (held_out, RED.stroke_width(2), "held out")] {
+            let line = chart.draw_series(LineSeries::new(points.iter().copied(), style)).map_err(|e| text(&e))?;
+            line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()
+            .map_err(|e| text(&e))?;
+    }
+    area.present().map_err(|e| text(&e))
+}

@@ -1,0 +1,263 @@
+//! What is learned from: clips with labels, by number.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tubelet_engine::{Error, Philox, Result};
+
+use super::camera_motion::{self, CameraMotion};
+use crate::{
+    model::Input,
+    registry::Protocol,
+    video::{self, Frames, Geometry, Views},
+};
+
+/// A clip and its classes: one, or for multi-label sets any number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// `[T, H, W, 3]`.
+    pub frames: Frames,
+    /// Class numbers.
+    pub labels: Vec<usize>,
+}
+
+/// Clips by number.
+pub trait Dataset: Send + Sync {
+    /// The number of classes.
+    fn classes(&self) -> usize;
+    /// The classes' names, if they have any.
+    fn names(&self) -> Option<Vec<String>>;
+    /// The number of clips; `None` where there is no end.
+    fn size(&self) -> Option<u64>;
+    /// Clip `index`. In training `rng` chooses the crop; in evaluation it is the central one.
+    ///
+    /// # Errors
+    /// What cannot be read; the loader counts it and goes on.
+    fn sample(&self, index: u64, rng: Option<&mut Philox>) -> Result<Sample>;
+}
+
+/// Where the data of a recipe comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Data {
+    /// The procedural data set.
+    CameraMotion {
+        /// Of the training clips; the held-out ones are those of the next seed, and of another family.
+        seed: u64,
+        /// Clips to evaluate on.
+        held_out: u64,
+        /// Whether to take the motion away: the single-frame baseline.
+        #[serde(default)]
+        still: bool,
+    },
+    /// Video files: each a folder of class folders, or a list of lines `path label`.
+    Files {
+        /// To learn from.
+        train: PathBuf,
+        /// To evaluate on.
+        #[serde(default)]
+        validation: Option<PathBuf>,
+        /// Whether clips have several labels (`3;17;25`): binary cross-entropy and mean average precision.
+        #[serde(default)]
+        multi_label: bool,
+        /// Classes, where the list has them not all.
+        #[serde(default)]
+        classes: Option<usize>,
+    },
+}
+
+impl Data {
+    /// Training and held-out set, for a model's input.
+    ///
+    /// # Errors
+    /// Of reading folders and lists.
+    pub fn open(&self, input: &Input, protocol: &Protocol) -> Result<[Option<Box<dyn Dataset>>; 2]> {
+        match self {
+            Data::CameraMotion { seed, held_out, still } => {
+                let set = |set: CameraMotion, size| -> Option<Box<dyn Dataset>> {
+                    Some(Box::new(Procedural { set: CameraMotion { still: *still, ..set }, size, input: input.clone() }))
+                };
+                Ok([set(CameraMotion::training(*seed), None), set(CameraMotion::held_out(seed + 1), Some(*held_out))])
+            }
+            Data::Files { train, validation, classes, .. } => {
+                let open = |path: &Path| -> Result<Files> { Files::open(path, *protocol) };
+                let mut sets = [Some(open(train)?), validation.as_deref().map(open).transpose()?];
+                let most = sets.iter().flatten().map(|set| set.classes).max().unwrap_or(0).max(classes.unwrap_or(0));
+                sets.iter_mut().flatten().for_each(|set| set.classes = most);
+                Ok(sets.map(|set| set.map(|set| Box::new(set) as Box<dyn Dataset>)))
+            }
+        }
+    }
+
+    /// Whether clips have several labels.
+    pub fn is_multi_label(&self) -> bool {
+        matches!(self, Data::Files { multi_label: true, .. })
+    }
+}
+
+/// [`CameraMotion`] at a model's size.
+struct Procedural {
+    set: CameraMotion,
+    size: Option<u64>,
+    input: Input,
+}
+
+impl Dataset for Procedural {
+    fn classes(&self) -> usize {
+        camera_motion::CLASSES.len()
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        Some(camera_motion::CLASSES.map(String::from).to_vec())
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    fn sample(&self, index: u64, _: Option<&mut Philox>) -> Result<Sample> {
+        let (frames, class) = self.set.clip(index, self.input.frames, self.input.size)?;
+        Ok(Sample { frames, labels: vec![class] })
+    }
+}
+
+/// Video files.
+pub struct Files {
+    entries: Vec<(PathBuf, Vec<usize>)>,
+    names: Option<Vec<String>>,
+    classes: usize,
+    protocol: Protocol,
+}
+
+impl Files {
+    /// A folder of class folders, in alphabetical order, or a list file, whose paths are relative to it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] with the number of a line that is not `path label`; an empty set.
+    pub fn open(path: &Path, protocol: Protocol) -> Result<Self> {
+        let mut set = if path.is_dir() { Files::folder(path, protocol)? } else { Files::list(path, protocol)? };
+        if set.entries.is_empty() {
+            return Err(Error::format(
+                path.display().to_string(),
+                "no videos: expected class folders with files, or lines `path label`",
+            ));
+        }
+        let most = set.entries.iter().flat_map(|(_, labels)| labels).max().map_or(0, |most| most + 1);
+        set.classes = set.classes.max(most);
+        Ok(set)
+    }
+
+    fn folder(path: &Path, protocol: Protocol) -> Result<Self> {
+        let listing = |path: &Path| -> Result<Vec<PathBuf>> {
+            let entries = fs::read_dir(path).map_err(Error::io(path))?;
+            let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(Error::io(path))?;
+            paths.sort();
+            Ok(paths)
+        };
+        let (mut entries, mut names) = (Vec::new(), Vec::new());
+        for class in listing(path)?.into_iter().filter(|path| path.is_dir()) {
+            entries.extend(listing(&class)?.into_iter().map(|file| (file, vec![names.len()])));
+            names.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        Ok(Files { entries, classes: names.len(), names: Some(names), protocol })
+    }
+
+    fn list(path: &Path, protocol: Protocol) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let entries = parse_list(&path.display().to_string(), &text)?;
+        let entries = entries.into_iter().map(|(file, labels)| (beside.join(file), labels)).collect();
+        Ok(Files { entries, names: None, classes: 0, protocol })
+    }
+}
+
+/// The lines `path label` of a list, the label last, after a space or a comma; several labels as `3;17`. Empty lines and those that start
+/// with `#` are skipped. `what` names the file in errors.
+///
+/// # Errors
+/// [`Error::Format`] with the number of the first line that is something else.
+pub fn parse_list(what: &str, text: &str) -> Result<Vec<(PathBuf, Vec<usize>)>> {
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
+    let wanted = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let entry = |(number, line): (usize, &str)| {
+        let misfit = || Error::format(what, format!("line {number}: expected `path label`, got {line:?}"));
+        let (path, labels) = line.rsplit_once([' ', ',', '\t']).ok_or_else(misfit)?;
+        let labels = labels.split(';').map(|label| label.parse().ok()).collect::<Option<Vec<usize>>>().ok_or_else(misfit)?;
+        let path = path.trim_end_matches([' ', ',', '\t']);
+        if path.is_empty() { Err(misfit()) } else { Ok((PathBuf::from(path), labels)) }
+    };
+    wanted.map(entry).collect()
+}
+
+/// Clips to choose from in training: so many places along a video.
+const PLACES: usize = 8;
+
+impl Dataset for Files {
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn names(&self) -> Option<Vec<String>> {
+        self.names.clone()
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.entries.len() as u64)
+    }
+
+    fn sample(&self, index: u64, rng: Option<&mut Philox>) -> Result<Sample> {
+        let (path, labels) = &self.entries[(index % self.entries.len() as u64) as usize];
+        let mut source = video::open(path)?;
+        let Protocol { sampling, geometry, .. } = &self.protocol;
+        let frames = match rng {
+            None => video::views(&mut *source, sampling, geometry, Views { clips: 1, crops: 1 })?.into_iter().next(),
+            Some(rng) => {
+                // One of several places, and a random crop of frames whose short side is up to a quarter longer (scale jitter).
+                let n = source.count_frames()?;
+                let places = sampling.indices(n, source.info().fps, PLACES)?;
+                let frames = source.read(&places[rng.below(places.len())])?;
+                Some(random_crop(&frames, geometry.output(), rng)?)
+            }
+        };
+        let frames = frames.ok_or_else(|| Error::format(path.display().to_string(), "no clip"))?;
+        Ok(Sample { frames, labels: labels.clone() })
+    }
+}
+
+/// Frames resized so that their short side is 1 to 1.25 times the crop's, and a crop at a random place, the same for all frames.
+fn random_crop(frames: &Frames, [height, width]: [usize; 2], rng: &mut Philox) -> Result<Frames> {
+    let short = (height.max(width) as f32 * (1.0 + 0.25 * rng.uniform())) as usize;
+    let plan = Geometry::ShortSide { short, crop: [height, width] }.plan(frames.width, frames.height, 1)?;
+    let rect = video::Rect {
+        x: rng.below(plan.width.saturating_sub(width) + 1),
+        y: rng.below(plan.height.saturating_sub(height) + 1),
+        width,
+        height,
+    };
+    let (from, each) = ((frames.width, frames.height), height * width * 3);
+    let mut data = vec![0; frames.len() * each];
+    for (source, out) in frames.data.chunks(frames.width * frames.height * 3).zip(data.chunks_mut(each)) {
+        video::resize_crop(source, from, (plan.width, plan.height), rect, out)?;
+    }
+    Ok(Frames { width, height, data })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lists_are_paths_and_labels() {
+        let parsed = parse_list("list", "# comment\na b.mp4 3\n\nc.mp4,1;4\n d\t0").unwrap();
+        let expected = [("a b.mp4", vec![3]), ("c.mp4", vec![1, 4]), ("d", vec![0])];
+        assert_eq!(parsed, expected.map(|(path, labels)| (PathBuf::from(path), labels)));
+        for (line, text) in [(1, "no-label"), (2, "a 1\nb x"), (1, " 3"), (1, "a -1"), (3, "a 1\n\nb 1;")] {
+            let error = parse_list("list", text).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}")), "{error}");
+        }
+    }
+}

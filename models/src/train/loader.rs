@@ -1,0 +1,262 @@
+//! Batches, decoded ahead in background threads.
+//!
+//! Batch `k` is a pure function of the seed and `k`: whatever the number of threads, and after a restart, training sees the same clips.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+};
+
+use tubelet_engine::{Error, Philox, Result};
+
+use super::{
+    augment::{Augmentation, mix},
+    data::{Dataset, Sample},
+};
+
+/// Clips of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[B, T, H, W, 3]`.
+    pub video: Vec<u8>,
+    /// `[T, H, W]`.
+    pub clip: [usize; 3],
+    /// A row of class probabilities for each clip (for multi-label sets, 0 or 1).
+    pub targets: Vec<Vec<f32>>,
+    /// The first label of each clip, before mixing.
+    pub labels: Vec<usize>,
+}
+
+/// How batches are made.
+pub struct Plan {
+    /// What from.
+    pub data: Arc<dyn Dataset>,
+    /// What with.
+    pub augmentation: Augmentation,
+    /// Clips of a batch.
+    pub batch: usize,
+    /// Of order and augmentation.
+    pub seed: u64,
+    /// Unreadable clips in a row at which reading fails; each is replaced by the next.
+    pub patience: usize,
+}
+
+/// Streams of a seed: the order of epochs, and what happens to clips.
+const ORDER: u64 = 1 << 62;
+const CLIP: u64 = 1 << 61;
+
+impl Plan {
+    /// Batch `k`; adds to `skipped` what could not be read.
+    fn batch(&self, k: u64, skipped: &AtomicU64) -> Result<Batch> {
+        let mut samples = Vec::with_capacity(self.batch);
+        for i in 0..self.batch as u64 {
+            samples.push(self.sample(k * self.batch as u64 + i, skipped)?);
+        }
+        let classes = self.data.classes();
+        let mut targets: Vec<Vec<f32>> = samples.iter().map(|sample| one_hot(&sample.labels, classes)).collect();
+        let labels = samples.iter().map(|sample| sample.labels.first().copied().unwrap_or(0)).collect();
+        let mut rng = Philox::stream(self.seed, CLIP | ORDER | k);
+        let lambda = self.augmentation.lambda(&mut rng);
+        if lambda < 1.0 {
+            // Each clip with the one before it, the first with the last, as they were.
+            let (clips, rows) = (samples.iter().map(|s| s.frames.clone()).collect::<Vec<_>>(), targets.clone());
+            for i in 0..samples.len() {
+                let other = (i + samples.len() - 1) % samples.len();
+                mix(&mut samples[i].frames, &clips[other], lambda);
+                targets[i].iter_mut().zip(&rows[other]).for_each(|(a, b)| *a = lambda * *a + (1.0 - lambda) * b);
+            }
+        }
+        let first = samples.first().ok_or_else(|| Error::invalid("batch", "no clips"))?;
+        let clip = [first.frames.len(), first.frames.height, first.frames.width];
+        let bytes = clip.iter().product::<usize>() * 3;
+        let mut video = Vec::with_capacity(bytes * samples.len());
+        for sample in &samples {
+            if sample.frames.data.len() != bytes {
+                return Err(Error::shape(
+                    "batch",
+                    format!("a clip of {} bytes among clips of {bytes}", sample.frames.data.len()),
+                ));
+            }
+            video.extend_from_slice(&sample.frames.data);
+        }
+        Ok(Batch { video, clip, targets, labels })
+    }
+
+    /// The clip at position `position` of the whole training.
+    fn sample(&self, position: u64, skipped: &AtomicU64) -> Result<Sample> {
+        let mut last = Error::invalid("data set", "no clips");
+        for attempt in 0..self.patience.max(1) as u64 {
+            let mut rng = Philox::stream(self.seed, CLIP | (position << 8 | attempt.min(255)));
+            match self.data.sample(self.index(position, attempt), Some(&mut rng)) {
+                Ok(mut sample) => {
+                    self.augmentation.apply(&mut sample, &mut rng);
+                    return Ok(sample);
+                }
+                Err(error) => {
+                    skipped.fetch_add(1, Ordering::Relaxed);
+                    last = error;
+                }
+            }
+        }
+        Err(Error::format("data set", format!("{} clips in a row could not be read; the last: {last}", self.patience)))
+    }
+
+    /// Which clip that is: epochs are permutations, drawn from the seed; a clip that cannot be read gives way to the next.
+    fn index(&self, position: u64, attempt: u64) -> u64 {
+        match self.data.size() {
+            None => position + attempt,
+            Some(size) => {
+                let size = size.max(1);
+                let epoch = position / size;
+                (permuted(self.seed, epoch, position % size, size) + attempt) % size
+            }
+        }
+    }
+}
+
+/// Where a permutation of `0..size`, one for each epoch, takes `i`: a Feistel network over the next even power of two, walked until it stays
+/// below `size`. Nothing is stored, and any position of any epoch is found at once.
+fn permuted(seed: u64, epoch: u64, i: u64, size: u64) -> u64 {
+    let half = (64 - (size - 1).max(1).leading_zeros()).div_ceil(2);
+    let mask = (1u64 << half) - 1;
+    let mut x = i;
+    loop {
+        let (mut left, mut right) = (x >> half, x & mask);
+        for round in 0..4 {
+            let word = Philox::stream(seed, ORDER | (epoch << 34 | round << 32 | right & 0xffff_ffff)).next_u32();
+            (left, right) = (right, left ^ (u64::from(word) & mask));
+        }
+        x = left << half | right;
+        if x < size {
+            return x;
+        }
+    }
+}
+
+/// The classes of a clip as probabilities 0 and 1.
+fn one_hot(labels: &[usize], classes: usize) -> Vec<f32> {
+    let mut row = vec![0.0; classes];
+    labels.iter().for_each(|&label| row.get_mut(label).into_iter().for_each(|x| *x = 1.0));
+    row
+}
+
+/// Hands out batches in order.
+pub struct Loader {
+    queues: Vec<Receiver<Result<Batch>>>,
+    next: u64,
+    skipped: Arc<AtomicU64>,
+}
+
+impl Loader {
+    /// Starts `threads` threads that make batches from number `first` on, each at most two ahead.
+    pub fn start(plan: Plan, first: u64, threads: usize) -> Result<Self> {
+        let (plan, skipped) = (Arc::new(plan), Arc::new(AtomicU64::new(0)));
+        let threads = threads.max(1) as u64;
+        let start = |i: u64| {
+            let (sender, receiver) = sync_channel(2);
+            let (plan, skipped) = (Arc::clone(&plan), Arc::clone(&skipped));
+            let work = move || {
+                let mut k = first + i;
+                // Sending fails when nobody wants batches any more.
+                while sender.send(plan.batch(k, &skipped)).is_ok() {
+                    k += threads;
+                }
+            };
+            let spawned = thread::Builder::new().name(format!("loader-{i}")).spawn(work);
+            spawned
+                .map(|_| receiver)
+                .map_err(|error| Error::Device { device: "host".into(), message: format!("no thread: {error}") })
+        };
+        Ok(Loader { queues: (0..threads).map(start).collect::<Result<_>>()?, next: 0, skipped })
+    }
+
+    /// The next batch.
+    pub fn next_batch(&mut self) -> Result<Batch> {
+        let queue = &self.queues[(self.next % self.queues.len() as u64) as usize];
+        self.next += 1;
+        queue.recv().map_err(|_| Error::Device { device: "host".into(), message: "a loader thread ended".into() })?
+    }
+
+    /// How many clips could not be read so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::video::Frames;
+
+    /// Clips whose pixels are their number; those divisible by `broken` cannot be read.
+    struct Numbers {
+        broken: u64,
+    }
+
+    impl Dataset for Numbers {
+        fn classes(&self) -> usize {
+            4
+        }
+        fn names(&self) -> Option<Vec<String>> {
+            None
+        }
+        fn size(&self) -> Option<u64> {
+            Some(10)
+        }
+        fn sample(&self, index: u64, _: Option<&mut Philox>) -> Result<Sample> {
+            if index.is_multiple_of(self.broken) {
+                return Err(Error::format("clip", "broken"));
+            }
+            Ok(Sample { frames: Frames { width: 1, height: 1, data: vec![index as u8; 3] }, labels: vec![index as usize % 4] })
+        }
+    }
+
+    fn plan(broken: u64, patience: usize) -> Plan {
+        let data = Arc::new(Numbers { broken });
+        Plan { data, augmentation: Augmentation { mixup: 0.5, ..Augmentation::default() }, batch: 5, seed: 7, patience }
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_threads_or_on_where_one_starts() {
+        let run = |first, threads, n: usize| -> Vec<Batch> {
+            let mut loader = Loader::start(plan(u64::MAX, 1), first, threads).unwrap();
+            (0..n).map(|_| loader.next_batch().unwrap()).collect()
+        };
+        let one = run(0, 1, 6);
+        assert_eq!(one, run(0, 3, 6));
+        assert_eq!(one[4..], run(4, 2, 2));
+    }
+
+    #[test]
+    fn an_epoch_is_a_permutation() {
+        for size in [1, 2, 10, 37] {
+            for epoch in 0..3 {
+                let mut seen: Vec<u64> = (0..size).map(|i| permuted(5, epoch, i, size)).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, (0..size).collect::<Vec<_>>());
+            }
+        }
+        assert_ne!(
+            (0..37).map(|i| permuted(5, 0, i, 37)).collect::<Vec<_>>(),
+            (0..37).map(|i| permuted(5, 1, i, 37)).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn broken_clips_are_replaced_and_counted() {
+        let mut loader = Loader::start(plan(5, 3), 0, 1).unwrap();
+        for _ in 0..2 {
+            let batch = loader.next_batch().unwrap();
+            assert_eq!(batch.labels.len(), 5);
+        }
+        assert!(loader.skipped() >= 2);
+        let mut hopeless = Loader::start(plan(1, 3), 0, 1).unwrap();
+        let error = hopeless.next_batch().unwrap_err().to_string();
+        assert!(error.contains("3 clips in a row"), "{error}");
+    }
+}

@@ -1,0 +1,20 @@
+//! Training: recipes, data, augmentation, optimisers, the loop.
+
+pub mod augment;
+pub mod camera_motion;
+pub mod data;
+pub mod loader;
+pub mod metrics;
+pub mod optimiser;
+pub mod recipe;
+mod run;
+pub mod schedule;
+mod state;
+mod store;
+mod trainer;
+
+pub use recipe::Recipe;
+pub use run::{Event, Options, Outcome, run};
+pub use state::{State, files, write};
+pub use store::Store;
+pub use trainer::{Evaluation, StepReport, Trainer};

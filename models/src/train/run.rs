@@ -1,0 +1,240 @@
+//! The loop: batches, steps, evaluations, checkpoints, a log.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+use tubelet_engine::{DType, Device, Error, Result};
+
+use super::{
+    loader::{Loader, Plan},
+    metrics::Accuracy,
+    recipe::Recipe,
+    state::State,
+    trainer::{Evaluation, StepReport, Trainer},
+};
+use crate::{params::Params, registry::Config};
+
+/// Where and how to run a recipe.
+pub struct Options<'a> {
+    /// Where to compute.
+    pub device: Device,
+    /// For checkpoints, the log `metrics.jsonl` and the finished `weights.safetensors`; made if it is not there.
+    pub folder: PathBuf,
+    /// Whether to go on from the folder's checkpoint, if there is one.
+    pub resume: bool,
+    /// Parameters to start from, in any naming of the system; random ones otherwise.
+    pub start: Option<PathBuf>,
+    /// Threads that make batches.
+    pub threads: usize,
+    /// Once set, the run ends after the current step, with a checkpoint.
+    pub stop: &'a AtomicBool,
+}
+
+/// What happens during a run.
+pub enum Event<'a> {
+    /// Something that a person should know.
+    Note(String),
+    /// A step was done, the `done`-th, after so many seconds of this session.
+    Step {
+        /// Steps done.
+        done: u64,
+        /// What it did.
+        report: &'a StepReport,
+        /// Clips per second of this session.
+        clips_per_second: f64,
+        /// Clips that could not be read, so far.
+        skipped: u64,
+    },
+    /// The model was evaluated.
+    Evaluated {
+        /// Steps done.
+        done: u64,
+        /// How good it is.
+        evaluation: &'a Evaluation,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done.
+    pub steps: u64,
+    /// Whether all steps of the recipe are done.
+    pub finished: bool,
+    /// The last evaluation.
+    pub evaluation: Option<Evaluation>,
+    /// The finished weights.
+    pub weights: Option<PathBuf>,
+}
+
+/// Steps whose mean makes a line of the log.
+const LOG_EVERY: u64 = 10;
+/// Unreadable clips in a row at which a run fails.
+const PATIENCE: usize = 64;
+
+/// Runs a recipe.
+///
+/// # Errors
+/// Of data, operations and files. Whatever happens, the newest checkpoint stays whole.
+pub fn run(recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
+    fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
+    let config = recipe.config()?;
+    let [training, held_out] = recipe.data.open(config.input(), &config.protocol())?;
+    let training = training.ok_or_else(|| Error::invalid("data", "nothing to train on"))?;
+    let mut trainer = start(recipe, &config, options, observe)?;
+    let recipe = trainer.recipe().clone();
+    let classes = trainer.store().model(&config, &options.device, DType::F32)?.classes();
+    if training.classes() != classes {
+        let message = format!("the data has {} classes, the model {classes}", training.classes());
+        return Err(Error::invalid("data", message));
+    }
+    let names = training.names();
+    let plan = Plan {
+        data: Arc::from(training),
+        augmentation: recipe.augmentation.clone(),
+        batch: recipe.batch,
+        seed: recipe.seed,
+        patience: PATIENCE,
+    };
+    let mut loader = Loader::start(plan, trainer.steps(), options.threads)?;
+    let mut log = Log::open(&options.folder.join("metrics.jsonl"), trainer.steps())?;
+    let (began, first) = (Instant::now(), trainer.steps());
+    let mut outcome = Outcome { steps: first, finished: false, evaluation: None, weights: None };
+    while trainer.steps() < recipe.steps {
+        if options.stop.load(Ordering::Relaxed) {
+            trainer.state()?.save(&options.folder)?;
+            return Ok(Outcome { steps: trainer.steps(), ..outcome });
+        }
+        let report = trainer.step(&loader.next_batch()?)?;
+        let done = trainer.steps();
+        log.step(done, &report)?;
+        let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
+        observe(Event::Step { done, report: &report, clips_per_second, skipped: loader.skipped() });
+        let last = done == recipe.steps;
+        if last || done.is_multiple_of(recipe.checkpoint_every) {
+            log.flush()?;
+            trainer.state()?.save(&options.folder)?;
+        }
+        if let Some(data) =
+            held_out.as_deref().filter(|_| last || (recipe.evaluate_every > 0 && done.is_multiple_of(recipe.evaluate_every)))
+        {
+            let evaluation = trainer.evaluate(data, u64::MAX, &mut |_| {})?;
+            log.evaluation(done, &evaluation)?;
+            observe(Event::Evaluated { done, evaluation: &evaluation });
+            outcome.evaluation = Some(evaluation);
+        }
+    }
+    let weights = options.folder.join("weights.safetensors");
+    trainer.export(&weights, DType::F32, names.as_deref())?;
+    trainer.export(&options.folder.join("weights-bf16.safetensors"), DType::BF16, names.as_deref())?;
+    let config = serde_json::to_vec_pretty(&config).map_err(|error| Error::invalid("config", error.to_string()))?;
+    write_whole(&options.folder.join("config.json"), &config)?;
+    if let Some(names) = names {
+        write_whole(&options.folder.join("labels.txt"), (names.join("\n") + "\n").as_bytes())?;
+    }
+    Ok(Outcome { steps: trainer.steps(), finished: true, weights: Some(weights), ..outcome })
+}
+
+/// A new trainer, or one that goes on.
+fn start(recipe: Recipe, config: &Config, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Trainer> {
+    let device = &options.device;
+    let (state, refused) = State::load(&options.folder, device)?;
+    refused
+        .into_iter()
+        .for_each(|why| observe(Event::Note(format!("a checkpoint cannot be read, the one before is used: {why}"))));
+    let state = match (state, options.resume) {
+        (Some(_), false) => {
+            let message = format!("{} holds a run already: --resume goes on with it", options.folder.display());
+            return Err(Error::invalid("--out", message));
+        }
+        (state, _) => state,
+    };
+    let mut trainer = match (&options.start, &state) {
+        (Some(path), None) => {
+            let file = crate::checkpoint::Checkpoint::open(path)?.state_dict();
+            let naming = config.naming(&file, None)?;
+            Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, &file, &*naming))?
+        }
+        _ => Trainer::random(recipe, device)?,
+    };
+    if let Some(state) = state {
+        trainer.restore(&state)?;
+        observe(Event::Note(format!("goes on after step {}", state.step)));
+    }
+    Ok(trainer)
+}
+
+/// Writes a file by a temporary name.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, bytes).map_err(Error::io(&temporary))?;
+    fs::rename(&temporary, path).map_err(Error::io(path))
+}
+
+/// The log: a JSON object a line.
+struct Log {
+    file: File,
+    path: PathBuf,
+    pending: Vec<(StepReport, u64)>,
+}
+
+impl Log {
+    /// Goes on after step `done`: what an interrupted run wrote beyond it goes.
+    fn open(path: &Path, done: u64) -> Result<Self> {
+        let mut kept = String::new();
+        if let Ok(file) = File::open(path) {
+            for line in BufReader::new(file).lines() {
+                let line = line.map_err(Error::io(path))?;
+                let step = serde_json::from_str::<Value>(&line).ok().and_then(|value| value["step"].as_u64());
+                if step.is_some_and(|step| step <= done) {
+                    kept.push_str(&line);
+                    kept.push('\n');
+                }
+            }
+        }
+        write_whole(path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Log { file, path: path.to_owned(), pending: Vec::new() })
+    }
+
+    fn step(&mut self, done: u64, report: &StepReport) -> Result<()> {
+        self.pending.push((*report, done));
+        if done.is_multiple_of(LOG_EVERY) { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the mean of the steps since the last line.
+    fn flush(&mut self) -> Result<()> {
+        let Some(&(last, done)) = self.pending.last() else { return Ok(()) };
+        let n = self.pending.len() as f64;
+        let loss = self.pending.iter().map(|(report, _)| report.loss).sum::<f64>() / n;
+        let norm = self.pending.iter().map(|(report, _)| report.norm).sum::<f64>() / n;
+        let mut all = Accuracy::default();
+        for (report, _) in self.pending.drain(..) {
+            all.top1 += report.accuracy.top1;
+            all.total += report.accuracy.total;
+        }
+        self.line(&json!({
+            "step": done, "loss": loss, "top1": all.rate(), "gradient_norm": norm, "learning_rate": last.learning_rate,
+        }))
+    }
+
+    fn evaluation(&mut self, done: u64, evaluation: &Evaluation) -> Result<()> {
+        self.line(&json!({
+            "step": done, "held_out_loss": evaluation.loss, "held_out_top1": evaluation.accuracy.rate(),
+            "held_out_top5": evaluation.accuracy.rate5(), "held_out_map": evaluation.mean_average_precision,
+        }))
+    }
+
+    fn line(&mut self, value: &Value) -> Result<()> {
+        writeln!(self.file, "{value}").map_err(Error::io(&self.path))
+    }
+}

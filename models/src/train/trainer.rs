@@ -1,0 +1,293 @@
+//! One training step after another.
+
+use std::{collections::BTreeMap, path::Path};
+
+use tubelet_autograd::{backward_from, detect_anomalies};
+use tubelet_engine::{
+    DType, Device, Error, Result, Tensor,
+    ops::{
+        binary_cross_entropy::{BinaryCrossEntropy, binary_cross_entropy},
+        cross_entropy::{CrossEntropy, LossReduction, cross_entropy},
+    },
+};
+
+use super::{
+    data::Dataset,
+    loader::Batch,
+    metrics::{Accuracy, mean_average_precision},
+    optimiser::{Slot, clip_factor, global_norm, moving_average},
+    recipe::Recipe,
+    state::State,
+    store::Store,
+};
+use crate::{Pass, params::Params, registry::Config};
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepReport {
+    /// Mean over the batch, before the step.
+    pub loss: f64,
+    /// Right predictions on the batch, before the step.
+    pub accuracy: Accuracy,
+    /// Norm of all gradients, before clipping.
+    pub norm: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+}
+
+/// How good a model is on a data set.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluation {
+    /// Mean loss, without label smoothing.
+    pub loss: f64,
+    /// Right predictions.
+    pub accuracy: Accuracy,
+    /// For multi-label sets.
+    pub mean_average_precision: Option<f64>,
+    /// `confusion[label][prediction]`, counts.
+    pub confusion: Vec<Vec<usize>>,
+    /// Clips that could not be read.
+    pub skipped: usize,
+}
+
+/// A model, its optimiser and where they stand.
+pub struct Trainer {
+    recipe: Recipe,
+    config: Config,
+    device: Device,
+    dtype: DType,
+    store: Store,
+    memory: BTreeMap<String, Vec<Tensor>>,
+    average: BTreeMap<String, Tensor>,
+    step: u64,
+}
+
+/// The results of the forward and backward passes over a batch.
+struct Gradients {
+    report: StepReport,
+    sums: BTreeMap<String, Tensor>,
+    statistics: BTreeMap<String, Tensor>,
+}
+
+impl Trainer {
+    /// A new run. The parameters are those of `params`, which is f32 on the device: random ones, a checkpoint's, or an image model's.
+    ///
+    /// # Errors
+    /// Of building the model.
+    pub fn new(recipe: Recipe, device: &Device, params: Params<'_>) -> Result<Self> {
+        let (config, dtype) = (recipe.config()?, recipe.dtype()?);
+        let store = Store::collect(&config, params, &recipe.freeze)?;
+        let (memory, average) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Trainer { recipe, config, device: device.clone(), dtype, store, memory, average, step: 0 })
+    }
+
+    /// With random parameters from the recipe's seed.
+    pub fn random(recipe: Recipe, device: &Device) -> Result<Self> {
+        let params = Params::random(device, DType::F32, recipe.seed);
+        Trainer::new(recipe, device, params)
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The parameters.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The parameters that evaluation uses: the moving average, if there is one.
+    pub fn averaged(&self) -> Store {
+        self.store.with_values(&self.average)
+    }
+
+    /// One optimiser step.
+    ///
+    /// # Errors
+    /// What operations say; and where the loss or a gradient is not a finite number, an error that names the operation it first came from.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        let Gradients { mut report, sums, statistics } = self.checked(batch)?;
+        let part = self.recipe.schedule.part(self.step, self.recipe.steps);
+        report.learning_rate = self.recipe.learning_rate * part;
+        let scale = clip_factor(report.norm, self.recipe.clip_norm);
+        self.store.values.extend(statistics);
+        self.step += 1;
+        let mut slots = Vec::new();
+        for name in sums.keys() {
+            self.memory.entry(name.clone()).or_default();
+        }
+        let mut gradients = sums;
+        let mut memory: BTreeMap<&str, &mut Vec<Tensor>> = self.memory.iter_mut().map(|(name, m)| (name.as_str(), m)).collect();
+        for (name, value) in &mut self.store.values {
+            if let (Some(gradient), Some(memory)) = (gradients.remove(name), memory.remove(name.as_str())) {
+                slots.push(Slot { name, value, gradient, memory });
+            }
+        }
+        self.recipe.optimiser.step(self.step as u32, report.learning_rate, scale, slots)?;
+        if let Some(decay) = self.recipe.average {
+            let values =
+                self.store.trainable().filter_map(|name| Some((name.clone(), self.store.values.get(name)?.clone()))).collect();
+            // The average is no better than the last values until there is something to average.
+            moving_average(&mut self.average, &values, decay.min(self.step as f64 / (self.step + 10) as f64))?;
+        }
+        Ok(report)
+    }
+
+    /// The gradients, all of them finite.
+    fn checked(&self, batch: &Batch) -> Result<Gradients> {
+        let found = self.gradients(batch).and_then(|mut found| {
+            found.report.norm = global_norm(found.sums.values())?;
+            if found.report.loss.is_finite() {
+                Ok(found)
+            } else {
+                Err(Error::invalid("loss", format!("it is {}", found.report.loss)))
+            }
+        });
+        found.map_err(|error| {
+            // Once more, looking: which operation was the first?
+            let named = detect_anomalies(|| self.gradients(batch)).err().unwrap_or(error);
+            Error::invalid(format!("step {}", self.step + 1), named.to_string())
+        })
+    }
+
+    /// Forward and backward passes over the parts of a batch.
+    fn gradients(&self, batch: &Batch) -> Result<Gradients> {
+        let size = batch.targets.len();
+        let part = size / self.recipe.accumulate;
+        let mut found = Gradients { report: StepReport::default(), sums: BTreeMap::new(), statistics: BTreeMap::new() };
+        let bytes = batch.video.len() / size.max(1);
+        for i in 0..self.recipe.accumulate {
+            let store = self.store.with_values(&found.statistics);
+            let (model, variables) = store.training_model(&self.config, &self.device, self.dtype)?;
+            let rows = i * part..(i + 1) * part;
+            let [t, h, w] = batch.clip;
+            let clips = &batch.video[rows.start * bytes..rows.end * bytes];
+            let video = Tensor::from_bytes(&self.device, DType::U8, &[part, t, h, w, 3], clips)?;
+            // Every part of every step draws from a stream of its own.
+            let stream = self.step * self.recipe.accumulate as u64 + i as u64;
+            let mut pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
+            let logits = model.forward(&video, &mut pass)?.cast(DType::F32)?;
+            let loss = self.loss(&logits, &batch.targets[rows.clone()], self.recipe.label_smoothing)?;
+            found.statistics.extend(pass.take_statistics());
+            found.report.loss += f64::from(loss.to_vec::<f32>()?[0]) / self.recipe.accumulate as f64;
+            for (scores, &label) in logits.to_vec::<f32>()?.chunks(model.classes().max(1)).zip(&batch.labels[rows]) {
+                found.report.accuracy.add(scores, label);
+            }
+            let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / self.recipe.accumulate as f32)?;
+            variables.accumulate(&mut backward_from(&[(&loss, &share)])?, &mut found.sums)?;
+        }
+        Ok(found)
+    }
+
+    fn loss(&self, logits: &Tensor, targets: &[Vec<f32>], label_smoothing: f32) -> Result<Tensor> {
+        let targets = Tensor::from_slice(&self.device, logits.shape(), &targets.concat())?;
+        if self.recipe.data.is_multi_label() {
+            return binary_cross_entropy(BinaryCrossEntropy { reduction: LossReduction::Mean }, logits, &targets, None);
+        }
+        cross_entropy(CrossEntropy { label_smoothing, reduction: LossReduction::Mean }, logits, &targets)
+    }
+
+    /// How good the (averaged) parameters are on at most `most` clips of a data set. `progress` is told of each batch's clips.
+    ///
+    /// # Errors
+    /// What operations say, and a data set of which nothing can be read.
+    pub fn evaluate(&self, data: &dyn Dataset, most: u64, progress: &mut dyn FnMut(u64)) -> Result<Evaluation> {
+        let model = self.averaged().model(&self.config, &self.device, self.dtype)?;
+        let classes = model.classes();
+        let mut found = Evaluation { confusion: vec![vec![0; classes]; classes], ..Evaluation::default() };
+        let (mut scores, mut positives, mut loss) = (Vec::new(), Vec::new(), 0.0);
+        for index in 0..data.size().unwrap_or(most).min(most) {
+            progress(1);
+            let Ok(sample) = data.sample(index, None) else {
+                found.skipped += 1;
+                continue;
+            };
+            let frames = &sample.frames;
+            let shape = [1, frames.len(), frames.height, frames.width, 3];
+            let video = Tensor::from_bytes(&self.device, DType::U8, &shape, &frames.data)?;
+            let logits = model.forward(&video, &mut Pass::inference())?.cast(DType::F32)?;
+            let row: Vec<bool> = (0..classes).map(|class| sample.labels.contains(&class)).collect();
+            let target = row.iter().map(|&x| f32::from(u8::from(x))).collect();
+            loss += f64::from(self.loss(&logits, &[target], 0.0)?.to_vec::<f32>()?[0]);
+            let logits = logits.to_vec::<f32>()?;
+            if let Some(&label) = sample.labels.first() {
+                found.accuracy.add(&logits, label);
+                let best = (0..classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+                if let Some(count) = found.confusion.get_mut(label).and_then(|row| row.get_mut(best)) {
+                    *count += 1;
+                }
+            }
+            scores.push(logits);
+            positives.push(row);
+        }
+        if scores.is_empty() {
+            return Err(Error::format("validation", format!("none of {} clips could be read", found.skipped)));
+        }
+        found.loss = loss / scores.len() as f64;
+        if self.recipe.data.is_multi_label() {
+            found.mean_average_precision = mean_average_precision(&scores, &positives);
+        }
+        Ok(found)
+    }
+
+    /// Everything that a later [`Trainer::restore`] needs.
+    pub fn state(&self) -> Result<State> {
+        let recipe = serde_json::to_string(&self.recipe).map_err(|error| Error::invalid("recipe", error.to_string()))?;
+        let mut tensors = BTreeMap::new();
+        tensors.extend(self.store.values.iter().map(|(name, x)| (format!("value.{name}"), x.clone())));
+        tensors.extend(self.average.iter().map(|(name, x)| (format!("average.{name}"), x.clone())));
+        for (name, memory) in &self.memory {
+            tensors.extend(memory.iter().enumerate().map(|(i, x)| (format!("memory.{i}.{name}"), x.clone())));
+        }
+        Ok(State { step: self.step, recipe, tensors })
+    }
+
+    /// Goes on from a state of the same recipe: the next step has the bits that it would have had without the interruption.
+    ///
+    /// # Errors
+    /// A state of another recipe, or with other tensors than this model's.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let recipe = Recipe::parse("checkpoint", &state.recipe)?;
+        // A longer run of the same recipe is another schedule, and so another run.
+        if recipe != self.recipe {
+            return Err(Error::invalid("--resume", "the checkpoint is of another recipe"));
+        }
+        let values = state.below("value.");
+        let fits = values.len() == self.store.values.len()
+            && values.iter().all(|(name, x)| self.store.values.get(name).is_some_and(|own| own.shape() == x.shape()));
+        if !fits {
+            return Err(Error::invalid("--resume", "the checkpoint holds other parameters than this model's"));
+        }
+        self.store.values = values;
+        self.average = state.below("average.");
+        self.memory = BTreeMap::new();
+        for i in 0..2 {
+            for (name, x) in state.below(&format!("memory.{i}.")) {
+                self.memory.entry(name).or_default().push(x);
+            }
+        }
+        self.step = state.step;
+        Ok(())
+    }
+
+    /// Writes the (averaged) parameters in our own naming, rounded to `dtype`, for `classify --weights`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn export(&self, path: &Path, dtype: DType, labels: Option<&[String]>) -> Result<()> {
+        let config = serde_json::to_string(&self.config).map_err(|error| Error::invalid("config", error.to_string()))?;
+        let mut metadata = BTreeMap::from([("config".to_owned(), config), ("steps".to_owned(), self.step.to_string())]);
+        if let Some(labels) = labels {
+            metadata.insert("labels".to_owned(), labels.join("\n"));
+        }
+        let values = self.averaged().values.into_iter();
+        let rounded = values.map(|(name, x)| Ok((name, x.cast(dtype)?))).collect::<Result<BTreeMap<_, _>>>()?;
+        super::state::write(path, &metadata, &rounded)
+    }
+}
