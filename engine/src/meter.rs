@@ -6,10 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{
-    Backend, Cost, DType, DeviceBuffer, MemoryStats, Op, Result, Spec, Tensor,
-    ops::{binary::Operator, reduce::Reduction},
-};
+use crate::{Backend, Cost, DType, DeviceBuffer, MemoryStats, Op, Result, Spec, Tensor};
 
 /// What has been counted since the meter was made or [`Meter::reset`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,37 +23,6 @@ pub struct Count {
 struct State {
     memory: MemoryStats,
     count: Count,
-    tape: Option<Vec<Tensor>>,
-}
-
-/// The tensors that the backward pass of `op` needs, which training keeps alive: the operands that enter a product or a nonlinear
-/// function, the result where the rule is cheapest in terms of it, and the value before a fused activation.
-fn saved_for_backward(op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    let operands = |which: &[usize]| which.iter().filter_map(|&i| inputs.get(i).copied().flatten().cloned()).collect::<Vec<_>>();
-    #[allow(clippy::wildcard_enum_match_arm, reason = "backward operations are not recorded")]
-    let mut saved = match op {
-        Op::Copy(_) | Op::Concat(_) | Op::Interpolate(_) | Op::Resize(_) | Op::Sgd(_) | Op::Adam(_) => Vec::new(),
-        Op::Binary(op) if matches!(op.operator, Operator::Add | Operator::Sub) => Vec::new(),
-        Op::Reduce(op) if op.reduction != Reduction::Max => Vec::new(),
-        Op::Gather(_) => operands(&[1]),
-        Op::Softmax(_) => Vec::new(),
-        // With batch statistics, or with the residual sum, the normalised tensor is the operand; scale and shift are parameters.
-        Op::LayerNorm(_) | Op::BatchNorm(_) | Op::Unary(_) | Op::Gemm(_) | Op::Conv3d(_) | Op::Conv3dDepthwise(_) => {
-            operands(&[0])
-        }
-        Op::Attention(_) | Op::AttentionTopkStd(_) => operands(&[0, 1, 2]),
-        Op::Binary(_) | Op::Reduce(_) | Op::CrossEntropy(_) | Op::BinaryCrossEntropy(_) => operands(&[0, 1]),
-        _ => Vec::new(),
-    };
-    match op {
-        Op::Softmax(_) | Op::Attention(_) | Op::AttentionTopkStd(_) => saved.extend(outputs.iter().cloned()),
-        Op::Gemm(op) if op.function.is_some() => {
-            let result = &outputs[0];
-            saved.push(Tensor::empty(result.device(), result.dtype(), result.shape())?);
-        }
-        _ => {}
-    }
-    Ok(saved)
 }
 
 /// See the [module](self).
@@ -91,19 +57,6 @@ impl Meter {
     /// What has been counted.
     pub fn count(&self) -> Count {
         self.lock().count.clone()
-    }
-
-    /// From now on keeps alive what a backward pass would need, so that [`MemoryStats`] show a training step's activations. A model's
-    /// frozen part runs before this.
-    pub fn start_tape(&self) {
-        self.lock().tape = Some(Vec::new());
-    }
-
-    /// Frees what [`Meter::start_tape`] kept.
-    pub fn drop_tape(&self) {
-        // Dropping a tensor locks the meter, so the lock must be gone by then.
-        let tape = self.lock().tape.take();
-        drop(tape);
     }
 
     /// Counts from zero again; memory stays as it is.
@@ -144,12 +97,6 @@ impl Backend for Meter {
     fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
         let specs: Vec<Spec> = outputs.iter().map(|x| Spec { dtype: x.dtype(), shape: *x.shape() }).collect();
         let cost = op.cost(inputs, &specs);
-        if self.lock().tape.is_some() {
-            let saved = saved_for_backward(op, inputs, outputs)?;
-            if let Some(tape) = &mut self.lock().tape {
-                tape.extend(saved);
-            }
-        }
         let count = &mut self.lock().count;
         count.launches += 1;
         count.total += cost;
@@ -193,13 +140,7 @@ mod tests {
         assert_eq!((count.launches, count.by_operation["gemm"].0), (1, 1));
         let live = 4 * ((1usize << 40) + (1 << 22) + (1 << 42));
         assert_eq!(device.memory().live, live);
-        let meter = device.downcast::<Meter>().unwrap();
-        meter.start_tape();
-        drop(linear(&x, &w, None).unwrap());
         drop((x, w, y));
-        assert_eq!(device.memory().live, 1 << 42, "the backward pass of a linear layer needs x");
-        meter.drop_tape();
-        let live = live + (1 << 44);
         assert_eq!((device.memory().live, device.memory().peak), (0, live));
     }
 }

@@ -1,8 +1,11 @@
 //! What a model costs, from the meter: nothing is allocated and nothing computed.
 
+pub mod claims;
 pub mod tables;
+mod training;
 
 use serde::Serialize;
+pub use training::{ADAMW, SGD, Training, measure_training};
 use tubelet_engine::{Cost, DType, Device, Error, Result, Tensor, meter::Meter};
 
 use crate::{Pass, params::Params, registry::Config};
@@ -32,8 +35,6 @@ pub struct Report {
     pub launches: u64,
     /// Most bytes alive at once beside the weights, the clip included.
     pub activation_bytes: u64,
-    /// Bytes that training keeps for the backward pass.
-    pub saved_bytes: u64,
     /// By operation: name, launches, FLOPs, other FLOPs, bytes.
     pub operations: Vec<(&'static str, u64, u64, u64, u64)>,
 }
@@ -42,12 +43,6 @@ impl Report {
     /// Multiply-adds, as the papers count FLOPs.
     pub fn macs(&self) -> u64 {
         self.flops / 2
-    }
-
-    /// Estimated peak of a training step with AdamW in f32: weights, gradients and two moments of every parameter, what the forward pass
-    /// saves, and as much again as inference needs at once for the gradients on their way.
-    pub fn training_bytes(&self) -> u64 {
-        4 * self.weight_bytes + self.saved_bytes + self.activation_bytes
     }
 }
 
@@ -70,12 +65,6 @@ pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
     let activation_bytes = device.memory().peak as u64 - weight_bytes;
     let count = meter.count();
 
-    meter.start_tape();
-    model.forward(&video, &mut Pass::inference())?;
-    drop(video);
-    let saved_bytes = device.memory().live as u64 - weight_bytes;
-    meter.drop_tape();
-
     let Cost { flops, minor_flops, bytes } = count.total;
     let operations = count.by_operation.iter().map(|(name, (n, c))| (*name, *n, c.flops, c.minor_flops, c.bytes)).collect();
     let outline = config.outline();
@@ -91,7 +80,6 @@ pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
         bytes,
         launches: count.launches,
         activation_bytes,
-        saved_bytes,
         operations,
     })
 }

@@ -18,7 +18,7 @@ use super::{
     optimiser::{Slot, clip_factor, global_norm, moving_average},
     recipe::Recipe,
     state::State,
-    store::Store,
+    store::{Store, Variables},
 };
 use crate::{Pass, params::Params, registry::Config};
 
@@ -69,6 +69,14 @@ struct Gradients {
     statistics: BTreeMap<String, Tensor>,
 }
 
+/// The results of a forward pass.
+struct Forward {
+    variables: Variables,
+    loss: Tensor,
+    accuracy: Accuracy,
+    statistics: BTreeMap<String, Tensor>,
+}
+
 impl Trainer {
     /// A new run. The parameters are those of `params`, which is f32 on the device: random ones, a checkpoint's, or an image model's.
     ///
@@ -100,6 +108,22 @@ impl Trainer {
     /// The parameters.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> Result<usize> {
+        Ok(self.store.training_model(&self.config, &self.device, self.dtype)?.0.classes())
+    }
+
+    /// Bytes alive on the device between the forward and the backward pass of a batch's first part.
+    ///
+    /// # Errors
+    /// What operations say.
+    pub fn kept(&self, batch: &Batch) -> Result<u64> {
+        let forward = self.forward(batch, 0, &BTreeMap::new())?;
+        let live = self.device.memory().live as u64;
+        drop(forward);
+        Ok(live)
     }
 
     /// The parameters that evaluation uses: the moving average, if there is one.
@@ -158,31 +182,41 @@ impl Trainer {
 
     /// Forward and backward passes over the parts of a batch.
     fn gradients(&self, batch: &Batch) -> Result<Gradients> {
-        let size = batch.targets.len();
-        let part = size / self.recipe.accumulate;
         let mut found = Gradients { report: StepReport::default(), sums: BTreeMap::new(), statistics: BTreeMap::new() };
-        let bytes = batch.video.len() / size.max(1);
-        for i in 0..self.recipe.accumulate {
-            let store = self.store.with_values(&found.statistics);
-            let (model, variables) = store.training_model(&self.config, &self.device, self.dtype)?;
-            let rows = i * part..(i + 1) * part;
-            let [t, h, w] = batch.clip;
-            let clips = &batch.video[rows.start * bytes..rows.end * bytes];
-            let video = Tensor::from_bytes(&self.device, DType::U8, &[part, t, h, w, 3], clips)?;
-            // Every part of every step draws from a stream of its own.
-            let stream = self.step * self.recipe.accumulate as u64 + i as u64;
-            let mut pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
-            let logits = model.forward(&video, &mut pass)?.cast(DType::F32)?;
-            let loss = self.loss(&logits, &batch.targets[rows.clone()], self.recipe.label_smoothing)?;
-            found.statistics.extend(pass.take_statistics());
-            found.report.loss += f64::from(loss.to_vec::<f32>()?[0]) / self.recipe.accumulate as f64;
-            for (scores, &label) in logits.to_vec::<f32>()?.chunks(model.classes().max(1)).zip(&batch.labels[rows]) {
-                found.report.accuracy.add(scores, label);
-            }
-            let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / self.recipe.accumulate as f32)?;
+        let parts = self.recipe.accumulate;
+        for i in 0..parts {
+            let Forward { variables, loss, accuracy, statistics } = self.forward(batch, i, &found.statistics)?;
+            found.statistics.extend(statistics);
+            found.report.loss += f64::from(loss.to_vec::<f32>()?[0]) / parts as f64;
+            found.report.accuracy.top1 += accuracy.top1;
+            found.report.accuracy.top5 += accuracy.top5;
+            found.report.accuracy.total += accuracy.total;
+            let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / parts as f32)?;
             variables.accumulate(&mut backward_from(&[(&loss, &share)])?, &mut found.sums)?;
         }
         Ok(found)
+    }
+
+    /// The forward pass over part `i` of a batch, with running statistics as the parts before have left them.
+    fn forward(&self, batch: &Batch, i: usize, statistics: &BTreeMap<String, Tensor>) -> Result<Forward> {
+        let part = batch.targets.len() / self.recipe.accumulate;
+        let bytes = batch.video.len() / batch.targets.len().max(1);
+        let rows = i * part..(i + 1) * part;
+        let store = self.store.with_values(statistics);
+        let (model, variables) = store.training_model(&self.config, &self.device, self.dtype)?;
+        let [t, h, w] = batch.clip;
+        let clips = &batch.video[rows.start * bytes..rows.end * bytes];
+        let video = Tensor::from_bytes(&self.device, DType::U8, &[part, t, h, w, 3], clips)?;
+        // Every part of every step draws from a stream of its own.
+        let stream = self.step * self.recipe.accumulate as u64 + i as u64;
+        let mut pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
+        let logits = model.forward(&video, &mut pass)?.cast(DType::F32)?;
+        let loss = self.loss(&logits, &batch.targets[rows.clone()], self.recipe.label_smoothing)?;
+        let mut accuracy = Accuracy::default();
+        for (scores, &label) in logits.to_vec::<f32>()?.chunks(model.classes().max(1)).zip(&batch.labels[rows]) {
+            accuracy.add(scores, label);
+        }
+        Ok(Forward { variables, loss, accuracy, statistics: pass.take_statistics() })
     }
 
     fn loss(&self, logits: &Tensor, targets: &[Vec<f32>], label_smoothing: f32) -> Result<Tensor> {

@@ -2,7 +2,7 @@ use clap::Args;
 use tubelet_models::{
     Error, Result,
     engine::DType,
-    inspect::{Report, measure, tables},
+    inspect::{ADAMW, Report, Training, claims, measure, measure_training, tables},
     registry::{self, Config},
 };
 
@@ -21,6 +21,15 @@ pub struct Arguments {
     /// The papers' tables: paper, ours, ratio.
     #[arg(long, conflicts_with = "model")]
     tables: bool,
+    /// What the papers claim of training cost and of scaling, by the meter.
+    #[arg(long, conflicts_with_all = ["model", "tables"])]
+    claims: bool,
+    /// Also a training step with AdamW: what it keeps, and its peak.
+    #[arg(long)]
+    train: bool,
+    /// Parameters whose names start so are not trained; may be given several times.
+    #[arg(long, requires = "train")]
+    freeze: Vec<String>,
     /// Clips at once.
     #[arg(long, default_value_t = 1)]
     batch: usize,
@@ -36,8 +45,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    if arguments.tables {
-        return print_tables(arguments.json);
+    if arguments.tables || arguments.claims {
+        return print_sections(if arguments.tables { tables::sections()? } else { claims::sections()? }, arguments.json);
     }
     let Some(name) = &arguments.model else {
         return presets(arguments.json);
@@ -48,10 +57,12 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let report = measure(&config, arguments.batch, arguments.dtype)?;
-    if arguments.json {
-        println!("{}", json(&report)?);
-    } else {
-        print(name, &report);
+    let train = || measure_training(&config, ADAMW, arguments.batch, arguments.dtype, &arguments.freeze);
+    let training = arguments.train.then(train).transpose()?;
+    match (arguments.json, &training) {
+        (true, None) => println!("{}", json(&report)?),
+        (true, Some(training)) => println!("{}", json(&serde_json::json!({ "inference": report, "training": training }))?),
+        (false, training) => print(name, &report, training.as_ref()),
     }
     Ok(true)
 }
@@ -75,7 +86,7 @@ fn presets(as_json: bool) -> Result<bool> {
     Ok(true)
 }
 
-fn print(name: &str, report: &Report) {
+fn print(name: &str, report: &Report, training: Option<&Training>) {
     let [t, h, w] = report.clip;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let mut table = Table::new([name.to_owned(), format!("{} × [{t}, {h}, {w}, 3]", report.batch)]);
@@ -89,8 +100,13 @@ fn print(name: &str, report: &Report) {
     table.row(["bytes read and written".into(), format!("{}B", si(report.bytes as f64))]);
     table.row(["kernel launches".into(), report.launches.to_string()]);
     table.row(["peak activations, inference".into(), mib(report.activation_bytes)]);
-    table.row(["saved activations, training (estimate)".into(), mib(report.saved_bytes)]);
-    table.row(["peak of an AdamW step (estimate)".into(), mib(report.training_bytes())]);
+    if let Some(training) = training {
+        table.row(["trained parameters".into(), format!("{:.2} M", training.parameters as f64 / 1e6)]);
+        table.row(["FLOPs of products, training step".into(), format!("{}FLOP", si(training.flops as f64))]);
+        table.row(["kernel launches, training step".into(), training.launches.to_string()]);
+        table.row(["kept for the backward pass".into(), mib(training.saved_bytes)]);
+        table.row(["peak of an AdamW step, weights and moments included".into(), mib(training.peak_bytes)]);
+    }
     table.print();
     println!();
     let mut table = Table::new(["operation", "launches", "FLOPs", "other FLOPs", "bytes"]);
@@ -101,8 +117,8 @@ fn print(name: &str, report: &Report) {
     table.print();
 }
 
-fn print_tables(as_json: bool) -> Result<bool> {
-    for section in tables::sections()? {
+fn print_sections(sections: Vec<tables::Section>, as_json: bool) -> Result<bool> {
+    for section in sections {
         if as_json {
             println!("{}", json(&section)?);
             continue;

@@ -26,12 +26,13 @@ impl Canvas {
     pub fn draw(rng: &mut Philox, family: Family) -> Self {
         let mut canvas = Canvas { pixels: vec![[0.0; 3]; SIDE * SIDE] };
         let lattice = if family == Family::Training { 4 } else { 3 };
-        let fall = if family == Family::Training { 0.5 + 0.3 * rng.uniform() } else { 0.4 + 0.5 * rng.uniform() };
+        // Between the 1/f of landscapes and the flat spectrum of gravel.
+        let fall = if family == Family::Training { 0.6 + 0.4 * rng.uniform() } else { 0.55 + 0.5 * rng.uniform() };
         canvas.noise(rng, lattice, fall);
         if family == Family::HeldOut && rng.below(3) == 0 {
             canvas.stripes(rng);
         }
-        for _ in 0..rng.below(24) {
+        for _ in 0..rng.below(40) {
             canvas.shape(rng, family);
         }
         canvas
@@ -39,7 +40,9 @@ impl Canvas {
 
     /// Value noise: octaves over lattices of twice the points each, whose weights fall by `fall`; colours between two or three random ones.
     fn noise(&mut self, rng: &mut Philox, first: usize, fall: f32) {
-        let (low, high) = (colour(rng), colour(rng));
+        let low = colour(rng);
+        // Far enough apart to be seen.
+        let high = low.map(|x| if x < 128.0 { x + 80.0 + 90.0 * rng.uniform() } else { x - 80.0 - 90.0 * rng.uniform() });
         let tint: [f32; 3] = std::array::from_fn(|_| 60.0 * rng.uniform());
         let mut weight = 1.0;
         let mut field = vec![0f32; SIDE * SIDE];

@@ -1,0 +1,26 @@
+//! Joint, spatial, temporal and cross attention at the models' shapes. Any result and log-sum-exp will do: the work is the same.
+
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::attention_backward::AttentionBackward};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [
+        ("joint 1569", [1, 1, 1569], 2, 1569),
+        ("joint 540", [1, 1, 540], 2, 540),
+        ("spatial 8x197", [1, 8, 197], 2, 197),
+        ("temporal 9x197", [1, 9, 197], 1, 9),
+        ("one query 1576", [1, 1, 1], 2, 1576),
+    ]
+    .map(|(label, [b, x, y], axis, keys)| {
+        let q = [b, x, y, 12, 64];
+        let mut k = q;
+        k[axis] = keys;
+        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), normal(d, &q[..4]), normal(d, &q)];
+        Case::new(label, AttentionBackward { scale: 0.125, axis }, inputs)
+    })
+    .into()
+}
+
+fn main() {
+    group("attention_backward", cases);
+}

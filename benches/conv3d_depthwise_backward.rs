@@ -1,0 +1,18 @@
+//! The position encoding and the local block of UniFormerV2.
+
+use tubelet_benches::{Case, group, normal};
+use tubelet_engine::{Device, ops::conv3d_depthwise_backward::Conv3dDepthwiseBackward};
+
+fn cases(d: &Device) -> Vec<Case> {
+    [([3, 3, 3], [1, 1, 1]), ([3, 1, 1], [1, 0, 0])]
+        .map(|(kernel, padding): ([usize; 3], [usize; 3])| {
+            let x = normal(d, &[1, 8, 14, 14, 768]);
+            let inputs = [x.clone(), normal(d, &[kernel[0], kernel[1], kernel[2], 768]), x];
+            Case::new(&format!("{kernel:?}"), Conv3dDepthwiseBackward { padding }, inputs)
+        })
+        .into()
+}
+
+fn main() {
+    group("conv3d_depthwise_backward", cases);
+}

@@ -1,0 +1,94 @@
+use serde::Serialize;
+use tubelet_engine::{DType, Device, Error, Result, meter::Meter};
+
+use crate::{
+    params::Params,
+    registry::Config,
+    train::{
+        Recipe, Trainer, augment::Augmentation, data::Data, loader::Batch, optimiser::Optimiser, recipe::Model,
+        schedule::Schedule,
+    },
+};
+
+/// What one training step costs, by the same code as trains: forward pass, loss, backward pass, optimiser.
+#[derive(Clone, Debug, Serialize)]
+pub struct Training {
+    /// Numbers that are trained.
+    pub parameters: u64,
+    /// FLOPs of products and convolutions, both passes.
+    pub flops: u64,
+    /// Kernel launches, the optimiser's included.
+    pub launches: u64,
+    /// Bytes alive between forward and backward pass, beside parameters and moments.
+    pub saved_bytes: u64,
+    /// Most bytes alive at once: f32 masters, moments, gradients, activations.
+    pub peak_bytes: u64,
+}
+
+/// AdamW: a value, a gradient and two moments for each trained parameter.
+pub const ADAMW: Optimiser = Optimiser::AdamW { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.05 };
+/// SGD with momentum, as ViViT is trained: a value, a gradient and a velocity.
+pub const SGD: Optimiser = Optimiser::Sgd { momentum: 0.9, weight_decay: 0.0, nesterov: false };
+
+/// Runs a training step of `config` on the meter, with `batch` clips and activations of `dtype`; parameters whose names start with one of
+/// `freeze` stay as they are.
+///
+/// # Errors
+/// Of building the model, and a prefix that no parameter has.
+pub fn measure_training(
+    config: &Config,
+    optimiser: Optimiser,
+    batch: usize,
+    dtype: DType,
+    freeze: &[String],
+) -> Result<Training> {
+    let device = Device::meter();
+    let meter = device.downcast::<Meter>().ok_or_else(|| Error::invalid("device", "not a meter"))?;
+    let recipe = Recipe {
+        about: String::new(),
+        model: Model::Given(Box::new(config.clone())),
+        data: Data::CameraMotion { seed: 0, held_out: 0, still: false },
+        steps: 2,
+        batch,
+        accumulate: 1,
+        optimiser,
+        learning_rate: 1e-4,
+        schedule: Schedule::Constant,
+        clip_norm: Some(1.0),
+        regularisation: Default::default(),
+        label_smoothing: 0.0,
+        augmentation: Augmentation::default(),
+        freeze: freeze.to_vec(),
+        precision: dtype.name().to_owned(),
+        average: None,
+        seed: 0,
+        evaluate_every: 0,
+        checkpoint_every: 1,
+    };
+    let mut trainer = Trainer::new(recipe, &device, Params::empty(&device, DType::F32))?;
+    let input = config.input();
+    let clip = [input.frames, input.size[0], input.size[1]];
+    let classes = trainer.classes()?;
+    let batch = Batch {
+        video: vec![0; batch * clip.iter().product::<usize>() * 3],
+        clip,
+        targets: vec![vec![0.0; classes]; batch],
+        labels: vec![0; batch],
+    };
+    // The first step makes the moments; the second is like all that follow.
+    trainer.step(&batch)?;
+    let standing = device.memory().live as u64;
+    meter.reset();
+    let saved = trainer.kept(&batch)?;
+    meter.reset();
+    device.backend().reset_peak();
+    trainer.step(&batch)?;
+    let count = meter.count();
+    Ok(Training {
+        parameters: trainer.store().parameters(),
+        flops: count.total.flops,
+        launches: count.launches,
+        saved_bytes: saved - standing,
+        peak_bytes: device.memory().peak as u64,
+    })
+}
