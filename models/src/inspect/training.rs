@@ -47,7 +47,7 @@ pub fn measure_training(
     let recipe = Recipe {
         about: String::new(),
         model: Model::Given(Box::new(config.clone())),
-        data: Data::CameraMotion { seed: 0, held_out: 0, still: false },
+        data: Data::CameraMotion { seed: 0, held_out: 0, still: false, pictures: None },
         steps: 2,
         batch,
         accumulate: 1,

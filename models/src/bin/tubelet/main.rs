@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod devices;
+mod evaluate;
 mod inspect;
 mod parity;
 mod table;
@@ -39,6 +40,7 @@ enum Command {
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Train(train::Arguments),
+    Evaluate(evaluate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
