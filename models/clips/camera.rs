@@ -45,7 +45,9 @@ fn smooth(u: i32, v: i32, lattice: i32, seed: u32) -> i32 {
     let (i, j) = (u.div_euclid(lattice), v.div_euclid(lattice));
     let (fu, fv) = (u.rem_euclid(lattice) * 256 / lattice, v.rem_euclid(lattice) * 256 / lattice);
     let value = |i: i32, j: i32| {
-        let x = (i as u32).wrapping_mul(0x9E37_79B9) ^ (j as u32).wrapping_mul(0x85EB_CA6B) ^ (seed + lattice as u32).wrapping_mul(0xC2B2_AE35);
+        let x = (i as u32).wrapping_mul(0x9E37_79B9)
+            ^ (j as u32).wrapping_mul(0x85EB_CA6B)
+            ^ (seed + lattice as u32).wrapping_mul(0xC2B2_AE35);
         let x = (x ^ (x >> 15)).wrapping_mul(0x2C1B_3C6D);
         ((x ^ (x >> 13)) >> 16) as i32
     };

@@ -50,7 +50,8 @@ impl CameraMotion {
     /// Of the device.
     pub fn open(device: &Device, dtype: DType) -> Result<Self> {
         let file = Checkpoint::from_bytes(WEIGHTS.to_vec())?;
-        let meta = |key: &str| file.metadata().get(key).cloned().ok_or_else(|| Error::format("camera-motion", format!("no {key}")));
+        let meta =
+            |key: &str| file.metadata().get(key).cloned().ok_or_else(|| Error::format("camera-motion", format!("no {key}")));
         let classes: Vec<String> = meta("labels")?.lines().map(str::to_owned).collect();
         let config: Config =
             serde_json::from_str(&meta("config")?).map_err(|error| Error::format("camera-motion", error.to_string()))?;
