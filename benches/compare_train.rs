@@ -31,7 +31,9 @@ fn main() {
         std::process::exit(1);
     };
     println!("## {threads} threads\n");
-    println!("| model | ours ms | ours GFLOP/s | ours MiB | PyTorch ms | PyTorch GFLOP/s | PyTorch MiB | ratio of GFLOP/s | ratio of memory |");
+    println!(
+        "| model | ours ms | ours GFLOP/s | ours MiB | PyTorch ms | PyTorch GFLOP/s | PyTorch MiB | ratio of GFLOP/s | ratio of memory |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     let frozen = ["--freeze", "patch_embed", "--freeze", "spatial"];
     for (preset, other, freeze) in [
@@ -65,5 +67,7 @@ fn main() {
             our_memory / their_memory,
         );
     }
-    println!("\nOur memory is the allocator's peak in a step; PyTorch's is the process's peak resident memory, libraries included.");
+    println!(
+        "\nOur memory is the allocator's peak in a step; PyTorch's is the process's peak resident memory, libraries included."
+    );
 }

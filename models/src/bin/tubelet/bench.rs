@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let median = seconds[seconds.len() / 2];
         let clips = arguments.batch as f64 / median;
         if arguments.json {
-            println!("{}", json!({ "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median }));
+            say!("{}", json!({ "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median }));
         } else {
             table.row([name.clone(), format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median)]);
         }
@@ -115,7 +115,7 @@ fn train(arguments: &Arguments) -> Result<bool> {
         let (median, peak) = (seconds[seconds.len() / 2], device.memory().peak as f64 / f64::from(1 << 20));
         let (clips, trained) = (arguments.batch as f64 / median, trainer.store().parameters() as f64 / 1e6);
         if arguments.json {
-            println!(
+            say!(
                 "{}",
                 json!({
                     "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median, "peak_mib": peak,

@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.json {
         let predictions: Vec<_> =
             best.iter().map(|p| json!({ "class": p.class, "label": name(p.class), "probability": p.probability })).collect();
-        println!(
+        say!(
             "{}",
             json!({
                 "input": arguments.input, "model": model_name, "views": [arguments.views.clips, arguments.views.crops],
@@ -134,7 +134,7 @@ fn camera_motion(arguments: &Arguments) -> Result<bool> {
     })?;
     bar.finish_and_clear();
     if arguments.json {
-        println!("{}", json!({ "input": arguments.input, "model": "camera-motion", "segments": segments }));
+        say!("{}", json!({ "input": arguments.input, "model": "camera-motion", "segments": segments }));
         return Ok(true);
     }
     let mut table = Table::new(["from", "to", "camera", "probability"]);

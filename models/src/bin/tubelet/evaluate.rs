@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
     let evaluation = trainer.evaluate(&*held_out, arguments.clips, &mut |n| bar.inc(n))?;
     bar.finish_and_clear();
-    println!("{}", describe(0, &evaluation));
+    say!("{}", describe(0, &evaluation));
     confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
     Ok(true)
 }

@@ -1,5 +1,10 @@
 //! The program `tubelet`: classify videos, inspect models, verify kernels.
 
+/// Prints a line to standard output; see [`out`].
+macro_rules! say {
+    ($($part:tt)*) => { $crate::out(format_args!($($part)*)) };
+}
+
 mod bench;
 mod classify;
 mod devices;
@@ -10,7 +15,11 @@ mod table;
 mod train;
 mod verify;
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::{self, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -41,6 +50,18 @@ enum Command {
     Bench(bench::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+}
+
+/// Prints a line. Whoever closes the pipe, as `head` does, has seen enough: the program ends. Any other failure, as of a full disk, is an error.
+fn out(line: fmt::Arguments<'_>) {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            eprintln!("tubelet: standard output: {error}");
+            process::exit(1);
+        }
+    }
 }
 
 fn main() -> ExitCode {

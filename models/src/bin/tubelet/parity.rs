@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     bar.finish_and_clear();
     if arguments.json {
         for row in &report.rows {
-            println!("{}", json!(row));
+            say!("{}", json!(row));
         }
         return Ok(report.ok());
     }
@@ -55,6 +55,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     table.print();
     let failed = report.rows.iter().filter(|row| !row.ok).count();
-    println!("\n{} compared, {failed} failed", report.rows.len());
+    say!("\n{} compared, {failed} failed", report.rows.len());
     Ok(report.ok())
 }

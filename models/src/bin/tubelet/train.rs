@@ -94,11 +94,11 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(false);
     }
     if let Some(evaluation) = &outcome.evaluation {
-        println!("{}", describe(outcome.steps, evaluation));
+        say!("{}", describe(outcome.steps, evaluation));
         confusion(evaluation, &std::fs::read_to_string(arguments.out.join("labels.txt")).unwrap_or_default());
     }
     if let Some(weights) = &outcome.weights {
-        println!("weights: {}", weights.display());
+        say!("weights: {}", weights.display());
     }
     Ok(true)
 }
