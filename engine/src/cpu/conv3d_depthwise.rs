@@ -1,5 +1,8 @@
-//! Depthwise 3D convolution, channels last: a vector of channels at a time, several columns at once, so that a weight is loaded once for
-//! all of them and the loads of neighbouring taps hit L1.
+//! Depthwise 3D convolution, channels last, a vector of channels at a time.
+//!
+//! The sums of a block of output rows and columns stay in registers while all taps go by: each vector of the video is loaded once for all
+//! taps that meet it in the block, and each weight once for a row of the block. A task has a slice of the channels, so that its weights stay
+//! in L1 and, because the block goes through all times before it moves, the rows of the video around it in L2.
 
 use super::{
     Cpu, Shared,
@@ -8,8 +11,12 @@ use super::{
 };
 use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise, with_element};
 
-/// Columns whose sums are in registers together.
-const COLUMNS: usize = 7;
+/// Channels of a task.
+const CHANNELS: usize = 128;
+/// The most columns of a block.
+const COLUMNS: usize = 8;
+/// The most columns of the video under a block.
+const WINDOW: usize = COLUMNS + 2;
 
 pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
@@ -23,25 +30,46 @@ fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Ten
     let residual = operand(3);
     let dims = |x: &Tensor| -> [usize; 5] { std::array::from_fn(|d| x.shape()[d]) };
     let strides = |x: &Tensor| -> [usize; 5] { std::array::from_fn(|d| x.layout().strides()[d]) };
+    let (out_size, threads) = (dims(out), cpu.pool.threads());
+    let [b, _, h, _, c] = out_size;
+    let chunks = c.div_ceil(CHANNELS);
+    // Rows of a task: they share most of what they read, but there must be tasks for all threads.
+    let rows = [8, 4, 2].into_iter().find(|rows| b * chunks * h.div_ceil(*rows) >= 4 * threads).unwrap_or(2);
+    let kernel = std::array::from_fn(|d| weight.shape()[d]);
+    let adjacent = |x: &Tensor| x.layout().strides()[4] == 1 || c == 1;
     let plan = Plan {
         padding: op.padding,
+        blocked: out.dtype() == DType::F32
+            && adjacent(x)
+            && residual.is_none_or(adjacent)
+            && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
         x: Shared(cpu.ptr::<T>(x)?),
         size: dims(x),
         strides: strides(x),
-        kernel: std::array::from_fn(|d| weight.shape()[d]),
+        kernel,
         weight: Shared(cpu.ptr::<f32>(&weight)?),
         bias: bias.as_ref().map(|bias| cpu.ptr::<f32>(bias).map(Shared)).transpose()?,
         residual: residual.map(|r| Ok((Shared(cpu.ptr::<T>(r)?), strides(r)))).transpose()?,
         out: Shared(cpu.ptr::<T>(out)?),
-        out_size: dims(out),
+        out_size,
     };
-    let [b, t, h, ..] = plan.out_size;
-    cpu.pool.for_each(b * t * h, |row| cpu.level.run(Row { plan: &plan, index: [row / (t * h), row / h % t, row % h] }));
+    let bands = h.div_ceil(rows);
+    cpu.pool.for_each(b * chunks * bands, |task| {
+        let (band, chunk, batch) = (task % bands, task / bands % chunks, task / (bands * chunks));
+        cpu.level.run(Task {
+            plan: &plan,
+            batch,
+            rows: (band * rows, ((band + 1) * rows).min(h)),
+            channels: (chunk * CHANNELS, ((chunk + 1) * CHANNELS).min(c)),
+        });
+    });
     Ok(())
 }
 
 struct Plan<T> {
     padding: [usize; 3],
+    /// Whether [`Task::block`] has the kernel and finds vectors of channels as they are.
+    blocked: bool,
     x: Shared<T>,
     size: [usize; 5],
     strides: [usize; 5],
@@ -54,37 +82,157 @@ struct Plan<T> {
     out_size: [usize; 5],
 }
 
-/// One row of output columns: `[W', C]` at batch element, time and height.
-struct Row<'a, T> {
+/// Output rows and channels of a batch element, at all times.
+struct Task<'a, T> {
     plan: &'a Plan<T>,
-    index: [usize; 3],
+    batch: usize,
+    rows: (usize, usize),
+    channels: (usize, usize),
 }
 
-impl<T: Element> Kernel for Row<'_, T> {
+impl<T: Element> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
         let p = self.plan;
-        for c in (0..p.size[4]).step_by(S::LANES) {
-            let lanes = S::LANES.min(p.size[4] - c);
-            for w in (0..p.out_size[3]).step_by(COLUMNS) {
-                // SAFETY: all indices lie in their layouts; a task writes its own row.
-                unsafe { self.columns::<S>(c, lanes, w, COLUMNS.min(p.out_size[3] - w)) };
+        let [_, times, _, width, _] = p.out_size;
+        let (low, high) = self.channels;
+        let whole = if p.blocked { low + (high - low) / S::LANES * S::LANES } else { low };
+        // Sums for two rows of eight columns, the video above them and a weight: 27 of 32 registers; of 16, a row of four.
+        let (rows, columns) = if S::MR < 10 { (1, 4) } else { (2, if width.is_multiple_of(7) { 7 } else { 8 }) };
+        let mut h = self.rows.0;
+        while h < self.rows.1 {
+            let count = rows.min(self.rows.1 - h);
+            let mut w = 0;
+            while w < width {
+                let left = width - w;
+                let across = if left >= columns { columns } else { [4, 1][usize::from(left < 4)] };
+                for t in 0..times {
+                    // SAFETY: all indices lie in their layouts; a task writes its own rows and channels.
+                    unsafe {
+                        if whole > low {
+                            self.blocks::<S>([t, h, w], [count, across], (low, whole));
+                        }
+                        for c in (whole..high).step_by(S::LANES) {
+                            for h in h..h + count {
+                                self.columns::<S>([t, h], c, S::LANES.min(high - c), w, across);
+                            }
+                        }
+                    }
+                }
+                w += across;
             }
+            h += count;
         }
     }
 }
 
-impl<T: Element> Row<'_, T> {
-    /// Columns `w..w + count` of channels `c..c + lanes`.
+impl<T: Element> Task<'_, T> {
+    /// [`Task::block`] for sizes known only now.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn blocks<S: Simd>(&self, at: [usize; 3], size: [usize; 2], channels: (usize, usize)) {
+        macro_rules! cases {
+            ($(($rows:literal, $columns:literal))*) => {
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    match (size, self.plan.kernel[2]) {
+                        $(
+                            ([$rows, $columns], 3) if S::MR >= 10 || $rows * $columns <= 4 => {
+                                self.block::<S, $rows, $columns, 3>(at, channels);
+                            }
+                            ([$rows, $columns], _) if S::MR >= 10 || $rows * $columns <= 4 => {
+                                self.block::<S, $rows, $columns, 1>(at, channels);
+                            }
+                        )*
+                        _ => debug_assert!(false, "no block of {size:?}"),
+                    }
+                }
+            };
+        }
+        cases!((1, 1)(1, 4)(1, 7)(1, 8)(2, 1)(2, 4)(2, 7)(2, 8));
+    }
+
+    /// Output rows `h..h + R`, columns `w..w + N`, whole vectors of channels, for kernels `K` wide.
+    ///
+    /// # Safety
+    /// They lie in the output, the plan is `blocked`, `N + K − 1 ≤ WINDOW`, and at most one column of the video lies outside it on either side.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const R: usize, const N: usize, const K: usize>(
+        &self,
+        [t, h, w]: [usize; 3],
+        channels: (usize, usize),
+    ) {
+        let p = self.plan;
+        let [kt, kh, _] = p.kernel;
+        let [_, nt, nh, nw, nc] = p.out_size;
+        // Whether the first and the last column of the video under the block are padding.
+        let (before, after) = (w < p.padding[2], w + N + K - 2 >= p.size[3] + p.padding[2]);
+        let (first, last) = (h.saturating_sub(p.padding[1]), (h + R - 1 + kh).saturating_sub(p.padding[1]).min(p.size[2]));
+        // SAFETY: rows and columns of the video outside it are skipped; the rest is the caller's word.
+        unsafe {
+            for c in (channels.0..channels.1).step_by(S::LANES) {
+                let mut sums = [[p.bias.map_or(
+                    S::splat(0.0),
+                    #[inline(always)]
+                    |bias| S::load(bias.get().add(c)),
+                ); N]; R];
+                for i in 0..kt {
+                    let ti = (t + i).wrapping_sub(p.padding[0]);
+                    if ti >= p.size[1] {
+                        continue;
+                    }
+                    for hj in first..last {
+                        let row = self.batch * p.strides[0] + ti * p.strides[1] + hj * p.strides[2] + c;
+                        let mut x = [S::splat(0.0); WINDOW];
+                        for (n, x) in x.iter_mut().enumerate().take(N + K - 1) {
+                            if !(n == 0 && before || n == N + K - 2 && after) {
+                                *x = S::load(p.x.get().add(row + (w + n - p.padding[2]) * p.strides[3]).cast());
+                            }
+                        }
+                        for (o, sums) in sums.iter_mut().enumerate() {
+                            let j = (hj + p.padding[1]).wrapping_sub(h + o);
+                            if j >= kh {
+                                continue;
+                            }
+                            for k in 0..K {
+                                let weight = S::load(p.weight.get().add(((i * kh + j) * K + k) * nc + c));
+                                for (n, sum) in sums.iter_mut().enumerate() {
+                                    // Padding is left out, not multiplied: 0 times an infinite weight is no number.
+                                    if !(n + k == 0 && before || n + k == N + K - 2 && after) {
+                                        *sum = S::fma(x[n + k], weight, *sum);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                for (o, sums) in sums.into_iter().enumerate() {
+                    for (n, sum) in sums.into_iter().enumerate() {
+                        let mut y = sum;
+                        if let Some((residual, s)) = p.residual {
+                            let at = self.batch * s[0] + t * s[1] + (h + o) * s[2] + (w + n) * s[3] + c;
+                            y = S::add(y, S::load(residual.get().add(at).cast()));
+                        }
+                        let at = (((self.batch * nt + t) * nh + h + o) * nw + w + n) * nc + c;
+                        S::store(p.out.get().add(at).cast(), y);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Columns `w..w + count` of channels `c..c + lanes` at a time and height; any operands.
     ///
     /// # Safety
     /// They lie in the output.
     #[inline(always)]
-    unsafe fn columns<S: Simd>(&self, c: usize, lanes: usize, w: usize, count: usize) {
+    unsafe fn columns<S: Simd>(&self, [t, h]: [usize; 2], c: usize, lanes: usize, w: usize, count: usize) {
         let p = self.plan;
-        let ([b, t, h], [kt, kh, kw]) = (self.index, p.kernel);
+        let (b, [kt, kh, kw]) = (self.batch, p.kernel);
         // SAFETY: taps outside the input are skipped; the rest is the caller's word.
         unsafe {
             let vector = |at: Shared<f32>, i: usize| load::<S, f32>(at.get().add(i), 1, lanes);

@@ -1,4 +1,5 @@
-//! Layer normalisation of rows: sum, variance about the mean, result; a row stays in L1 for the three passes.
+//! Layer normalisation of rows: sum, variance about the mean, result; rows stay in L1 for the three passes, and several go through them
+//! together, so that the latencies of one row's sums are hidden behind the others'.
 
 use super::{
     Cpu, Shared,
@@ -6,7 +7,13 @@ use super::{
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
 };
-use crate::{Element, Result, Tensor, ops::layer_norm::LayerNorm, with_element};
+use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm, with_element};
+
+/// Rows that are normalised together.
+const TOGETHER: usize = 4;
+
+/// The longest row of which [`TOGETHER`] and their results fit in L1.
+const SHORT: usize = 1280;
 
 pub fn run(op: &LayerNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
@@ -17,112 +24,219 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     let operand = |i: usize| inputs.get(i).copied().flatten();
     let rows = Strided::<T>::new(x, cpu)?;
     let residual = operand(3).map(|r| Strided::<T>::new(r, cpu)).transpose()?;
-    let parameter = |i: usize| operand(i).map(|p| p.to_f32_vec()).transpose();
+    let parameter = |i: usize| operand(i).map(|p| p.cast(DType::F32)?.contiguous()).transpose();
     let (weight, bias) = (parameter(1)?, parameter(2)?);
-    let y = Shared(cpu.ptr::<T>(&outputs[0])?);
-    let sum = outputs.get(1).map(|sum| cpu.ptr::<T>(sum).map(Shared)).transpose()?;
-    let len = rows.len;
-    let together = (TASK / len / 4).max(1);
-    cpu.with_scratch(rows.rows.div_ceil(together), 2 * len + 32, |task, scratch| {
-        let scratch = scratch.ptr().cast::<f32>();
-        for row in task * together..((task + 1) * together).min(rows.rows) {
-            // SAFETY: the scratch holds two rows and a vector each, and each task writes its own rows.
-            unsafe {
-                let other = scratch.add(len + 16);
-                cpu.level.run(Row {
-                    eps,
-                    x: rows.row(row, 0, len, scratch),
-                    residual: residual.as_ref().map(|r| r.row(row, 0, len, other)),
-                    scratch,
-                    weight: weight.as_deref(),
-                    bias: bias.as_deref(),
-                    y: y.get().add(row * len),
-                    sum: sum.map(|sum| sum.get().add(row * len)),
-                    len,
-                });
-            }
-        }
+    let start = |p: &Option<Tensor>| p.as_ref().map(|p| cpu.ptr::<f32>(p).map(Shared)).transpose();
+    let plan = Plan {
+        eps,
+        len: rows.len,
+        weight: start(&weight)?,
+        bias: start(&bias)?,
+        y: Shared(cpu.ptr::<T>(&outputs[0])?),
+        sum: outputs.get(1).map(|sum| cpu.ptr::<T>(sum).map(Shared)).transpose()?,
+        rows,
+        residual,
+    };
+    let (len, count) = (plan.len, plan.rows.rows);
+    let per_task = (TASK / len).max(1);
+    cpu.with_scratch(count.div_ceil(per_task), 2 * (len + 16), |task, scratch| {
+        let rows = (task * per_task, ((task + 1) * per_task).min(count));
+        cpu.level.run(Task { plan: &plan, rows, scratch: Shared(scratch.ptr().cast()) });
     })
 }
 
-struct Row<'a, T> {
+struct Plan<T> {
     eps: f32,
-    x: *const f32,
-    residual: Option<*const f32>,
-    /// May be where `x` is.
-    scratch: *mut f32,
-    weight: Option<&'a [f32]>,
-    bias: Option<&'a [f32]>,
-    y: *mut T,
-    sum: Option<*mut T>,
     len: usize,
+    rows: Strided<T>,
+    residual: Option<Strided<T>>,
+    weight: Option<Shared<f32>>,
+    bias: Option<Shared<f32>>,
+    y: Shared<T>,
+    sum: Option<Shared<T>>,
 }
 
-impl<T: Element> Kernel for Row<'_, T> {
+/// A range of rows, with scratch for two rows and a vector each.
+struct Task<'a, T> {
+    plan: &'a Plan<T>,
+    rows: (usize, usize),
+    scratch: Shared<f32>,
+}
+
+impl<T: Element> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Row { len, scratch, .. } = self;
-        let mut x = self.x;
-        // SAFETY: all rows are valid for `len`.
+        let p = self.plan;
+        // Rows that are read as they lie: f32, one element after the other.
+        let dense = T::DTYPE == DType::F32 && p.rows.step == 1 && p.residual.as_ref().is_none_or(|r| r.step == 1);
+        let (mut row, end) = self.rows;
+        // SAFETY: the rows lie in their layouts, each task has its own, and `scratch` holds two.
         unsafe {
-            if let (Some(residual), Some(sum)) = (self.residual, self.sum) {
-                vectors::<S>(
-                    len,
-                    #[inline(always)]
-                    |j, lanes| {
-                        let s = S::add(load_f32::<S>(x.add(j), lanes), load_f32::<S>(residual.add(j), lanes));
-                        store::<S, f32>(scratch.add(j), s, lanes);
-                        store::<S, T>(sum.add(j), s, lanes);
-                    },
-                );
-                x = scratch;
+            if dense && p.len <= SHORT {
+                while row + TOGETHER <= end {
+                    self.normalise::<S, TOGETHER>(row);
+                    row += TOGETHER;
+                }
             }
-            let mut total = [S::splat(0.0); 4];
-            vectors::<S>(
-                len,
+            while row < end {
+                self.normalise::<S, 1>(row);
+                row += 1;
+            }
+        }
+    }
+}
+
+impl<T: Element> Task<'_, T> {
+    /// Rows `first..first + R`.
+    ///
+    /// # Safety
+    /// They must exist, and be dense if they are more than one: scratch is for one.
+    #[inline(always)]
+    unsafe fn normalise<S: Simd, const R: usize>(&self, first: usize) {
+        let p = self.plan;
+        let len = p.len;
+        let scratch = self.scratch.get();
+        let row = |i: usize| (first + i) * len;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let mut x: [*const f32; R] = [std::ptr::null(); R];
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = p.rows.row(first + i, 0, len, scratch);
+                if let (Some(residual), Some(sum)) = (&p.residual, p.sum) {
+                    let other = residual.row(first + i, 0, len, scratch.add(len + 16));
+                    let sum = sum.get().add(row(i));
+                    // The second result serves as the row, unless it is rounded.
+                    let exact = if T::DTYPE == DType::F32 { sum.cast() } else { scratch };
+                    add::<S, T>(len, *x, other, exact, sum);
+                    *x = exact;
+                }
+            }
+            let mean = sums::<S, R>(len, x).map(
                 #[inline(always)]
-                |j, lanes| {
-                    let lane = j / S::LANES % 4;
-                    total[lane] = S::add(total[lane], load_f32::<S>(x.add(j), lanes));
-                },
+                |total| total / len as f32,
             );
-            let total = S::add(S::add(total[0], total[1]), S::add(total[2], total[3]));
-            let mean = S::splat(S::sum(total) / len as f32);
-            let mut squares = [S::splat(0.0); 4];
-            let mut tail = 0.0;
-            vectors::<S>(
-                len,
+            let scale = squares::<S, R>(len, x, mean).map(
                 #[inline(always)]
-                |j, lanes| {
-                    if lanes == S::LANES {
-                        let d = S::sub(S::load(x.add(j)), mean);
-                        let lane = j / S::LANES % 4;
-                        squares[lane] = S::fma(d, d, squares[lane]);
-                    } else {
-                        let mean = S::max_lane(mean);
-                        (j..len).for_each(|j| tail += (*x.add(j) - mean).powi(2));
-                    }
-                },
+                |square| 1.0 / (square / len as f32 + p.eps).sqrt(),
             );
-            let squares = S::add(S::add(squares[0], squares[1]), S::add(squares[2], squares[3]));
-            let variance = (S::sum(squares) + tail) / len as f32;
-            let scale = S::splat(1.0 / (variance + self.eps).sqrt());
             vectors::<S>(
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let mut y = S::mul(S::sub(load_f32::<S>(x.add(j), lanes), mean), scale);
-                    if let Some(weight) = self.weight {
-                        y = S::mul(y, load_f32::<S>(weight.as_ptr().add(j), lanes));
+                    let weight = p.weight.map_or(
+                        S::splat(1.0),
+                        #[inline(always)]
+                        |w| load_f32::<S>(w.get().add(j), lanes),
+                    );
+                    let bias = p.bias.map(
+                        #[inline(always)]
+                        |b| load_f32::<S>(b.get().add(j), lanes),
+                    );
+                    for i in 0..R {
+                        let d = S::sub(load_f32::<S>(x[i].add(j), lanes), S::splat(mean[i]));
+                        let y = S::mul(S::mul(d, S::splat(scale[i])), weight);
+                        let y = bias.map_or(
+                            y,
+                            #[inline(always)]
+                            |bias| S::add(y, bias),
+                        );
+                        store::<S, T>(p.y.get().add(row(i) + j), y, lanes);
                     }
-                    if let Some(bias) = self.bias {
-                        y = S::add(y, load_f32::<S>(bias.as_ptr().add(j), lanes));
-                    }
-                    store::<S, T>(self.y.add(j), y, lanes);
                 },
             );
         }
+    }
+}
+
+/// `x + residual` to `exact`, and rounded to `sum`, which may be the same.
+///
+/// # Safety
+/// All are valid for `len`.
+#[inline(always)]
+unsafe fn add<S: Simd, T: Element>(len: usize, x: *const f32, residual: *const f32, exact: *mut f32, sum: *mut T) {
+    vectors::<S>(
+        len,
+        #[inline(always)]
+        |j, lanes| {
+            // SAFETY: passed on from the caller.
+            unsafe {
+                let s = S::add(load_f32::<S>(x.add(j), lanes), load_f32::<S>(residual.add(j), lanes));
+                store::<S, f32>(exact.add(j), s, lanes);
+                if T::DTYPE != DType::F32 {
+                    store::<S, T>(sum.add(j), s, lanes);
+                }
+            }
+        },
+    );
+}
+
+/// The sum of each row: two chains of vectors, then their lanes.
+///
+/// # Safety
+/// The rows are valid for `len`.
+#[inline(always)]
+unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R]) -> [f32; R] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut chains = [[S::splat(0.0); 2]; R];
+        let pairs = len / (2 * S::LANES) * 2 * S::LANES;
+        for j in (0..pairs).step_by(2 * S::LANES) {
+            for (chain, x) in chains.iter_mut().zip(x) {
+                *chain = [S::add(chain[0], S::load(x.add(j))), S::add(chain[1], S::load(x.add(j + S::LANES)))];
+            }
+        }
+        vectors::<S>(
+            len - pairs,
+            #[inline(always)]
+            |j, lanes| {
+                for (chain, x) in chains.iter_mut().zip(x) {
+                    chain[0] = S::add(chain[0], load_f32::<S>(x.add(pairs + j), lanes));
+                }
+            },
+        );
+        chains.map(
+            #[inline(always)]
+            |[a, b]| S::sum(S::add(a, b)),
+        )
+    }
+}
+
+/// The sum of the squared distances to `mean`, in the same order.
+///
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32; R], mean: [f32; R]) -> [f32; R] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut chains = [[S::splat(0.0); 2]; R];
+        let full = len / S::LANES * S::LANES;
+        let pairs = len / (2 * S::LANES) * 2 * S::LANES;
+        for j in (0..pairs).step_by(2 * S::LANES) {
+            for ((chain, x), mean) in chains.iter_mut().zip(x).zip(mean) {
+                let a = S::sub(S::load(x.add(j)), S::splat(mean));
+                let b = S::sub(S::load(x.add(j + S::LANES)), S::splat(mean));
+                *chain = [S::fma(a, a, chain[0]), S::fma(b, b, chain[1])];
+            }
+        }
+        let mut totals = [0.0; R];
+        for (((total, chain), x), mean) in totals.iter_mut().zip(chains).zip(x).zip(mean) {
+            let mut first = chain[0];
+            if pairs < full {
+                let a = S::sub(S::load(x.add(pairs)), S::splat(mean));
+                first = S::fma(a, a, first);
+            }
+            // Lanes beyond the row would count (0 − mean)².
+            let tail: f32 = (full..len)
+                .map(
+                    #[inline(always)]
+                    |j| (*x.add(j) - mean).powi(2),
+                )
+                .sum();
+            *total = S::sum(S::add(first, chain[1])) + tail;
+        }
+        totals
     }
 }

@@ -1,6 +1,6 @@
 //! A small thread pool for kernels: one parallel loop at a time, helpers that spin briefly before they sleep.
 //!
-//! Workers that wake too late for a loop are not waited for, so a short loop costs no more than running it alone. Which thread runs
+//! Helpers that wake too late for a loop are not waited for, so a short loop costs no more than running it alone. Which thread runs
 //! which index is left to chance; kernels compute each result in one index, so results do not depend on it.
 
 use std::{
@@ -9,14 +9,46 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-/// How often a helper looks for the next loop before it sleeps: some tens of microseconds, longer than the gap between two
-/// kernels of a model and short against a scheduler's time slice.
-const SPINS: usize = 20_000;
+/// How long a helper looks for the next loop before it sleeps: longer than the gap between two kernels of a model, and short against
+/// a scheduler's time slice. To wake a sleeper takes some tens of microseconds, as long as many a kernel.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// How long a thread waits for another to leave a loop before it offers its core: whoever is that late may be waiting for this core.
+const PATIENCE: Duration = Duration::from_micros(50);
+
+/// Looks between two at the clock.
+const LOOKS: usize = 64;
+
+/// Looks until `done`, or until `limit` is over; whether it is done.
+fn watch(limit: Duration, done: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+    }
+}
+
+/// Waits until `done`, politely.
+fn wait(done: impl Fn() -> bool) {
+    if !watch(PATIENCE, &done) {
+        while !done() {
+            thread::yield_now();
+        }
+    }
+}
 
 /// A loop body with its type erased. Valid while [`Pool::for_each`] has not returned.
 #[derive(Clone, Copy)]
@@ -31,6 +63,8 @@ unsafe impl Send for Job {}
 #[derive(Default)]
 struct State {
     job: Option<Job>,
+    /// Helpers that must be woken.
+    asleep: usize,
     stop: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -43,6 +77,8 @@ struct Shared {
     epoch: AtomicUsize,
     /// The next index of the current loop.
     next: AtomicUsize,
+    /// The caller has not left the current loop.
+    open: AtomicBool,
     /// Helpers inside the current loop.
     inside: AtomicUsize,
 }
@@ -66,15 +102,12 @@ impl Shared {
     fn help(&self) {
         let mut seen = 0;
         loop {
-            for _ in 0..SPINS {
-                if self.epoch.load(Ordering::Acquire) != seen {
-                    break;
-                }
-                hint::spin_loop();
-            }
+            watch(AWAKE, || self.epoch.load(Ordering::Acquire) != seen);
             let mut state = self.lock();
             while self.epoch.load(Ordering::Acquire) == seen && !state.stop {
+                state.asleep += 1;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep -= 1;
             }
             if state.stop {
                 return;
@@ -88,6 +121,8 @@ impl Shared {
                 self.lock().panic = Some(payload);
             }
             self.inside.fetch_sub(1, Ordering::Release);
+            // Not at once back to spinning: if the caller has not seen the end of its own loop, it may be waiting for this core.
+            wait(|| !self.open.load(Ordering::Acquire) || self.epoch.load(Ordering::Acquire) != seen);
         }
     }
 }
@@ -128,20 +163,23 @@ impl Pool {
         }
         let shared = &*self.shared;
         let job = Job { call: call::<F>, body: (&raw const body).cast(), len };
-        {
+        let asleep = {
             let mut state = shared.lock();
             shared.next.store(0, Ordering::Relaxed);
+            shared.open.store(true, Ordering::Relaxed);
             state.job = Some(job);
             shared.epoch.fetch_add(1, Ordering::Release);
+            state.asleep
+        };
+        if asleep > 0 {
+            shared.wake.notify_all();
         }
-        shared.wake.notify_all();
         let mine = panic::catch_unwind(AssertUnwindSafe(|| shared.work(job)));
         shared.next.store(len, Ordering::Relaxed);
         // From here nobody enters the job any more; those inside are waited for.
         shared.lock().job = None;
-        while shared.inside.load(Ordering::Acquire) != 0 {
-            hint::spin_loop();
-        }
+        wait(|| shared.inside.load(Ordering::Acquire) == 0);
+        shared.open.store(false, Ordering::Release);
         let theirs = shared.lock().panic.take();
         if let Some(payload) = mine.err().or(theirs) {
             panic::resume_unwind(payload);

@@ -1,9 +1,10 @@
 //! Attention of one query, or few, over many keys: keys and values are read once, as they lie.
 //!
 //! The keys are cut into chunks of [`CHUNK`], whatever the number of threads; each gives a maximum, a total and a weighted sum, which are
-//! combined in order (UniFormerV2, equation 9: one query over all tokens of a clip).
+//! combined in order (UniFormerV2, equation 9: one query over all tokens of a clip). A task has a chunk of all heads, because the heads of a
+//! token usually lie side by side: its keys, and then its values, are one stream through memory.
 
-use super::{Operands, Sequence, tiled::exponentials};
+use super::{Grid, Operands, Sequence, tiled::exponentials};
 use crate::{
     Element, Result,
     cpu::{
@@ -14,132 +15,244 @@ use crate::{
 };
 
 /// Keys of a chunk.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
+
+/// Keys that are scored together, and whose values are added together.
+const TOGETHER: usize = 4;
+
+/// Floats before the weighted sum of a record: the maximum, the total, and room to the next cache line.
+const HEAD: usize = 16;
+
+/// What a task finds in its scratch and leaves in its records.
+struct Plan {
+    queries: usize,
+    heads: usize,
+    keys: usize,
+    chunks: usize,
+    /// Channels of a query, rounded up to whole vectors.
+    padded_width: usize,
+    /// Floats per row (a head's query) and chunk: [`HEAD`], and the weighted sum of the values, rounded up to whole vectors.
+    record: usize,
+    records: Shared<f32>,
+}
+
+impl Plan {
+    /// The record of a query, in the order of the rows, and a chunk.
+    ///
+    /// # Safety
+    /// They must exist.
+    #[inline(always)]
+    unsafe fn record(&self, row: usize, chunk: usize) -> *mut f32 {
+        // SAFETY: passed on from the caller.
+        unsafe { self.records.get().add((row * self.chunks + chunk) * self.record) }
+    }
+}
 
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
-    let (queries, keys, width) = (x.q.shape[x.q.axis], x.k.shape[x.k.axis], x.v.shape[4]);
+    let (queries, keys, heads) = (x.q.shape[x.q.axis], x.k.shape[x.k.axis], x.q.shape[3]);
     let rows = x.q.sequences() * queries;
     let chunks = keys.div_ceil(CHUNK);
-    // Per row and chunk: maximum, total, and the weighted sum of the values, rounded up to whole vectors.
-    let record = 2 + width.next_multiple_of(16);
+    let record = HEAD + x.v.shape[4].next_multiple_of(16);
     let records = cpu.memory.allocate((rows * chunks * record).max(1) * size_of::<f32>())?;
-    let base = Shared(records.ptr().cast::<f32>());
-    cpu.with_scratch(rows * chunks, CHUNK + x.q.shape[4].next_multiple_of(16), |task, scratch| {
-        let (row, chunk) = (task / chunks, task % chunks);
-        let (sequence, query) = (row / queries, row % queries);
-        cpu.level.run(Chunk {
-            q: x.q.sequence(sequence),
-            k: x.k.sequence(sequence),
-            v: x.v.sequence(sequence),
-            query,
-            keys: (chunk * CHUNK, ((chunk + 1) * CHUNK).min(keys)),
-            scale: x.scale,
-            scratch: scratch.ptr().cast(),
-            // SAFETY: each task has its own record.
-            record: unsafe { base.get().add(task * record) },
-        });
+    let plan = Plan {
+        queries,
+        heads,
+        keys,
+        chunks,
+        padded_width: x.q.shape[4].next_multiple_of(16),
+        record,
+        records: Shared(records.ptr().cast()),
+    };
+    let scratch = heads * (CHUNK + plan.padded_width);
+    cpu.with_scratch(x.q.sequences() / heads.max(1) * chunks, scratch, |task, scratch| {
+        let (group, chunk) = (task / chunks, task % chunks);
+        for query in 0..queries {
+            cpu.level.run(Chunk { x, plan: &plan, group, query, chunk, scratch: scratch.ptr().cast() });
+        }
     })?;
-    cpu.pool.for_each(rows, |row| {
-        let (sequence, query) = (row / queries, row % queries);
-        cpu.level.run(Combine {
-            // SAFETY: the records of this row.
-            records: unsafe { base.get().add(row * chunks * record) },
-            chunks,
-            record,
-            out: x.out.sequence(sequence),
-            lse: x.lse.as_ref().map(|lse| lse.sequence(sequence)),
-            query,
-        });
-    });
+    cpu.pool.for_each(rows, |row| cpu.level.run(Combine { x, plan: &plan, row }));
     Ok(())
 }
 
-struct Chunk<T> {
-    q: Sequence<T>,
-    k: Sequence<T>,
-    v: Sequence<T>,
+/// One query of each head of a group, and a chunk of its keys.
+struct Chunk<'a, T> {
+    x: &'a Operands<T>,
+    plan: &'a Plan,
+    /// Batch element and position beside the axis.
+    group: usize,
     query: usize,
-    keys: (usize, usize),
-    scale: f32,
+    chunk: usize,
     scratch: *mut f32,
-    record: *mut f32,
 }
 
-impl<T: Element> Kernel for Chunk<T> {
+impl<T: Element> Kernel for Chunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Chunk { q, k, v, .. } = &self;
-        let count = self.keys.1 - self.keys.0;
-        // SAFETY: rows and channels lie in their layouts; scratch and record have the sizes that `run` gave them.
+        let (p, x) = (self.plan, self.x);
+        let (low, high) = (self.chunk * CHUNK, ((self.chunk + 1) * CHUNK).min(p.keys));
+        let first = self.group * p.heads;
+        // SAFETY: rows and channels lie in their layouts; scratch and records have the sizes that `run` gave them.
         unsafe {
-            let scores = self.scratch;
-            let query = scores.add(CHUNK);
-            for c in (0..q.width).step_by(S::LANES) {
-                let lanes = S::LANES.min(q.width - c);
-                let x = load::<S, T>(q.base.get().add(self.query * q.stride + c * q.step), q.step, lanes);
-                S::store(query.add(c), S::mul(x, S::splat(self.scale)));
-            }
-            for j in 0..count {
-                let row = k.base.get().add((self.keys.0 + j) * k.stride);
-                let mut sum = S::splat(0.0);
+            let (scores, queries) = (self.scratch, self.scratch.add(p.heads * CHUNK));
+            for head in 0..p.heads {
+                let q = x.q.sequence(first + head);
                 for c in (0..q.width).step_by(S::LANES) {
-                    let x = load::<S, T>(row.add(c * k.step), k.step, S::LANES.min(q.width - c));
-                    sum = S::fma(S::load(query.add(c)), x, sum);
+                    let y = load::<S, T>(q.base.get().add(self.query * q.stride + c * q.step), q.step, S::LANES.min(q.width - c));
+                    S::store(queries.add(head * p.padded_width + c), S::mul(y, S::splat(x.scale)));
                 }
-                scores.add(j).write(S::sum(sum));
             }
-            let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
-            exponentials::<S>(scores, count, &mut max, &mut total);
-            self.record.write(max);
-            self.record.add(1).write(total);
-            let sums = self.record.add(2);
-            for c in (0..v.width).step_by(S::LANES) {
-                let lanes = S::LANES.min(v.width - c);
-                let mut sum = S::splat(0.0);
-                for j in 0..count {
-                    let row = v.base.get().add((self.keys.0 + j) * v.stride);
-                    sum = S::fma(S::splat(*scores.add(j)), load::<S, T>(row.add(c * v.step), v.step, lanes), sum);
-                }
-                S::store(sums.add(c), sum);
+            self.in_order(
+                &x.k,
+                (low, high),
+                #[inline(always)]
+                |head, k, key, count| {
+                    let at = scores.add(head * CHUNK + key - low);
+                    score::<S, T>(queries.add(head * p.padded_width), &k, key, count, at);
+                },
+            );
+            for head in 0..p.heads {
+                let record = p.record((first + head) * p.queries + self.query, self.chunk);
+                let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
+                exponentials::<S>(scores.add(head * CHUNK), high - low, &mut max, &mut total);
+                record.write(max);
+                record.add(1).write(total);
+                record.add(HEAD).write_bytes(0, p.record - HEAD);
+            }
+            self.in_order(
+                &x.v,
+                (low, high),
+                #[inline(always)]
+                |head, v, key, count| {
+                    let sums = p.record((first + head) * p.queries + self.query, self.chunk).add(HEAD);
+                    let weights = scores.add(head * CHUNK + key - low);
+                    if count == TOGETHER {
+                        accumulate::<S, T, TOGETHER>(weights, &v, key, sums);
+                    } else {
+                        (0..count).for_each(
+                            #[inline(always)]
+                            |i| accumulate::<S, T, 1>(weights.add(i), &v, key + i, sums),
+                        );
+                    }
+                },
+            );
+        }
+    }
+}
+
+impl<T: Element> Chunk<'_, T> {
+    /// Calls `body(head, its sequence, key, count)` for blocks of up to [`TOGETHER`] keys of each head, in the order in which they lie in memory.
+    #[inline(always)]
+    fn in_order(&self, grid: &Grid<T>, (low, high): (usize, usize), body: impl Fn(usize, Sequence<T>, usize, usize)) {
+        let head_stride = grid.strides[3];
+        let start = grid.sequence(self.group * self.plan.heads);
+        // SAFETY: the group has these heads.
+        let sequence = |head: usize| Sequence { base: Shared(unsafe { start.base.get().add(head * head_stride) }), ..start };
+        let blocks = (high - low).div_ceil(TOGETHER);
+        let tokens_first = head_stride <= start.stride;
+        let (outer, inner) = if tokens_first { (blocks, self.plan.heads) } else { (self.plan.heads, blocks) };
+        for i in 0..outer {
+            for j in 0..inner {
+                let (head, block) = if tokens_first { (j, i) } else { (i, j) };
+                let key = low + block * TOGETHER;
+                body(head, sequence(head), key, TOGETHER.min(high - key));
             }
         }
     }
 }
 
-struct Combine<T> {
-    records: *const f32,
-    chunks: usize,
-    record: usize,
-    out: Sequence<T>,
-    lse: Option<Sequence<f32>>,
-    query: usize,
+/// The scores of `count` keys from `key` on.
+///
+/// # Safety
+/// They exist, `count` is at least 1; `query` is valid for the width rounded up to a vector, `scores` for `count`.
+#[inline(always)]
+unsafe fn score<S: Simd, T: Element>(query: *const f32, k: &Sequence<T>, key: usize, count: usize, scores: *mut f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut rows = [k.base.get(); TOGETHER];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = row.add((key + i.min(count - 1)) * k.stride);
+        }
+        let mut sums = [S::splat(0.0); TOGETHER];
+        for c in (0..k.width).step_by(S::LANES) {
+            let (q, lanes) = (S::load(query.add(c)), S::LANES.min(k.width - c));
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                *sum = S::fma(q, load::<S, T>(row.add(c * k.step), k.step, lanes), *sum);
+            }
+        }
+        let sums = S::sum_each(sums);
+        scores.copy_from_nonoverlapping(sums.as_ptr(), count);
+    }
 }
 
-impl<T: Element> Kernel for Combine<T> {
+/// Adds the values of `N` keys from `key` on, times their weights.
+///
+/// # Safety
+/// They exist; `sums` is valid for the width rounded up to a vector.
+#[inline(always)]
+unsafe fn accumulate<S: Simd, T: Element, const N: usize>(weights: *const f32, v: &Sequence<T>, key: usize, sums: *mut f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut factors = [S::splat(0.0); N];
+        for (i, factor) in factors.iter_mut().enumerate() {
+            *factor = S::splat(*weights.add(i));
+        }
+        for c in (0..v.width).step_by(S::LANES) {
+            let lanes = S::LANES.min(v.width - c);
+            let mut sum = S::load(sums.add(c));
+            for (i, factor) in factors.into_iter().enumerate() {
+                let row = v.base.get().add((key + i) * v.stride + c * v.step);
+                sum = S::fma(factor, load::<S, T>(row, v.step, lanes), sum);
+            }
+            S::store(sums.add(c), sum);
+        }
+    }
+}
+
+/// The result of a row, from its records.
+struct Combine<'a, T> {
+    x: &'a Operands<T>,
+    plan: &'a Plan,
+    row: usize,
+}
+
+impl<T: Element> Kernel for Combine<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
+        let p = self.plan;
+        let (sequence, query) = (self.row / p.queries, self.row % p.queries);
+        let out = self.x.out.sequence(sequence);
         // SAFETY: records have the sizes that `run` gave them; the query's row lies in the outputs.
         unsafe {
-            let maximum = |i: usize| *self.records.add(i * self.record);
-            let max = (0..self.chunks).map(maximum).fold(f32::NEG_INFINITY, |m, x| if x.is_nan() || x > m { x } else { m });
-            let factor = |i: usize| if self.chunks == 1 { 1.0 } else { (maximum(i) - max).exp() };
-            let total: f32 = (0..self.chunks).map(|i| factor(i) * *self.records.add(i * self.record + 1)).sum();
-            let dst = self.out.base.get().add(self.query * self.out.stride);
-            for c in (0..self.out.width).step_by(S::LANES) {
+            let mut max = f32::NEG_INFINITY;
+            for chunk in 0..p.chunks {
+                let m = *p.record(self.row, chunk);
+                max = if m.is_nan() || m > max { m } else { max };
+            }
+            let mut total = 0.0;
+            for chunk in 0..p.chunks {
+                let record = p.record(self.row, chunk);
+                let factor = if p.chunks == 1 { 1.0 } else { (*record - max).exp() };
+                total += factor * *record.add(1);
+                record.write(factor);
+            }
+            let dst = out.base.get().add(query * out.stride);
+            for c in (0..out.width).step_by(S::LANES) {
                 let mut sum = S::splat(0.0);
-                for i in 0..self.chunks {
-                    sum = S::fma(S::splat(factor(i)), S::load(self.records.add(i * self.record + 2 + c)), sum);
+                for chunk in 0..p.chunks {
+                    let record = p.record(self.row, chunk);
+                    sum = S::fma(S::splat(*record), S::load(record.add(HEAD + c)), sum);
                 }
                 // No keys: nothing to average.
-                let y = if self.chunks == 0 { sum } else { S::div(sum, S::splat(total)) };
-                store::<S, T>(dst.add(c), y, S::LANES.min(self.out.width - c));
+                let y = if p.chunks == 0 { sum } else { S::div(sum, S::splat(total)) };
+                store::<S, T>(dst.add(c), y, S::LANES.min(out.width - c));
             }
-            if let Some(lse) = &self.lse {
-                lse.base.get().add(self.query * lse.stride).write(max + total.ln());
+            if let Some(lse) = &self.x.lse {
+                let lse = lse.sequence(sequence);
+                lse.base.get().add(query * lse.stride).write(max + total.ln());
             }
         }
     }

@@ -15,6 +15,22 @@ pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
+/// The sums of four vectors, in a third of the instructions of one after the other.
+///
+/// # Safety
+/// The machine must have AVX.
+#[inline(always)]
+pub(super) unsafe fn sum_each([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+    // SAFETY: passed on from the caller; four numbers fit the result.
+    unsafe {
+        let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+        let mut out = [0.0; 4];
+        _mm_storeu_ps(out.as_mut_ptr(), sums);
+        out
+    }
+}
+
 /// A mask of the first `n` lanes: a window into ones followed by zeros.
 #[inline(always)]
 fn first(n: usize) -> __m256i {
@@ -113,6 +129,10 @@ unsafe impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn select_nan(a: __m256, x: __m256, y: __m256) -> __m256 {
         unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)) }
+    }
+    #[inline(always)]
+    unsafe fn sum_each(x: [__m256; 4]) -> [f32; 4] {
+        unsafe { sum_each(x) }
     }
     #[inline(always)]
     unsafe fn sum(a: __m256) -> f32 {

@@ -1,6 +1,6 @@
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, avx2};
 
 /// 512-bit vectors of x86-64.
 #[derive(Clone, Copy)]
@@ -106,6 +106,16 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn select_nan(a: __m512, x: __m512, y: __m512) -> __m512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), y, x) }
+    }
+    #[inline(always)]
+    unsafe fn sum_each(x: [__m512; 4]) -> [f32; 4] {
+        unsafe {
+            let mut folded = [_mm256_setzero_ps(); 4];
+            for (half, x) in folded.iter_mut().zip(x) {
+                *half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            }
+            avx2::sum_each(folded)
+        }
     }
     #[inline(always)]
     unsafe fn sum(a: __m512) -> f32 {

@@ -154,6 +154,12 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn select_nan(a: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Sum of all lanes, in a fixed order.
     unsafe fn sum(a: Self::V) -> f32;
+    /// The sum of all lanes of each, in a fixed order.
+    #[inline(always)]
+    unsafe fn sum_each(x: [Self::V; 4]) -> [f32; 4] {
+        // SAFETY: passed on from the caller.
+        unsafe { [Self::sum(x[0]), Self::sum(x[1]), Self::sum(x[2]), Self::sum(x[3])] }
+    }
     /// Largest lane.
     unsafe fn max_lane(a: Self::V) -> f32;
 }
