@@ -1,5 +1,5 @@
 //! Training steps, ours beside PyTorch's, in one run, taking turns:
-//! `cargo run --release -p tubelet-benches --bin compare_train -- [THREADS] > benches/results/cpu-train-f32.md`.
+//! `cargo run --release -p tubelet-benches --bin compare_train -- [THREADS [ROUNDS]] > benches/results/cpu-train-f32.md`.
 //!
 //! A step is forward pass, loss, backward pass and AdamW on one clip, f32. Each round runs both as processes of their own: the program `tubelet`
 //! beside this one, and the peer program of `TUBELET_PEER` (default `../shared/peers/torch_peer.py`).
@@ -7,8 +7,6 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-
-const ROUNDS: usize = 3;
 
 /// The JSON object that a command prints.
 fn measure(mut command: Command) -> Option<Value> {
@@ -24,13 +22,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let threads = std::env::args().nth(1).unwrap_or_else(|| "2".into());
+    let rounds = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(3);
     let peer = std::env::var("TUBELET_PEER").unwrap_or_else(|_| "../shared/peers/torch_peer.py".into());
     let program = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("tubelet")));
     let Some(program) = program.filter(|path| path.exists()) else {
         eprintln!("compare_train: build the program first: cargo build --release -p tubelet-models --features cli");
         std::process::exit(1);
     };
-    println!("## {threads} threads\n");
+    println!("## {threads} threads, {rounds} rounds\n");
     println!(
         "| model | ours ms | ours GFLOP/s | ours MiB | PyTorch ms | PyTorch GFLOP/s | PyTorch MiB | ratio of GFLOP/s | ratio of memory |"
     );
@@ -44,7 +43,7 @@ fn main() {
         ("uniformerv2-b16-ssv2-16", "uniformerv2-b-sth", &[]),
     ] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let mut command = Command::new(&program);
             command.args(["bench", preset, "--train", "--json", "--passes", "3"]).args(freeze).env("TUBELET_THREADS", &threads);
             ours.extend(measure(command));
