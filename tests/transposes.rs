@@ -1,7 +1,7 @@
 //! The backward kernel of a linear operation is its transpose: `⟨gradient, f(x)⟩ = ⟨backward(gradient), x⟩`.
 //!
-//! Operands are small integers and resampling positions are dyadic, so that both sides are exact and compared without a tolerance. Other
-//! positions are compared in f64, on the reference device.
+//! Operands are small integers and resampling positions are dyadic, so that both sides are exact and compared without a tolerance (but for cubic
+//! weights). Other positions are compared in f64, on the reference device.
 
 use proptest::prelude::*;
 use tubelet_engine::{
@@ -150,9 +150,11 @@ proptest! {
             let x = integers(&device, DType::F32, rng, &[2, t[0], h[0], w[0], 3]).map_err(fail)?;
             resampled(rng, 0.0, Interpolate { size: [t[1], h[1], w[1]], align_corners }, &x).map_err(fail)?;
             let x = integers(&device, DType::F32, rng, &[2, h[0], w[0], 3]).map_err(fail)?;
-            for filter in [Filter::Bilinear, Filter::Bicubic] {
+            // Cubic weights at eighths have 11 bits after the point, their products over two axes 22: results of up to 26 times the largest
+            // operand round to 2⁻²⁴ of it, and some thousand of them, times 4, wander by 5e-4.
+            for (filter, tolerance) in [(Filter::Bilinear, 0.0), (Filter::Bicubic, 2e-3)] {
                 let op = Resize { height: h[1], width: w[1], filter, antialias: false, align_corners };
-                resized(rng, 0.0, op, &x).map_err(fail)?;
+                resized(rng, tolerance, op, &x).map_err(fail)?;
             }
         }
     }
