@@ -1,5 +1,7 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
+#[cfg(feature = "cli")]
+pub mod boxed;
 pub mod checkpoint;
 pub mod classify;
 pub mod devices;

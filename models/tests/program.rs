@@ -5,7 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 /// A folder of its own for each test, removed at the end.
@@ -54,6 +54,30 @@ fn refused(output: &Output, expected: &str) {
     assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     assert!(!message.contains("panicked"), "{message}");
     assert!(output.stdout.is_empty());
+}
+
+/// `tubelet inspect --tables | head -1`: whoever closes the pipe has seen enough.
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    for arguments in [&["inspect", "--tables"][..], &["inspect"], &["verify", "--cases", "1"], &["inspect", "tubevit-b"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tubelet"));
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !message.contains("panicked"), "{arguments:?}: {message}");
+    }
+}
+
+/// Without a model: the one in the box, on the clip in the repository.
+#[test]
+fn the_model_in_the_box_sees_the_camera_move() {
+    let output = tubelet(&[&"classify", &clip().with_file_name("camera.y4m"), &"--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let labels: Vec<&str> = answer["segments"].as_array().unwrap().iter().map(|s| s["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["static", "pan left", "zoom in"]);
+    refused(&tubelet(&[&"classify", &clip(), &"--weights", &"x.pth"]), "name it");
 }
 
 #[test]

@@ -23,9 +23,7 @@ fn folder(name: &str) -> PathBuf {
 
 /// A recipe of a few seconds for a system's smallest model: 8 frames of 16×16 pixels.
 fn small(system: &str) -> Recipe {
-    let mut recipe =
-        Recipe::named(if system == "tubevit" { "camera-motion".into() } else { format!("camera-motion-{system}") }.as_str())
-            .unwrap();
+    let mut recipe = Recipe::named(&format!("camera-motion-{system}")).unwrap();
     let mut model = serde_json::to_value(recipe.config().unwrap()).unwrap();
     model["input"]["frames"] = 8.into();
     model["input"]["size"] = [24, 24].into();

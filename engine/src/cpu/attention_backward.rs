@@ -199,9 +199,9 @@ impl<T: Element> Gradient<T> {
     unsafe fn slopes<S: Simd>(&self, buffers: &Buffers, low: usize, count: usize, keys: usize, dots: &[f32; QUERIES]) {
         // SAFETY: rows of LDA have room for the last vector.
         unsafe {
-            for r in 0..count {
+            for (r, &dot) in dots.iter().enumerate().take(count) {
                 let lse = S::splat(*self.lse.base.get().add((low + r) * self.lse.stride));
-                let dot = S::splat(dots[r]);
+                let dot = S::splat(dot);
                 let (p, ds) = (buffers.probabilities.add(r * LDA), buffers.slopes.add(r * LDA));
                 for j in (0..keys).step_by(S::LANES) {
                     let d = S::sub(S::load(p.add(j)), lse);

@@ -39,6 +39,22 @@ fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &Hos
 impl<T: Element> Rows for Strided<T> {
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
+        // A transposed operand, as weight gradients have it: neighbouring rows lie side by side, so a cache line of them is read at once.
+        const LINE: usize = 16;
+        if self.step != 1 && self.side_by_side() {
+            for low in (0..count).step_by(LINE) {
+                let rows = LINE.min(count - low);
+                for k in 0..kc {
+                    // SAFETY: as below.
+                    unsafe {
+                        let src = self.base.get().add(self.offset(first) + low + (k0 + k) * self.step);
+                        let dst = dst.add(low * stride + k);
+                        (0..rows).for_each(|r| dst.add(r * stride).write((*src.add(r)).to_f32()));
+                    }
+                }
+            }
+            return;
+        }
         for r in 0..count {
             // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
             unsafe {

@@ -65,6 +65,12 @@ impl<T: Element> Strided<T> {
         }
     }
 
+    /// Whether each row begins one element after the one before it: a transposed matrix.
+    #[inline(always)]
+    pub fn side_by_side(&self) -> bool {
+        self.uniform == Some(1)
+    }
+
     /// Elements `low..low + len` of row `i` as f32, in place if they lie so, else converted into `scratch`.
     ///
     /// # Safety

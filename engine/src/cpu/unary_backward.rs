@@ -90,8 +90,8 @@ unsafe fn derivative<S: Simd>(function: Function, x: S::V) -> S::V {
             Function::GeluTanh => {
                 let at = bounded::<S>(x, 90.0);
                 let square = S::mul(at, at);
-                let u2 = S::mul(S::mul(at, S::fma(square, S::splat(0.044_715), one)), S::splat(1.595_769_1));
-                let slope = S::mul(S::fma(square, S::splat(3.0 * 0.044_715), one), S::splat(1.595_769_1));
+                let u2 = S::mul(S::mul(at, S::fma(square, S::splat(0.044_715), one)), S::splat(1.595_769));
+                let slope = S::mul(S::fma(square, S::splat(3.0 * 0.044_715), one), S::splat(1.595_769));
                 S::select_nan(x, x, gated::<S>(at, u2, slope))
             }
             Function::GeluQuick => {

@@ -29,7 +29,7 @@ impl Dropout {
     /// What the elements of draw `i` are multiplied by.
     #[inline]
     pub fn factor(&self, i: u64) -> f32 {
-        let counter = [(i / 4) as u32, (i / 4 >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
+        let counter = [(i / 4) as u32, ((i / 4) >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         let word = philox4x32(counter, [self.seed as u32, (self.seed >> 32) as u32])[(i % 4) as usize];
         // 24 bits, as in `Philox::uniform`.
         let uniform = (word >> 8) as f32 * (1.0 / (1 << 24) as f32);

@@ -5,7 +5,7 @@ pub mod tables;
 mod training;
 
 use serde::Serialize;
-pub use training::{ADAMW, SGD, Training, measure_training};
+pub use training::{ADAMW, SGD, Training, measure_training, rehearsal};
 use tubelet_engine::{Cost, DType, Device, Error, Result, Tensor, meter::Meter};
 
 use crate::{Pass, params::Params, registry::Config};

@@ -44,10 +44,43 @@ pub fn measure_training(
 ) -> Result<Training> {
     let device = Device::meter();
     let meter = device.downcast::<Meter>().ok_or_else(|| Error::invalid("device", "not a meter"))?;
+    let (mut trainer, batch) = rehearsal(config, optimiser, batch, dtype, freeze, Params::empty(&device, DType::F32))?;
+    // The first step makes the moments; the second is like all that follow.
+    trainer.step(&batch)?;
+    let standing = device.memory().live as u64;
+    meter.reset();
+    let saved = trainer.kept(&batch)?;
+    meter.reset();
+    device.backend().reset_peak();
+    trainer.step(&batch)?;
+    let count = meter.count();
+    Ok(Training {
+        parameters: trainer.store().parameters(),
+        flops: count.total.flops,
+        launches: count.launches,
+        saved_bytes: saved - standing,
+        peak_bytes: device.memory().peak as u64,
+    })
+}
+
+/// A trainer of `config` and a batch of black clips: what a training step costs does not depend on what is learned. The parameters come from
+/// `params`, f32 on the device.
+///
+/// # Errors
+/// Of building the model, and a prefix in `freeze` that no parameter has.
+pub fn rehearsal(
+    config: &Config,
+    optimiser: Optimiser,
+    batch: usize,
+    dtype: DType,
+    freeze: &[String],
+    params: Params<'_>,
+) -> Result<(Trainer, Batch)> {
+    let device = params.device().clone();
     let recipe = Recipe {
         about: String::new(),
         model: Model::Given(Box::new(config.clone())),
-        data: Data::CameraMotion { seed: 0, held_out: 0, still: false },
+        data: Data::CameraMotion { seed: 0, held_out: 0, still: false, pictures: None },
         steps: 2,
         batch,
         accumulate: 1,
@@ -65,30 +98,12 @@ pub fn measure_training(
         evaluate_every: 0,
         checkpoint_every: 1,
     };
-    let mut trainer = Trainer::new(recipe, &device, Params::empty(&device, DType::F32))?;
+    let trainer = Trainer::new(recipe, &device, params)?;
     let input = config.input();
     let clip = [input.frames, input.size[0], input.size[1]];
     let classes = trainer.classes()?;
-    let batch = Batch {
-        video: vec![0; batch * clip.iter().product::<usize>() * 3],
-        clip,
-        targets: vec![vec![0.0; classes]; batch],
-        labels: vec![0; batch],
-    };
-    // The first step makes the moments; the second is like all that follow.
-    trainer.step(&batch)?;
-    let standing = device.memory().live as u64;
-    meter.reset();
-    let saved = trainer.kept(&batch)?;
-    meter.reset();
-    device.backend().reset_peak();
-    trainer.step(&batch)?;
-    let count = meter.count();
-    Ok(Training {
-        parameters: trainer.store().parameters(),
-        flops: count.total.flops,
-        launches: count.launches,
-        saved_bytes: saved - standing,
-        peak_bytes: device.memory().peak as u64,
-    })
+    // The first class for every clip.
+    let target = (0..classes).map(|class| f32::from(u8::from(class == 0))).collect();
+    let video = vec![0; batch * clip.iter().product::<usize>() * 3];
+    Ok((trainer, Batch { video, clip, targets: vec![target; batch], labels: vec![0; batch] }))
 }

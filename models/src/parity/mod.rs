@@ -61,43 +61,46 @@ struct Sheet<'a> {
 impl Sheet<'_> {
     /// Compares with `max |a − b| ≤ tolerance · max |b|`. A tensor of zeros must be zeros.
     fn compare(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
-        self.measure(tensor, ours, expected, tolerance, |worst, scale| if worst == 0.0 { 0.0 } else { worst / scale })
+        self.compare_above(tensor, ours, expected, tolerance, 0.0)
     }
 
-    /// As [`Sheet::compare`], where deviations below `dust` do not count.
+    /// As [`Sheet::compare`], where deviations up to `dust` pass too.
     fn compare_above(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64, dust: f64) -> Result<()> {
-        self.measure(tensor, ours, expected, tolerance, |worst, scale| if worst <= dust { 0.0 } else { worst / scale })
+        let Some((worst, scale)) = self.measure(tensor, ours, expected, tolerance)? else { return Ok(()) };
+        let error = if worst == 0.0 { 0.0 } else { worst / scale };
+        let note = if error > tolerance && worst <= dust { "rounding dust" } else { "" };
+        self.row(tensor, error, tolerance, error <= tolerance || worst <= dust, note.into());
+        Ok(())
     }
 
     /// Compares with `max |a − b| ≤ tolerance`.
     fn compare_absolute(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
-        self.measure(tensor, ours, expected, tolerance, |worst, _| worst)
+        if let Some((worst, _)) = self.measure(tensor, ours, expected, tolerance)? {
+            self.push(tensor, worst, tolerance, String::new());
+        }
+        Ok(())
     }
 
-    fn measure(
-        &mut self,
-        tensor: &str,
-        ours: &Tensor,
-        expected: &Tensor,
-        tolerance: f64,
-        error: impl Fn(f64, f64) -> f64,
-    ) -> Result<()> {
+    /// The largest deviation and the largest expected magnitude; another shape is a row of its own.
+    fn measure(&mut self, tensor: &str, ours: &Tensor, expected: &Tensor, tolerance: f64) -> Result<Option<(f64, f64)>> {
         if ours.shape() != expected.shape() {
             let note = format!("shape {}, expected {}", ours.shape(), expected.shape());
             self.push(tensor, f64::NAN, tolerance, note);
-            return Ok(());
+            return Ok(None);
         }
         let (a, b) = (ours.to_f64_vec()?, expected.to_f64_vec()?);
         let scale = b.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         // Once not a number, always so: `f64::max` would forget it.
         let larger = |m: f64, d: f64| if m.is_nan() || d.is_nan() { f64::NAN } else { m.max(d) };
         let worst = a.iter().zip(&b).fold(0.0, |m, (a, b)| larger(m, (a - b).abs()));
-        self.push(tensor, error(worst, scale), tolerance, String::new());
-        Ok(())
+        Ok(Some((worst, scale)))
     }
 
     fn push(&mut self, tensor: &str, error: f64, tolerance: f64, note: String) {
-        let ok = error <= tolerance;
+        self.row(tensor, error, tolerance, error <= tolerance, note);
+    }
+
+    fn row(&mut self, tensor: &str, error: f64, tolerance: f64, ok: bool, note: String) {
         self.report.rows.push(Row { file: self.file.clone(), tensor: tensor.to_owned(), error, tolerance, ok, note });
     }
 }

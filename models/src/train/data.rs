@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{Error, Philox, Result};
 
-use super::camera_motion::{self, CameraMotion};
+use super::camera_motion::{self, CameraMotion, Pictures};
 use crate::{
     model::Input,
     registry::Protocol,
@@ -52,6 +52,9 @@ pub enum Data {
         /// Whether to take the motion away: the single-frame baseline.
         #[serde(default)]
         still: bool,
+        /// A folder of pictures or videos, or one of them: what the held-out clips look at.
+        #[serde(default)]
+        pictures: Option<PathBuf>,
     },
     /// Video files: each a folder of class folders, or a list of lines `path label`.
     Files {
@@ -76,11 +79,13 @@ impl Data {
     /// Of reading folders and lists.
     pub fn open(&self, input: &Input, protocol: &Protocol) -> Result<[Option<Box<dyn Dataset>>; 2]> {
         match self {
-            Data::CameraMotion { seed, held_out, still } => {
+            Data::CameraMotion { seed, held_out, still, pictures } => {
                 let set = |set: CameraMotion, size| -> Option<Box<dyn Dataset>> {
                     Some(Box::new(Procedural { set: CameraMotion { still: *still, ..set }, size, input: input.clone() }))
                 };
-                Ok([set(CameraMotion::training(*seed), None), set(CameraMotion::held_out(seed + 1), Some(*held_out))])
+                let pictures = pictures.as_deref().map(Pictures::open).transpose()?.unwrap_or_default();
+                let held_out_set = CameraMotion { pictures, ..CameraMotion::held_out(seed + 1) };
+                Ok([set(CameraMotion::training(*seed), None), set(held_out_set, Some(*held_out))])
             }
             Data::Files { train, validation, classes, .. } => {
                 let open = |path: &Path| -> Result<Files> { Files::open(path, *protocol) };

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::video::Frames;
 
-    /// Clips whose pixels are their number; those divisible by `broken` cannot be read.
+    /// Clips whose pixels are their number; the last of every `broken` cannot be read.
     struct Numbers {
         broken: u64,
     }
@@ -209,7 +209,7 @@ mod tests {
             Some(10)
         }
         fn sample(&self, index: u64, _: Option<&mut Philox>) -> Result<Sample> {
-            if index.is_multiple_of(self.broken) {
+            if (index + 1).is_multiple_of(self.broken) {
                 return Err(Error::format("clip", "broken"));
             }
             Ok(Sample { frames: Frames { width: 1, height: 1, data: vec![index as u8; 3] }, labels: vec![index as usize % 4] })

@@ -87,8 +87,10 @@ fn f32_name() -> String {
 }
 
 /// Recipes that come with the crate.
-const SHIPPED: [(&str, &str); 4] = [
-    ("camera-motion", include_str!("../../recipes/camera-motion.json")),
+const SHIPPED: [(&str, &str); 5] = [
+    // The model in the box.
+    ("camera-motion", include_str!("../../recipes/camera-motion-uniformerv2.json")),
+    ("camera-motion-tubevit", include_str!("../../recipes/camera-motion-tubevit.json")),
     ("camera-motion-vivit", include_str!("../../recipes/camera-motion-vivit.json")),
     ("camera-motion-vidtr", include_str!("../../recipes/camera-motion-vidtr.json")),
     ("camera-motion-uniformerv2", include_str!("../../recipes/camera-motion-uniformerv2.json")),

@@ -169,6 +169,8 @@ impl VidTrConfig {
             "pooling goes with positions in the first layer: later ones have other tokens"
         } else if !self.pools.is_empty() && self.mixing != Mixing::SeparablePatches {
             "pooling goes with separable_patches"
+        } else if self.merges() && self.mixing_of(self.layers.saturating_sub(1)) != Mixing::Joint {
+            "with separable_patches or axial the last layer must be joint (joint_after), or the class token sees no patch"
         } else if self.joint_after.is_some() && !self.merges() {
             "joint_after goes with separable_patches or axial"
         } else {

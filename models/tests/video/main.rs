@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../../clips/camera.rs"]
+mod camera;
 #[path = "../../clips/moving_disc.rs"]
 mod clip;
 #[cfg(feature = "cli")]

@@ -2,13 +2,15 @@
 
 use tubelet_models::video::{FrameCount, Geometry, Sampling, Views, open, views};
 
-use crate::{CLIP, Folder, clip, error};
+use crate::{CLIP, Folder, camera, clip, error};
 
 #[test]
-fn the_clip_is_what_its_generator_writes() {
+fn the_clips_are_what_their_generators_write() {
     let shipped = std::fs::read(CLIP).unwrap();
     assert!(shipped.len() <= 1 << 20);
-    assert!(shipped == clip::y4m(), "write it anew: cargo run -p tubelet-models --example moving_disc -- {}", CLIP);
+    assert!(shipped == clip::y4m(), "write it anew: cargo run -p tubelet-models --example clips -- models/clips");
+    let shipped = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/clips/camera.y4m")).unwrap();
+    assert!(shipped.len() <= 1 << 20 && shipped == camera::y4m(), "write it anew, likewise");
 }
 
 #[test]

@@ -3,9 +3,10 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use tubelet_models::{
-    Pass, Result, devices,
+    Error, Pass, Result, devices,
     engine::{DType, Tensor},
-    inspect::measure,
+    inspect::{ADAMW, measure, measure_training, rehearsal},
+    params::Params,
     registry::Config,
 };
 
@@ -26,6 +27,15 @@ pub struct Arguments {
     /// Clips at once.
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// Training steps with AdamW instead of inference, with the peak of the device's memory.
+    #[arg(long)]
+    train: bool,
+    /// Parameters whose names start so are not trained (SFA: patch_embed, spatial); may be given several times.
+    #[arg(long, requires = "train")]
+    freeze: Vec<String>,
+    /// Another number of frames than the configuration's (ViViT).
+    #[arg(long)]
+    frames: Option<usize>,
     /// Timed passes after one that is not.
     #[arg(long, default_value_t = 5)]
     passes: usize,
@@ -35,10 +45,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.train {
+        return train(arguments);
+    }
     let device = devices::open(&arguments.device)?;
     let mut table = Table::new(["model", "ms", "clips/s", "GFLOP/s"]);
     for name in &arguments.models {
-        let config = Config::named(name)?;
+        let config = config(name, arguments.frames)?;
         let gflop = measure(&config, arguments.batch, arguments.dtype)?.flops as f64 / 1e9;
         let model = config.random(&device, arguments.dtype, 0)?;
         let input = model.input();
@@ -57,9 +70,63 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let median = seconds[seconds.len() / 2];
         let clips = arguments.batch as f64 / median;
         if arguments.json {
-            println!("{}", json!({ "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median }));
+            say!("{}", json!({ "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median }));
         } else {
             table.row([name.clone(), format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median)]);
+        }
+    }
+    if !arguments.json {
+        table.print();
+    }
+    Ok(true)
+}
+
+/// A configuration, perhaps with another number of frames.
+fn config(name: &str, frames: Option<usize>) -> Result<Config> {
+    let mut config = Config::named(name)?;
+    match (&mut config, frames) {
+        (Config::Vivit(vivit), Some(frames)) => vivit.input.frames = frames,
+        (_, Some(_)) => return Err(Error::invalid("--frames", "only ViViT takes any number of frames")),
+        (_, None) => {}
+    }
+    Ok(config)
+}
+
+/// Whole training steps: forward pass, loss, backward pass, AdamW.
+fn train(arguments: &Arguments) -> Result<bool> {
+    let mut table = Table::new(["model", "ms a step", "clips/s", "GFLOP/s", "MiB at the peak", "trained M"]);
+    for name in &arguments.models {
+        let (config, freeze) = (config(name, arguments.frames)?, &arguments.freeze);
+        let gflop = measure_training(&config, ADAMW, arguments.batch, arguments.dtype, freeze)?.flops as f64 / 1e9;
+        // A device of its own for each model, so that the peak is the model's.
+        let device = devices::open(&arguments.device)?;
+        let params = Params::random(&device, DType::F32, 0);
+        let (mut trainer, batch) = rehearsal(&config, ADAMW, arguments.batch, arguments.dtype, freeze, params)?;
+        let mut step = || -> Result<f64> {
+            let start = Instant::now();
+            trainer.step(&batch)?;
+            device.synchronize()?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        step()?;
+        device.backend().reset_peak();
+        let mut seconds = (0..arguments.passes.max(1)).map(|_| step()).collect::<Result<Vec<_>>>()?;
+        seconds.sort_by(f64::total_cmp);
+        let (median, peak) = (seconds[seconds.len() / 2], device.memory().peak as f64 / f64::from(1 << 20));
+        let (clips, trained) = (arguments.batch as f64 / median, trainer.store().parameters() as f64 / 1e6);
+        if arguments.json {
+            say!(
+                "{}",
+                json!({
+                    "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median, "peak_mib": peak,
+                    "trained_millions": trained,
+                })
+            );
+        } else {
+            let cells =
+                [format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median), format!("{peak:.0}")];
+            let [a, b, c, d] = cells;
+            table.row([name.clone(), a, b, c, d, format!("{trained:.1}")]);
         }
     }
     if !arguments.json {

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tubelet_models::{
     Error, Result,
+    boxed::CameraMotion,
     classify::{average, logits, parse_labels, top_k},
     devices,
     engine::DType,
@@ -22,10 +23,11 @@ use crate::table::Table;
 pub struct Arguments {
     /// A video (mp4, mkv, webm, avi … through an installed ffmpeg; y4m natively), an image, or a folder of images.
     input: PathBuf,
-    /// A preset (see `tubelet inspect`) or a configuration file in JSON.
-    #[arg(long, short, default_value = "tubevit-b")]
-    model: String,
-    /// A checkpoint: safetensors, or PyTorch's .pth, .pt, .pyth, .bin. Without one the weights are random.
+    /// A preset (see `tubelet inspect`) or a configuration file in JSON. Without one, and without weights: what the camera does over time,
+    /// by the small model that comes with the program.
+    #[arg(long, short)]
+    model: Option<String>,
+    /// A checkpoint: safetensors, or PyTorch's .pth, .pt, .pyth, .bin. Without one the weights of a given model are random.
     #[arg(long, short)]
     weights: Option<PathBuf>,
     /// How the checkpoint names its tensors; found out if not given.
@@ -65,7 +67,10 @@ pub fn dtype(name: &str) -> Result<DType, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let config = Config::named(&arguments.model)?;
+    let Some(model_name) = arguments.model.as_deref() else {
+        return camera_motion(arguments);
+    };
+    let config = Config::named(model_name)?;
     let Protocol { sampling, geometry, average: how } = config.protocol();
     let labels = arguments.labels.as_deref().map(read_labels).transpose()?;
     let device = devices::open(&arguments.device)?;
@@ -77,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         None => {
             eprintln!(
                 "tubelet: WARNING: no --weights given. The weights of {} are RANDOM (seed {}): the classes below mean nothing.",
-                arguments.model, arguments.seed
+                model_name, arguments.seed
             );
             config.random(&device, arguments.dtype, arguments.seed)?
         }
@@ -98,10 +103,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.json {
         let predictions: Vec<_> =
             best.iter().map(|p| json!({ "class": p.class, "label": name(p.class), "probability": p.probability })).collect();
-        println!(
+        say!(
             "{}",
             json!({
-                "input": arguments.input, "model": arguments.model, "views": [arguments.views.clips, arguments.views.crops],
+                "input": arguments.input, "model": model_name, "views": [arguments.views.clips, arguments.views.crops],
                 "random_weights": arguments.weights.is_none(), "predictions": predictions,
             })
         );
@@ -110,6 +115,34 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(["probability", "class"]);
     for p in &best {
         table.row([format!("{:.2}%", 100.0 * p.probability), name(p.class)]);
+    }
+    table.print();
+    Ok(true)
+}
+
+/// Without a model: what the camera does.
+fn camera_motion(arguments: &Arguments) -> Result<bool> {
+    if arguments.weights.is_some() || arguments.labels.is_some() {
+        return Err(Error::invalid("--model", "weights and labels belong to a model: name it"));
+    }
+    let device = devices::open(&arguments.device)?;
+    let model = CameraMotion::open(&device, arguments.dtype)?;
+    let bar = progress(0, arguments.json);
+    let segments = model.watch(&mut *video::open(&arguments.input)?, &mut |i, of| {
+        bar.set_length(of as u64);
+        bar.set_position(i as u64);
+    })?;
+    bar.finish_and_clear();
+    if arguments.json {
+        say!("{}", json!({ "input": arguments.input, "model": "camera-motion", "segments": segments }));
+        return Ok(true);
+    }
+    let mut table = Table::new(["from", "to", "camera", "probability"]);
+    for segment in &segments {
+        let at = |frame: usize, seconds: Option<f64>| seconds.map_or_else(|| format!("frame {frame}"), |s| format!("{s:.2} s"));
+        let [start, end] = segment.seconds.map_or([None, None], |s| s.map(Some));
+        let percent = format!("{:.0}%", 100.0 * segment.probability);
+        table.row([at(segment.start, start), at(segment.end, end), segment.label.clone(), percent]);
     }
     table.print();
     Ok(true)

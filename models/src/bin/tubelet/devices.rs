@@ -20,14 +20,14 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             Err(error) => ("not usable", error.to_string()),
         };
         if arguments.json {
-            println!("{}", json!({ "device": name, "ready": state == "ready", "about": detail }));
+            say!("{}", json!({ "device": name, "ready": state == "ready", "about": detail }));
         } else {
             table.row([*name, state, &detail]);
         }
     }
     if !arguments.json {
         table.print();
-        println!("\nCUDA and WebGPU devices have no kernels in this version: see docs/status.md.");
+        say!("\nCUDA and WebGPU devices have no kernels in this version: see docs/status.md.");
     }
     Ok(true)
 }

@@ -53,15 +53,15 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     let config = Config::named(name)?;
     if arguments.config {
-        println!("{}", json(&config)?);
+        say!("{}", json(&config)?);
         return Ok(true);
     }
     let report = measure(&config, arguments.batch, arguments.dtype)?;
     let train = || measure_training(&config, ADAMW, arguments.batch, arguments.dtype, &arguments.freeze);
     let training = arguments.train.then(train).transpose()?;
     match (arguments.json, &training) {
-        (true, None) => println!("{}", json(&report)?),
-        (true, Some(training)) => println!("{}", json(&serde_json::json!({ "inference": report, "training": training }))?),
+        (true, None) => say!("{}", json(&report)?),
+        (true, Some(training)) => say!("{}", json(&serde_json::json!({ "inference": report, "training": training }))?),
         (false, training) => print(name, &report, training.as_ref()),
     }
     Ok(true)
@@ -75,7 +75,7 @@ fn presets(as_json: bool) -> Result<bool> {
     let mut table = Table::new(["preset", "about"]);
     for preset in registry::presets() {
         if as_json {
-            println!("{}", serde_json::json!({ "preset": preset.name, "about": preset.about }));
+            say!("{}", serde_json::json!({ "preset": preset.name, "about": preset.about }));
         } else {
             table.row([&*preset.name, &*preset.about]);
         }
@@ -108,7 +108,7 @@ fn print(name: &str, report: &Report, training: Option<&Training>) {
         table.row(["peak of an AdamW step, weights and moments included".into(), mib(training.peak_bytes)]);
     }
     table.print();
-    println!();
+    say!("");
     let mut table = Table::new(["operation", "launches", "FLOPs", "other FLOPs", "bytes"]);
     for (name, launches, flops, minor, bytes) in &report.operations {
         let cell = |x: u64| si(x as f64);
@@ -120,10 +120,10 @@ fn print(name: &str, report: &Report, training: Option<&Training>) {
 fn print_sections(sections: Vec<tables::Section>, as_json: bool) -> Result<bool> {
     for section in sections {
         if as_json {
-            println!("{}", json(&section)?);
+            say!("{}", json(&section)?);
             continue;
         }
-        println!("{}\n", section.title);
+        say!("{}\n", section.title);
         let mut table = Table::new(["row", "figure", "paper", "ours", "ours / paper", "note"]);
         for row in &section.rows {
             let ratio = row.paper.map_or(String::new(), |paper| format!("{:.3}", row.ours / paper));
@@ -131,7 +131,7 @@ fn print_sections(sections: Vec<tables::Section>, as_json: bool) -> Result<bool>
             table.row([row.label.clone(), row.figure.into(), paper, number(row.ours, row.decimals), ratio, row.note.clone()]);
         }
         table.print();
-        println!();
+        say!("");
     }
     Ok(true)
 }

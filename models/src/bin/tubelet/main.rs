@@ -1,15 +1,25 @@
 //! The program `tubelet`: classify videos, inspect models, verify kernels.
 
+/// Prints a line to standard output; see [`out`].
+macro_rules! say {
+    ($($part:tt)*) => { $crate::out(format_args!($($part)*)) };
+}
+
 mod bench;
 mod classify;
 mod devices;
+mod evaluate;
 mod inspect;
 mod parity;
 mod table;
 mod train;
 mod verify;
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::{self, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +49,19 @@ enum Command {
     Parity(parity::Arguments),
     Bench(bench::Arguments),
     Train(train::Arguments),
+    Evaluate(evaluate::Arguments),
+}
+
+/// Prints a line. Whoever closes the pipe, as `head` does, has seen enough: the program ends. Any other failure, as of a full disk, is an error.
+fn out(line: fmt::Arguments<'_>) {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            eprintln!("tubelet: standard output: {error}");
+            process::exit(1);
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -50,6 +73,7 @@ fn main() -> ExitCode {
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

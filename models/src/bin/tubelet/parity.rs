@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     bar.finish_and_clear();
     if arguments.json {
         for row in &report.rows {
-            println!("{}", json!(row));
+            say!("{}", json!(row));
         }
         return Ok(report.ok());
     }
@@ -43,7 +43,12 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     files.dedup();
     for file in files {
         let rows: Vec<_> = report.rows.iter().filter(|row| row.file == file).collect();
-        let part = |row: &parity::Row| if row.ok { row.error / row.tolerance.max(f64::MIN_POSITIVE) } else { f64::INFINITY };
+        let part = |row: &parity::Row| match (row.ok, row.note.is_empty()) {
+            (false, _) => f64::INFINITY,
+            // Rounding dust is not what a file is judged by.
+            (true, false) => 0.0,
+            (true, true) => row.error / row.tolerance.max(f64::MIN_POSITIVE),
+        };
         let worst = rows.iter().max_by(|a, b| part(a).total_cmp(&part(b))).copied();
         let count = rows.len().to_string();
         for row in rows.iter().copied().filter(|row| arguments.all || !row.ok || worst.is_some_and(|w| std::ptr::eq(w, *row))) {
@@ -55,6 +60,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     table.print();
     let failed = report.rows.iter().filter(|row| !row.ok).count();
-    println!("\n{} compared, {failed} failed", report.rows.len());
+    say!("\n{} compared, {failed} failed", report.rows.len());
     Ok(report.ok())
 }

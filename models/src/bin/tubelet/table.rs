@@ -28,7 +28,7 @@ impl Table {
                 let pad = " ".repeat(width - cell.chars().count());
                 if right { pad + cell } else { cell.clone() + &pad }
             });
-            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+            say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
     }
 }

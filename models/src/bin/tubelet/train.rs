@@ -23,7 +23,7 @@ use crate::table::Table;
 /// `tubelet classify` reads. Ctrl-C ends the run with a checkpoint; --resume goes on with the same bits as if nothing had happened.
 #[derive(Args)]
 pub struct Arguments {
-    /// A recipe that comes with the program (camera-motion, camera-motion-vivit, camera-motion-vidtr, camera-motion-uniformerv2), or a JSON file.
+    /// A recipe that comes with the program (camera-motion, and camera-motion-tubevit, -vivit, -vidtr, -uniformerv2), or a JSON file.
     recipe: String,
     /// The run's folder.
     #[arg(long, short)]
@@ -94,16 +94,16 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(false);
     }
     if let Some(evaluation) = &outcome.evaluation {
-        println!("{}", describe(outcome.steps, evaluation));
-        confusion(evaluation, &arguments.out);
+        say!("{}", describe(outcome.steps, evaluation));
+        confusion(evaluation, &std::fs::read_to_string(arguments.out.join("labels.txt")).unwrap_or_default());
     }
     if let Some(weights) = &outcome.weights {
-        println!("weights: {}", weights.display());
+        say!("weights: {}", weights.display());
     }
     Ok(true)
 }
 
-fn describe(done: u64, evaluation: &Evaluation) -> String {
+pub fn describe(done: u64, evaluation: &Evaluation) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
     let map = evaluation.mean_average_precision.map(|map| format!(", mAP {}", percent(map))).unwrap_or_default();
     let unread = if evaluation.skipped > 0 { format!(", {} clips unreadable", evaluation.skipped) } else { String::new() };
@@ -117,12 +117,11 @@ fn describe(done: u64, evaluation: &Evaluation) -> String {
 }
 
 /// What was taken for what, where there are few classes.
-fn confusion(evaluation: &Evaluation, folder: &Path) {
+pub fn confusion(evaluation: &Evaluation, labels: &str) {
     let classes = evaluation.confusion.len();
     if classes > 20 {
         return;
     }
-    let labels = std::fs::read_to_string(folder.join("labels.txt")).unwrap_or_default();
     let names: Vec<String> =
         labels.lines().map(str::to_owned).chain((labels.lines().count()..classes).map(|i| format!("class {i}"))).collect();
     let mut table = Table::new(["label", "clips", "right", "most often taken for"]);

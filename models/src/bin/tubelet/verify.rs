@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             }
             bar.inc(1);
             if arguments.json {
-                println!(
+                say!(
                     "{}",
                     json!({ "operation": name, "dtype": dtype.name(), "cases": arguments.cases, "failed": failed, "worst": total.worst })
                 );
@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     bar.finish_and_clear();
     if !arguments.json {
         table.print();
-        failures.iter().take(10).for_each(|failure| println!("\n{failure}"));
+        failures.iter().take(10).for_each(|failure| say!("\n{failure}"));
     }
     Ok(failures.is_empty())
 }

@@ -7,10 +7,12 @@
 mod scene;
 mod texture;
 
+use std::{fmt, path::Path, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{Error, Philox, Result};
 
-use crate::video::Frames;
+use crate::video::{self, Frames};
 pub use texture::Family;
 
 use scene::{Camera, Scene};
@@ -32,17 +34,69 @@ pub struct CameraMotion {
     /// The first frame repeated, which leaves the scenes as they are and takes the motion away: the baseline that must stay at chance.
     #[serde(default)]
     pub still: bool,
+    /// Pictures to look at instead of drawn textures.
+    #[serde(skip)]
+    pub pictures: Pictures,
+}
+
+/// Pictures that scenes are made of; none by default.
+#[derive(Clone, Default)]
+pub struct Pictures(Arc<Vec<Canvas>>);
+
+impl Pictures {
+    /// Frames of a picture, a video, or of every file in a folder: of each video some, evenly spread.
+    ///
+    /// # Errors
+    /// Of reading, and where there is nothing.
+    pub fn open(path: &Path) -> Result<Self> {
+        const FRAMES: usize = 8;
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
+            files = entries.map(|e| e.map(|e| e.path())).collect::<std::result::Result<_, _>>().map_err(Error::io(path))?;
+            files.retain(|file| file.is_file());
+            files.sort();
+        }
+        let mut canvases = Vec::new();
+        for file in files {
+            let mut source = video::open(&file)?;
+            let n = source.count_frames()?;
+            let mut wanted: Vec<usize> = (0..FRAMES).map(|i| i * n / FRAMES).collect();
+            wanted.dedup();
+            let frames = source.read(&wanted)?;
+            for data in frames.data.chunks(frames.width * frames.height * 3) {
+                canvases.push(Canvas::picture(&Frames { data: data.to_vec(), ..frames })?);
+            }
+        }
+        if canvases.is_empty() {
+            Err(Error::format(path.display().to_string(), "no pictures"))
+        } else {
+            Ok(Pictures(Arc::new(canvases)))
+        }
+    }
+}
+
+impl PartialEq for Pictures {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Pictures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pictures", self.0.len())
+    }
 }
 
 impl CameraMotion {
     /// The training set of a seed.
     pub fn training(seed: u64) -> Self {
-        CameraMotion { seed, family: Family::Training, still: false }
+        CameraMotion { seed, family: Family::Training, still: false, pictures: Pictures::default() }
     }
 
     /// A set of textures that training never shows.
     pub fn held_out(seed: u64) -> Self {
-        CameraMotion { seed, family: Family::HeldOut, still: false }
+        CameraMotion { seed, family: Family::HeldOut, still: false, pictures: Pictures::default() }
     }
 
     /// Clip `index` of `frames` frames of `size` `[H, W]` pixels, and its class. Nine clips in a row have nine classes.
@@ -55,7 +109,10 @@ impl CameraMotion {
         }
         let class = (index % CLASSES.len() as u64) as usize;
         let mut rng = Philox::stream(self.seed, index);
-        let canvas = Canvas::draw(&mut rng, self.family);
+        let canvas = match self.pictures.0.as_slice() {
+            [] => Canvas::draw(&mut rng, self.family),
+            pictures => pictures[rng.below(pictures.len())].clone(),
+        };
         let camera = Camera::draw(&mut rng, class, [height, width]);
         let scene = Scene::draw(&mut rng, canvas, frames, [height, width]);
         let frame_bytes = height * width * 3;

@@ -1,7 +1,12 @@
-//! What the camera looks at: a canvas that repeats in both directions.
+//! What the camera looks at: a canvas without borders.
 
 use serde::{Deserialize, Serialize};
-use tubelet_engine::Philox;
+use tubelet_engine::{
+    DType, Device, Philox, Result, Tensor,
+    ops::resize::{Filter, Resize, resize},
+};
+
+use crate::video::Frames;
 
 /// Side of a canvas in pixels.
 const SIDE: usize = 192;
@@ -16,15 +21,19 @@ pub enum Family {
     HeldOut,
 }
 
-/// Colours 0…255, `[SIDE, SIDE]`.
+/// Colours 0…255, `[H, W]`.
+#[derive(Clone)]
 pub(super) struct Canvas {
     pixels: Vec<[f32; 3]>,
+    size: [usize; 2],
+    /// Beyond its borders a drawn canvas repeats, and a picture is mirrored.
+    mirrored: bool,
 }
 
 impl Canvas {
     /// A random canvas.
     pub fn draw(rng: &mut Philox, family: Family) -> Self {
-        let mut canvas = Canvas { pixels: vec![[0.0; 3]; SIDE * SIDE] };
+        let mut canvas = Canvas { pixels: vec![[0.0; 3]; SIDE * SIDE], size: [SIDE; 2], mirrored: false };
         let lattice = if family == Family::Training { 4 } else { 3 };
         // Between the 1/f of landscapes and the flat spectrum of gravel.
         let fall = if family == Family::Training { 0.6 + 0.4 * rng.uniform() } else { 0.55 + 0.5 * rng.uniform() };
@@ -36,6 +45,18 @@ impl Canvas {
             canvas.shape(rng, family);
         }
         canvas
+    }
+
+    /// A picture, its short side brought to [`SIDE`] pixels.
+    pub fn picture(frame: &Frames) -> Result<Self> {
+        let device = Device::cpu()?;
+        let short = frame.height.min(frame.width).max(1);
+        let [height, width] = [frame.height, frame.width].map(|n| (n * SIDE).div_ceil(short));
+        let image = Tensor::from_bytes(&device, DType::U8, &[1, frame.height, frame.width, 3], &frame.data)?;
+        let op = Resize { height, width, filter: Filter::Bilinear, antialias: true, align_corners: false };
+        let pixels = resize(op, &image)?.to_f32_vec()?;
+        let pixels = pixels.chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect();
+        Ok(Canvas { pixels, size: [height, width], mirrored: true })
     }
 
     /// Value noise: octaves over lattices of twice the points each, whose weights fall by `fall`; colours between two or three random ones.
@@ -107,10 +128,18 @@ impl Canvas {
     pub fn at(&self, x: f32, y: f32) -> [f32; 3] {
         let (x0, y0) = (x.floor(), y.floor());
         let (fx, fy) = (x - x0, y - y0);
-        let side = SIDE as i32;
-        let (i, j) = ((x0 as i32).rem_euclid(side) as usize, (y0 as i32).rem_euclid(side) as usize);
-        let (i1, j1) = (if i + 1 == SIDE { 0 } else { i + 1 }, if j + 1 == SIDE { 0 } else { j + 1 });
-        let p = |j: usize, i: usize| &self.pixels[j * SIDE + i];
+        let [height, width] = self.size;
+        let place = |at: i32, n: usize| -> usize {
+            let n = n as i32;
+            if !self.mirrored {
+                return at.rem_euclid(n) as usize;
+            }
+            let at = at.rem_euclid(2 * n);
+            (if at < n { at } else { 2 * n - 1 - at }) as usize
+        };
+        let (x0, y0) = (x0 as i32, y0 as i32);
+        let (i, j, i1, j1) = (place(x0, width), place(y0, height), place(x0 + 1, width), place(y0 + 1, height));
+        let p = |j: usize, i: usize| &self.pixels[j * width + i];
         let (a, b, c, d) = (p(j, i), p(j, i1), p(j1, i), p(j1, i1));
         std::array::from_fn(|k| {
             let (top, bottom) = (a[k] + fx * (b[k] - a[k]), c[k] + fx * (d[k] - c[k]));
