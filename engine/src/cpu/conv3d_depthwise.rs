@@ -172,8 +172,13 @@ impl<T: Element> Task<'_, T> {
         // Whether the first and the last column of the video under the block are padding.
         let (before, after) = (w < p.padding[2], w + N + K - 2 >= p.size[3] + p.padding[2]);
         let (first, last) = (h.saturating_sub(p.padding[1]), (h + R - 1 + kh).saturating_sub(p.padding[1]).min(p.size[2]));
+        let column = p.strides[3];
+        // Where the block's first column would be, be it padding.
+        let corner =
+            p.x.get().cast::<f32>().wrapping_add(self.batch * p.strides[0] + w * column).wrapping_sub(p.padding[2] * column);
         // SAFETY: rows and columns of the video outside it are skipped; the rest is the caller's word.
         unsafe {
+            let out = p.out.get().cast::<f32>().add((((self.batch * nt + t) * nh + h) * nw + w) * nc);
             for c in (channels.0..channels.1).step_by(S::LANES) {
                 let mut sums = [[p.bias.map_or(
                     S::splat(0.0),
@@ -186,11 +191,11 @@ impl<T: Element> Task<'_, T> {
                         continue;
                     }
                     for hj in first..last {
-                        let row = self.batch * p.strides[0] + ti * p.strides[1] + hj * p.strides[2] + c;
+                        let row = corner.wrapping_add(ti * p.strides[1] + hj * p.strides[2] + c);
                         let mut x = [S::splat(0.0); WINDOW];
                         for (n, x) in x.iter_mut().enumerate().take(N + K - 1) {
                             if !(n == 0 && before || n == N + K - 2 && after) {
-                                *x = S::load(p.x.get().add(row + (w + n - p.padding[2]) * p.strides[3]).cast());
+                                *x = S::load(row.wrapping_add(n * column));
                             }
                         }
                         for (o, sums) in sums.iter_mut().enumerate() {
@@ -198,8 +203,9 @@ impl<T: Element> Task<'_, T> {
                             if j >= kh {
                                 continue;
                             }
+                            let weights = p.weight.get().add((i * kh + j) * K * nc + c);
                             for k in 0..K {
-                                let weight = S::load(p.weight.get().add(((i * kh + j) * K + k) * nc + c));
+                                let weight = S::load(weights.add(k * nc));
                                 for (n, sum) in sums.iter_mut().enumerate() {
                                     // Padding is left out, not multiplied: 0 times an infinite weight is no number.
                                     if !(n + k == 0 && before || n + k == N + K - 2 && after) {
@@ -217,8 +223,7 @@ impl<T: Element> Task<'_, T> {
                             let at = self.batch * s[0] + t * s[1] + (h + o) * s[2] + (w + n) * s[3] + c;
                             y = S::add(y, S::load(residual.get().add(at).cast()));
                         }
-                        let at = (((self.batch * nt + t) * nh + h + o) * nw + w + n) * nc + c;
-                        S::store(p.out.get().add(at).cast(), y);
+                        S::store(out.add((o * nw + n) * nc + c), y);
                     }
                 }
             }

@@ -1,7 +1,8 @@
 //! A small thread pool for kernels: one parallel loop at a time, helpers that spin briefly before they sleep.
 //!
-//! Helpers that wake too late for a loop are not waited for, so a short loop costs no more than running it alone. Which thread runs
-//! which index is left to chance; kernels compute each result in one index, so results do not depend on it.
+//! Helpers that wake too late for a loop are not waited for, so a short loop costs no more than running it alone. Each thread begins with a
+//! share of neighbouring indices, the same in every loop of a length: what it wrote in one kernel is in its cache in the next. Then it takes
+//! what others have left. So which thread runs which index is left to chance; kernels compute each result in one index, and do not depend on it.
 
 use std::{
     any::Any,
@@ -60,6 +61,11 @@ struct Job {
 // SAFETY: the body is `Sync` and outlives every thread that has entered the job.
 unsafe impl Send for Job {}
 
+/// The next index of a thread's share, in a pair of cache lines of its own: processors fetch them by pairs.
+#[repr(align(128))]
+#[derive(Default)]
+struct Next(AtomicUsize);
+
 #[derive(Default)]
 struct State {
     job: Option<Job>,
@@ -75,8 +81,8 @@ struct Shared {
     wake: Condvar,
     /// Changes with every job, so that spinning helpers need no lock.
     epoch: AtomicUsize,
-    /// The next index of the current loop.
-    next: AtomicUsize,
+    /// For each thread, the caller first.
+    next: Vec<Next>,
     /// The caller has not left the current loop.
     open: AtomicBool,
     /// Helpers inside the current loop.
@@ -88,18 +94,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, job: Job) {
-        loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            if i >= job.len {
-                return;
+    /// Where the share of a thread begins.
+    fn share(&self, len: usize, thread: usize) -> usize {
+        let (each, rest) = (len / self.next.len(), len % self.next.len());
+        thread * each + thread.min(rest)
+    }
+
+    fn work(&self, job: Job, thread: usize) {
+        for share in (thread..self.next.len()).chain(0..thread) {
+            let end = self.share(job.len, share + 1);
+            loop {
+                let i = self.next[share].0.fetch_add(1, Ordering::Relaxed);
+                if i >= end {
+                    break;
+                }
+                // SAFETY: `for_each` keeps the body alive until everybody inside has left.
+                unsafe { (job.call)(job.body, i) };
             }
-            // SAFETY: `for_each` keeps the body alive until everybody inside has left.
-            unsafe { (job.call)(job.body, i) };
         }
     }
 
-    fn help(&self) {
+    /// Leaves nothing to do in a loop of `len`.
+    fn finish(&self, len: usize) {
+        self.next.iter().for_each(|next| next.0.store(len, Ordering::Relaxed));
+    }
+
+    fn help(&self, thread: usize) {
         let mut seen = 0;
         loop {
             watch(AWAKE, || self.epoch.load(Ordering::Acquire) != seen);
@@ -116,8 +136,8 @@ impl Shared {
             let Some(job) = state.job else { continue };
             self.inside.fetch_add(1, Ordering::Relaxed);
             drop(state);
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.work(job))) {
-                self.next.store(job.len, Ordering::Relaxed);
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.work(job, thread))) {
+                self.finish(job.len);
                 self.lock().panic = Some(payload);
             }
             self.inside.fetch_sub(1, Ordering::Release);
@@ -138,10 +158,11 @@ pub struct Pool {
 impl Pool {
     /// `threads` in all, the caller's included. Where the system refuses threads, fewer.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let next = (0..threads.max(1)).map(|_| Next::default()).collect();
+        let shared = Arc::new(Shared { next, ..Shared::default() });
         let spawn = |i| {
             let shared = shared.clone();
-            thread::Builder::new().name(format!("tubelet-{i}")).spawn(move || shared.help()).ok()
+            thread::Builder::new().name(format!("tubelet-{i}")).spawn(move || shared.help(i)).ok()
         };
         Pool { helpers: (1..threads).filter_map(spawn).collect(), shared, turn: Mutex::new(()) }
     }
@@ -165,7 +186,9 @@ impl Pool {
         let job = Job { call: call::<F>, body: (&raw const body).cast(), len };
         let asleep = {
             let mut state = shared.lock();
-            shared.next.store(0, Ordering::Relaxed);
+            for (thread, next) in shared.next.iter().enumerate() {
+                next.0.store(shared.share(len, thread), Ordering::Relaxed);
+            }
             shared.open.store(true, Ordering::Relaxed);
             state.job = Some(job);
             shared.epoch.fetch_add(1, Ordering::Release);
@@ -174,8 +197,8 @@ impl Pool {
         if asleep > 0 {
             shared.wake.notify_all();
         }
-        let mine = panic::catch_unwind(AssertUnwindSafe(|| shared.work(job)));
-        shared.next.store(len, Ordering::Relaxed);
+        let mine = panic::catch_unwind(AssertUnwindSafe(|| shared.work(job, 0)));
+        shared.finish(len);
         // From here nobody enters the job any more; those inside are waited for.
         shared.lock().job = None;
         wait(|| shared.inside.load(Ordering::Acquire) == 0);

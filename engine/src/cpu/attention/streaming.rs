@@ -20,6 +20,12 @@ const CHUNK: usize = 64;
 /// Keys that are scored together, and whose values are added together.
 const TOGETHER: usize = 4;
 
+/// How many keys ahead memory is asked for them: rows of a few KiB end before the processor sees a stream in them.
+const AHEAD: usize = 8;
+
+/// Bytes of keys and values from which on that pays (1.7 times as fast); what comes from L3 it slows down by a seventh.
+const FAR: usize = 16 << 20;
+
 /// Floats before the weighted sum of a record: the maximum, the total, and room to the next cache line.
 const HEAD: usize = 16;
 
@@ -34,6 +40,8 @@ struct Plan {
     /// Floats per row (a head's query) and chunk: [`HEAD`], and the weighted sum of the values, rounded up to whole vectors.
     record: usize,
     records: Shared<f32>,
+    /// Keys and values come from memory, not from a cache.
+    far: bool,
 }
 
 impl Plan {
@@ -62,6 +70,7 @@ pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
         padded_width: x.q.shape[4].next_multiple_of(16),
         record,
         records: Shared(records.ptr().cast()),
+        far: x.q.sequences() * keys * (x.k.shape[4] + x.v.shape[4]) * size_of::<T>() >= FAR,
     };
     let scratch = heads * (CHUNK + plan.padded_width);
     cpu.with_scratch(x.q.sequences() / heads.max(1) * chunks, scratch, |task, scratch| {
@@ -109,7 +118,8 @@ impl<T: Element> Kernel for Chunk<'_, T> {
                 #[inline(always)]
                 |head, k, key, count| {
                     let at = scores.add(head * CHUNK + key - low);
-                    score::<S, T>(queries.add(head * p.padded_width), &k, key, count, at);
+                    let ahead = if p.far { AHEAD * k.stride } else { 0 };
+                    score::<S, T>(queries.add(head * p.padded_width), &k, key, count, ahead, at);
                 },
             );
             for head in 0..p.heads {
@@ -127,12 +137,13 @@ impl<T: Element> Kernel for Chunk<'_, T> {
                 |head, v, key, count| {
                     let sums = p.record((first + head) * p.queries + self.query, self.chunk).add(HEAD);
                     let weights = scores.add(head * CHUNK + key - low);
+                    let ahead = if p.far { AHEAD * v.stride } else { 0 };
                     if count == TOGETHER {
-                        accumulate::<S, T, TOGETHER>(weights, &v, key, sums);
+                        accumulate::<S, T, TOGETHER>(weights, &v, key, ahead, sums);
                     } else {
                         (0..count).for_each(
                             #[inline(always)]
-                            |i| accumulate::<S, T, 1>(weights.add(i), &v, key + i, sums),
+                            |i| accumulate::<S, T, 1>(weights.add(i), &v, key + i, ahead, sums),
                         );
                     }
                 },
@@ -162,12 +173,19 @@ impl<T: Element> Chunk<'_, T> {
     }
 }
 
-/// The scores of `count` keys from `key` on.
+/// The scores of `count` keys from `key` on; asks for what lies `ahead`, if anything does.
 ///
 /// # Safety
 /// They exist, `count` is at least 1; `query` is valid for the width rounded up to a vector, `scores` for `count`.
 #[inline(always)]
-unsafe fn score<S: Simd, T: Element>(query: *const f32, k: &Sequence<T>, key: usize, count: usize, scores: *mut f32) {
+unsafe fn score<S: Simd, T: Element>(
+    query: *const f32,
+    k: &Sequence<T>,
+    key: usize,
+    count: usize,
+    ahead: usize,
+    scores: *mut f32,
+) {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut rows = [k.base.get(); TOGETHER];
@@ -178,6 +196,9 @@ unsafe fn score<S: Simd, T: Element>(query: *const f32, k: &Sequence<T>, key: us
         for c in (0..k.width).step_by(S::LANES) {
             let (q, lanes) = (S::load(query.add(c)), S::LANES.min(k.width - c));
             for (sum, row) in sums.iter_mut().zip(rows) {
+                if ahead != 0 {
+                    S::prefetch(row.wrapping_add(ahead + c * k.step).cast());
+                }
                 *sum = S::fma(q, load::<S, T>(row.add(c * k.step), k.step, lanes), *sum);
             }
         }
@@ -186,12 +207,18 @@ unsafe fn score<S: Simd, T: Element>(query: *const f32, k: &Sequence<T>, key: us
     }
 }
 
-/// Adds the values of `N` keys from `key` on, times their weights.
+/// Adds the values of `N` keys from `key` on, times their weights; asks for what lies `ahead`, if anything does.
 ///
 /// # Safety
 /// They exist; `sums` is valid for the width rounded up to a vector.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, T: Element, const N: usize>(weights: *const f32, v: &Sequence<T>, key: usize, sums: *mut f32) {
+unsafe fn accumulate<S: Simd, T: Element, const N: usize>(
+    weights: *const f32,
+    v: &Sequence<T>,
+    key: usize,
+    ahead: usize,
+    sums: *mut f32,
+) {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut factors = [S::splat(0.0); N];
@@ -203,6 +230,9 @@ unsafe fn accumulate<S: Simd, T: Element, const N: usize>(weights: *const f32, v
             let mut sum = S::load(sums.add(c));
             for (i, factor) in factors.into_iter().enumerate() {
                 let row = v.base.get().add((key + i) * v.stride + c * v.step);
+                if ahead != 0 {
+                    S::prefetch(row.wrapping_add(ahead).cast());
+                }
                 sum = S::fma(factor, load::<S, T>(row, v.step, lanes), sum);
             }
             S::store(sums.add(c), sum);

@@ -154,6 +154,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn select_nan(a: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Sum of all lanes, in a fixed order.
     unsafe fn sum(a: Self::V) -> f32;
+    /// Asks for the cache line at `p`, which need not be valid.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const u8) {}
     /// The sum of all lanes of each, in a fixed order.
     #[inline(always)]
     unsafe fn sum_each(x: [Self::V; 4]) -> [f32; 4] {
