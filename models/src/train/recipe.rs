@@ -178,7 +178,10 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tubelet_engine::Device;
+
     use super::*;
+    use crate::params::Params;
 
     #[test]
     fn shipped_recipes_are_recipes() {
@@ -186,6 +189,18 @@ mod tests {
             let recipe = Recipe::named(name).unwrap();
             recipe.config().unwrap();
             assert!(!recipe.about.is_empty(), "{name}");
+        }
+    }
+
+    /// Those for Kinetics, too, which need its clips.
+    #[test]
+    fn every_file_is_a_recipe_for_a_model_that_can_be_built() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let recipe = Recipe::named(path.to_str().unwrap()).unwrap();
+            let mut params = Params::empty(&Device::meter(), DType::F32);
+            recipe.config().unwrap().build(&mut params).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
     }
 
