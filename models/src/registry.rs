@@ -227,12 +227,17 @@ impl Config {
     /// # Errors
     /// As [`Config::load`]; and [`Error::Invalid`] for a system that starts from no image model here.
     pub fn start(&self, device: &Device, dtype: DType, file: &dyn TensorFile, seed: u64) -> Result<Box<dyn Model>> {
-        let naming = self.best(self.image_namings(), file)?;
+        let naming = self.image_naming(file)?;
         let mut params = Params::from_file(device, dtype, file, &*naming).or_random(seed);
         let model = self.build(&mut params)?;
         params.finish()?;
         settle(device);
         Ok(model)
+    }
+
+    /// The naming of an image model that this system takes its parameters from, by names and shapes.
+    pub fn image_naming(&self, file: &dyn TensorFile) -> Result<Box<dyn Naming>> {
+        self.best(self.image_namings(), file)
     }
 
     /// The naming called `name`, or the one in which the file fits the model, found on the meter by names and shapes alone; if none fits,

@@ -11,7 +11,11 @@ use std::{
 };
 
 use tubelet_engine::{Device, Philox};
-use tubelet_models::train::{Event, Options, Outcome, Recipe, files, run};
+use tubelet_models::{
+    checkpoint::Checkpoint,
+    registry::Config,
+    train::{Event, Options, Outcome, Recipe, files, run},
+};
 
 /// A folder of its own for each test, empty.
 fn folder(name: &str) -> PathBuf {
@@ -40,7 +44,7 @@ fn small(system: &str) -> Recipe {
 
 fn train(recipe: &Recipe, folder: &Path, resume: bool, stop: &AtomicBool, observe: &mut dyn FnMut(Event<'_>)) -> Outcome {
     let device = Device::cpu().unwrap();
-    let options = Options { device, folder: folder.to_owned(), resume, start: None, threads: 2, stop };
+    let options = Options { device, folder: folder.to_owned(), resume, start: None, start_model: None, threads: 2, stop };
     run(recipe.clone(), &options, observe).unwrap()
 }
 
@@ -128,11 +132,61 @@ fn a_run_in_a_used_folder_needs_resume() {
     train(&recipe, &here, false, &never(), &mut |_| {});
     let device = Device::cpu().unwrap();
     let stop = never();
-    let options = |resume| Options { device: device.clone(), folder: here.clone(), resume, start: None, threads: 1, stop: &stop };
+    let options = |resume| Options {
+        device: device.clone(),
+        folder: here.clone(),
+        resume,
+        start: None,
+        start_model: None,
+        threads: 1,
+        stop: &stop,
+    };
     let error = run(recipe.clone(), &options(false), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("--resume"), "{error}");
     let error = run(Recipe { learning_rate: 0.5, ..recipe }, &options(true), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("another recipe"), "{error}");
+}
+
+/// SFA (section 3): few frames and everything trained, then more frames, the spatial encoder frozen, an adapter, and the temporal encoder from
+/// the first stage.
+#[test]
+fn a_second_stage_starts_from_the_first_and_leaves_the_spatial_encoder_alone() {
+    let here = folder("sfa");
+    let mut recipe = small("vivit");
+    (recipe.steps, recipe.average) = (4, None);
+    train(&recipe, &here.join("first"), false, &never(), &mut |_| {});
+    let first = recipe.config().unwrap();
+    let mut model = serde_json::to_value(&first).unwrap();
+    model["input"]["frames"] = 16.into();
+    model["adapter"] = serde_json::to_value(match Config::named("sfa-vivit-b-8").unwrap() {
+        Config::Vivit(vivit) => vivit.adapter,
+        _ => None,
+    })
+    .unwrap();
+    recipe.model = serde_json::from_value(model).unwrap();
+    recipe.freeze = vec!["patch_embed".into(), "spatial".into()];
+    let start = here.join("first/weights.safetensors");
+    let options = Options {
+        device: Device::cpu().unwrap(),
+        folder: here.join("second"),
+        resume: false,
+        start: Some(start.clone()),
+        start_model: Some(first),
+        threads: 1,
+        stop: &never(),
+    };
+    assert!(run(recipe, &options, &mut |_| {}).unwrap().finished);
+    let [before, after] = [start, here.join("second/weights.safetensors")].map(|path| Checkpoint::open(&path).unwrap());
+    let same = |name: &str| before.read(name).unwrap() == after.read(name).unwrap();
+    let (mut frozen, mut moved) = (0, 0);
+    for name in before.entries().keys() {
+        let spatial = name.starts_with("spatial") || name.starts_with("patch_embed");
+        assert!(!spatial || same(name), "{name} changed");
+        frozen += usize::from(spatial);
+        moved += usize::from(name.starts_with("temporal.blocks") && !same(name));
+    }
+    assert!(frozen > 10 && moved > 5, "{frozen} frozen, {moved} moved");
+    assert!(after.entries().keys().any(|name| name.contains("adapter")));
 }
 
 /// Two classes that differ in brightness, a broken file and an empty one among them.
@@ -188,6 +242,7 @@ fn broken_videos_are_counted_and_training_goes_on() {
         folder: here.join("hopeless"),
         resume: false,
         start: None,
+        start_model: None,
         threads: 1,
         stop: &stop,
     };
@@ -240,6 +295,7 @@ fn a_loss_that_explodes_names_the_operation() {
         folder: folder("explodes"),
         resume: false,
         start: None,
+        start_model: None,
         threads: 1,
         stop: &stop,
     };

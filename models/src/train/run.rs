@@ -21,7 +21,12 @@ use super::{
     state::State,
     trainer::{Evaluation, StepReport, Trainer},
 };
-use crate::{params::Params, registry::Config};
+use crate::{
+    checkpoint::Checkpoint,
+    init::{Inflation, Initial},
+    params::{Naming, Params, TensorFile},
+    registry::{Config, Own},
+};
 
 /// Where and how to run a recipe.
 pub struct Options<'a> {
@@ -33,6 +38,9 @@ pub struct Options<'a> {
     pub resume: bool,
     /// Parameters to start from, in any naming of the system; random ones otherwise.
     pub start: Option<PathBuf>,
+    /// What they are the parameters of, if not of the recipe's model: an image model, or a ViViT of another length (SFA's first stage). What the
+    /// recipe's model adds is drawn from its seed.
+    pub start_model: Option<Config>,
     /// Threads that make batches.
     pub threads: usize,
     /// Once set, the run ends after the current step, with a checkpoint.
@@ -160,9 +168,22 @@ fn start(recipe: Recipe, config: &Config, options: &Options<'_>, observe: &mut d
     };
     let mut trainer = match (&options.start, &state) {
         (Some(path), None) => {
-            let file = crate::checkpoint::Checkpoint::open(path)?.state_dict();
-            let naming = config.naming(&file, None)?;
-            Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, &file, &*naming))?
+            let file = Checkpoint::open(path)?.state_dict();
+            let seed = recipe.seed;
+            let from = |file: &dyn TensorFile, naming: &dyn Naming| {
+                Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, file, naming).or_random(seed))
+            };
+            match (&options.start_model, config) {
+                (None, _) => {
+                    let naming = config.naming(&file, None)?;
+                    Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, &file, &*naming))?
+                }
+                (Some(Config::Vit(_)), Config::VidTr(_) | Config::UniformerV2(_)) => from(&file, &*config.image_naming(&file)?)?,
+                (Some(source), _) => {
+                    let naming = source.naming(&file, None)?;
+                    from(&Initial::new(source, &file, &*naming, config, Inflation::CentralFrame)?, &Own)?
+                }
+            }
         }
         _ => Trainer::random(recipe, device)?,
     };

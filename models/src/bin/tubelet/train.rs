@@ -12,6 +12,7 @@ use plotters::prelude::*;
 use serde_json::Value;
 use tubelet_models::{
     Error, Result, devices,
+    registry::Config,
     train::{Evaluation, Event, Options, Recipe, run as train},
 };
 
@@ -34,6 +35,10 @@ pub struct Arguments {
     /// Parameters to start from, in any naming of the system; random ones otherwise.
     #[arg(long)]
     start: Option<PathBuf>,
+    /// What --start holds, if not the recipe's model: an image model (vit-b16, clip-b16 …) or a ViViT of another length; a preset or a
+    /// configuration file. Image kernels become the central frame of video kernels; what the recipe's model adds is drawn at random.
+    #[arg(long, requires = "start")]
+    start_model: Option<String>,
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -63,6 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         folder: arguments.out.clone(),
         resume: arguments.resume,
         start: arguments.start.clone(),
+        start_model: arguments.start_model.as_deref().map(Config::named).transpose()?,
         threads: arguments.threads,
         stop: &stop,
     };
