@@ -1,21 +1,60 @@
 //! What the tests of all operations share: the devices under test and the properties that every kernel has.
 //!
-//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (only `cpu` so far), and every property runs on it unchanged.
+//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (`cpu`, or `wgpu` with an adapter's number if it is not the first), and every
+//! property runs on it unchanged.
+
+use std::sync::LazyLock;
 
 use tubelet_engine::{
     DType, Device, Error, Philox, Result,
     cpu::{Cpu, CpuOptions, Level},
     samples::{self, Sample, Values},
 };
+use tubelet_wgsl::{Wgpu, WgpuOptions};
 
-/// The devices under test, with the number of threads where that is a choice: every level of vector instructions that this machine has,
-/// each with guarded memory (poisoned outputs, canaries on both sides).
-pub fn devices(threads: usize) -> Vec<Device> {
+/// What `TUBELET_TEST_DEVICE` names.
+enum Column {
+    Cpu,
+    /// One device for all tests: its pipelines take longer to make than to run.
+    Wgpu(Device),
+}
+
+static COLUMN: LazyLock<Column> = LazyLock::new(|| {
     let name = std::env::var("TUBELET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    assert_eq!(name, "cpu", "TUBELET_TEST_DEVICE: no such device in this build");
-    let level = |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
-    let available = Level::ALL.into_iter().filter(|level| level.available());
-    available.map(|l| Device::new(level(l).unwrap_or_else(|error| panic!("{error}")))).collect()
+    if name == "cpu" {
+        return Column::Cpu;
+    }
+    let adapter = match name.strip_prefix("wgpu") {
+        Some("") => Some(0),
+        Some(number) => number.strip_prefix(':').and_then(|number| number.parse().ok()),
+        None => None,
+    };
+    let adapter = adapter.unwrap_or_else(|| panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu or wgpu:N"));
+    let backend = Wgpu::new(WgpuOptions { adapter, memory_limit: None, guard: true });
+    let device = Device::new(backend.unwrap_or_else(|error| panic!("{error}")));
+    println!("on {}: {}", device.name(), device.backend().description());
+    Column::Wgpu(device)
+});
+
+/// How many cases a property tries: fewer on a device where a case costs a new pipeline.
+pub fn cases(cpu: u32) -> u32 {
+    match *COLUMN {
+        Column::Cpu => cpu,
+        Column::Wgpu(_) => cpu / 3,
+    }
+}
+
+/// The devices under test, with the number of threads where that is a choice: on the CPU every level of vector instructions that this machine
+/// has. All of them have guarded memory: poisoned outputs and, on the CPU, canaries on both sides; shaders check their bounds.
+pub fn devices(threads: usize) -> Vec<Device> {
+    match &*COLUMN {
+        Column::Wgpu(device) => vec![device.clone()],
+        Column::Cpu => {
+            let level = |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
+            let available = Level::ALL.into_iter().filter(|level| level.available());
+            available.map(|l| Device::new(level(l).unwrap_or_else(|error| panic!("{error}")))).collect()
+        }
+    }
 }
 
 /// A sample of `name`, which must be an operation.

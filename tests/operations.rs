@@ -8,7 +8,7 @@ macro_rules! properties {
         use tubelet_engine::{DType, samples::Values};
 
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+            #![proptest_config(ProptestConfig { cases: tubelet_tests::cases(60), failure_persistence: None, ..ProptestConfig::default() })]
 
             #[test]
             fn integers_are_exact(seed: u64, size in 0usize..70, dtype in prop::sample::select(&DType::FLOATS[..])) {
@@ -27,7 +27,7 @@ macro_rules! properties {
         }
 
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+            #![proptest_config(ProptestConfig { cases: tubelet_tests::cases(24), failure_persistence: None, ..ProptestConfig::default() })]
 
             #[test]
             fn bits_do_not_depend_on_threads(seed: u64, size in 0usize..70, dtype in prop::sample::select(&DType::FLOATS[..])) {

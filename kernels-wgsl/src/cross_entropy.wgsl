@@ -24,7 +24,8 @@ fn group(row: u32, lane: u32) {
     for (var k = lane; k < p.classes; k += LANES) {
         let weight = probability(row, k);
         let logarithm = logits_load(start + k * logits_step()) - largest - log_sum;
-        if weight != 0.0 || is_nan(logarithm) { loss -= weight * logarithm; }
+        // Not `!=`, which shader compilers take to be false for NaN.
+        if !(weight == 0.0) || is_nan(logarithm) { loss -= weight * logarithm; }
     }
     loss = group_sum(loss, lane);
     if lane == 0u { loss_store(row, loss); }

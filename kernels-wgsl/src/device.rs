@@ -114,7 +114,7 @@ impl Wgpu {
         let sink = Arc::clone(&failure);
         // Without a handler wgpu panics. The first failure is reported by the next call.
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| explained(&error));
         }));
         let sink = Arc::clone(&failure);
         device.set_device_lost_callback(move |reason, message| {
@@ -178,6 +178,11 @@ impl Wgpu {
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error.to_string()))?;
         self.check()
     }
+}
+
+/// An error with its reasons.
+fn explained(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 macro_rules! dispatch {

@@ -236,9 +236,8 @@ impl<'a> Kernel<'a> {
         for operand in &self.operands {
             let dtype = operand.tensor.map_or("none", |tensor| tensor.dtype().name());
             let view = match &operand.view {
-                View::Flat(dims) if dense(dims) => "dense".into(),
-                View::Flat(dims) => format!("flat{}", dims.len()),
-                View::Rows(dims) => format!("rows{}", dims.len()),
+                View::Flat(dims) => format!("flat{}", form(dims)),
+                View::Rows(dims) => format!("rows{}", form(dims)),
                 View::Strided(rank) => format!("strided{rank}"),
                 View::Written => "written".into(),
             };
@@ -363,6 +362,11 @@ fn position(text: &mut String, function: &str, x: &str, dims: &[[usize; 2]]) {
         let _ = write!(text, "at += rest * p.{x}_s0; ");
     }
     text.push_str("return at; }\n");
+}
+
+/// All that [`position`] depends on.
+fn form(dims: &[[usize; 2]]) -> String {
+    if dense(dims) { "dense".into() } else { dims.len().to_string() }
 }
 
 fn dense(dims: &[[usize; 2]]) -> bool {

@@ -32,7 +32,7 @@ fn group(row: u32, lane: u32) {
     }
 }
 
-fn weighted(from: u32, c: u32) -> f32 {
+fn weighted(origin: u32, c: u32) -> f32 {
     let g = gradient_load(origin + c * gradient_step());
     if weight_present { return g * weight_load(weight_at(c)); }
     return g;

@@ -220,3 +220,22 @@ fn f16_bits(x: f32) -> u32 {
     let rebased = rest - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
 }
+
+// A long sum: of sums of 16 sums of 16, so that it loses few digits. (What a sum rounds away cannot be kept as Kahan does: shader compilers
+// may simplify (a + b) - a, and Mesa's does.)
+struct Sum { total: f32, block: f32, part: f32, count: u32 }
+
+fn sum_add(sum: Sum, x: f32) -> Sum {
+    var next = Sum(sum.total, sum.block, sum.part + x, sum.count + 1u);
+    if next.count % 16u == 0u {
+        next.block += next.part;
+        next.part = 0.0;
+        if next.count % 256u == 0u {
+            next.total += next.block;
+            next.block = 0.0;
+        }
+    }
+    return next;
+}
+
+fn sum_value(sum: Sum) -> f32 { return sum.total + (sum.block + sum.part); }

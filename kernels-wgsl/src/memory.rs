@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use tubelet_engine::{DType, DeviceBuffer, Error, MemoryStats, Result, Tensor};
@@ -201,18 +201,16 @@ impl Wgpu {
             recorder.copy(self, buffer, (offset - head) as u64, &staging, size);
             recorder.submit(self);
         }
-        let outcome = Arc::new(Mutex::new(None));
-        let sink = Arc::clone(&outcome);
+        let (outcome, arrived) = mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            // The receiver waits below.
+            let _ = outcome.send(result);
         });
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error.to_string()))?;
         self.check()?;
-        match outcome.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(self.failed(error.to_string())),
-            None => return Err(self.failed("a download did not finish")),
-        }
+        // Another thread's poll may be the one that delivers it.
+        let mapped = arrived.recv().map_err(|_| self.failed("the driver dropped a download"))?;
+        mapped.map_err(|error| self.failed(error.to_string()))?;
         let view = staging.get_mapped_range(..).map_err(|error| self.failed(error.to_string()))?;
         dst.copy_from_slice(&view[head..head + dst.len()]);
         Ok(())
