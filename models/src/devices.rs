@@ -5,6 +5,8 @@ use tubelet_engine::{Device, Error, Result};
 /// The names that [`open`] takes, each with what it is.
 pub const NAMES: &[(&str, &str)] = &[
     ("cpu", "this machine's processor: vectorised, multi-threaded kernels"),
+    #[cfg(feature = "wgpu")]
+    ("wgpu", "a GPU with a Vulkan, Metal or DX12 driver; wgpu:1 is the second"),
     ("reference", "plain loops in f64: the oracle, slow"),
     ("meter", "counts FLOPs, bytes, launches and memory; computes nothing"),
 ];
@@ -14,13 +16,38 @@ pub const NAMES: &[(&str, &str)] = &[
 /// # Errors
 /// [`Error::Invalid`] for a name that is not known, and what the device says where it cannot be used.
 pub fn open(name: &str) -> Result<Device> {
-    match name {
-        "cpu" => Device::cpu(),
-        "reference" => Ok(Device::reference()),
-        "meter" => Ok(Device::meter()),
+    let (kind, number) = name.split_once(':').map_or((name, None), |(kind, number)| (kind, Some(number)));
+    match (kind, number) {
+        ("cpu", None) => Device::cpu(),
+        ("reference", None) => Ok(Device::reference()),
+        ("meter", None) => Ok(Device::meter()),
+        #[cfg(feature = "wgpu")]
+        ("wgpu", number) => {
+            let adapter = number.unwrap_or("0").parse();
+            let adapter = adapter.map_err(|_| Error::invalid("--device", format!("{name:?}: after the colon comes a number")))?;
+            Ok(Device::new(tubelet_wgsl::Wgpu::new(tubelet_wgsl::WgpuOptions { adapter, ..Default::default() })?))
+        }
         _ => {
             let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
             Err(Error::invalid("--device", format!("{name:?} is none of {}", known.join(", "))))
         }
+    }
+}
+
+/// Every device of this machine that [`open`] would try: a kind that can have several is there once for each, and once where there is none.
+pub fn list() -> Vec<(String, &'static str)> {
+    let numbered = |&(name, about): &(&str, &'static str)| match count(name) {
+        0 => vec![(name.to_owned(), about)],
+        n => (0..n).map(|i| (format!("{name}:{i}"), about)).collect(),
+    };
+    NAMES.iter().flat_map(numbered).collect()
+}
+
+/// How many devices of a kind that is numbered there are.
+fn count(name: &str) -> usize {
+    match name {
+        #[cfg(feature = "wgpu")]
+        "wgpu" => tubelet_wgsl::adapters().len(),
+        _ => 0,
     }
 }

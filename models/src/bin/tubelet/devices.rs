@@ -14,20 +14,20 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(["device", "state", "about"]);
-    for (name, about) in devices::NAMES {
-        let (state, detail) = match devices::open(name) {
+    for (name, about) in devices::list() {
+        let (state, detail) = match devices::open(&name) {
             Ok(device) => ("ready", format!("{about} ({})", device.backend().description())),
             Err(error) => ("not usable", error.to_string()),
         };
         if arguments.json {
             say!("{}", json!({ "device": name, "ready": state == "ready", "about": detail }));
         } else {
-            table.row([*name, state, &detail]);
+            table.row([name.as_str(), state, &detail]);
         }
     }
     if !arguments.json {
         table.print();
-        say!("\nCUDA and WebGPU devices have no kernels in this version: see docs/status.md.");
+        say!("\nCUDA devices have no kernels in this version: see docs/status.md.");
     }
     Ok(true)
 }
