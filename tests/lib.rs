@@ -1,7 +1,7 @@
 //! What the tests of all operations share: the devices under test and the properties that every kernel has.
 //!
-//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (`cpu`, or `wgpu` with an adapter's number if it is not the first), and every
-//! property runs on it unchanged.
+//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (`cpu`; `wgpu`, with an adapter's number if it is not the first; or
+//! `wgpu-plain`, without any optional feature of the adapter), and every property runs on it unchanged.
 
 use std::sync::LazyLock;
 
@@ -24,13 +24,14 @@ static COLUMN: LazyLock<Column> = LazyLock::new(|| {
     if name == "cpu" {
         return Column::Cpu;
     }
+    let plain = name == "wgpu-plain";
     let adapter = match name.strip_prefix("wgpu") {
-        Some("") => Some(0),
+        Some("" | "-plain") => Some(0),
         Some(number) => number.strip_prefix(':').and_then(|number| number.parse().ok()),
         None => None,
     };
-    let adapter = adapter.unwrap_or_else(|| panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu or wgpu:N"));
-    let backend = Wgpu::new(WgpuOptions { adapter, memory_limit: None, guard: true });
+    let adapter = adapter.unwrap_or_else(|| panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu, wgpu:N or wgpu-plain"));
+    let backend = Wgpu::new(WgpuOptions { adapter, plain, memory_limit: None, guard: true });
     let device = Device::new(backend.unwrap_or_else(|error| panic!("{error}")));
     println!("on {}: {}", device.name(), device.backend().description());
     Column::Wgpu(device)

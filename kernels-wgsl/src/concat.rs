@@ -9,7 +9,6 @@ use crate::{
 
 pub fn run(op: &Concat, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let y = &outputs[0];
-    gpu.clear_bytes(y)?;
     let mut start = 0;
     for &x in inputs.iter().flatten() {
         let size = x.shape()[op.axis];

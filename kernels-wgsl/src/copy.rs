@@ -9,7 +9,6 @@ use crate::{
 
 pub fn run(op: &Copy, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let (x, y) = (operand(inputs, 0)?, &outputs[0]);
-    gpu.clear_bytes(y)?;
     let integers = x.dtype() == DType::I32 && op.dtype == DType::I32;
     Kernel::new("copy", include_str!("copy.wgsl"))
         .read("x", x)

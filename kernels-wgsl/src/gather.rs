@@ -9,7 +9,6 @@ use crate::{
 
 pub fn run(op: &Gather, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let (x, indices, y) = (operand(inputs, 0)?, operand(inputs, 1)?, &outputs[0]);
-    gpu.clear_bytes(y)?;
     Kernel::new("gather", include_str!("gather.wgsl"))
         .read("x", x)
         .read("indices", indices)

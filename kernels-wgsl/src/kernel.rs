@@ -124,7 +124,7 @@ impl<'a> Kernel<'a> {
         self.bind(name, Some(tensor), View::Strided(tensor.rank()))
     }
 
-    /// An output. One of bytes must be [cleared](Wgpu::clear_bytes) first: its elements are put into their words one by one.
+    /// An output.
     pub fn write(self, name: &'static str, tensor: &'a Tensor) -> Self {
         self.bind(name, Some(tensor), View::Written)
     }
@@ -254,7 +254,7 @@ impl<'a> Kernel<'a> {
     fn text(&self, entry: &str, gpu: &Wgpu) -> String {
         let mut text = String::new();
         let halves = self.operands.iter().filter_map(|x| x.tensor).any(|x| matches!(x.dtype(), DType::BF16 | DType::F16));
-        if halves {
+        if halves && !gpu.is_packed(DType::BF16) {
             text.push_str("enable wgpu_int16;\n");
         }
         let _ = writeln!(text, "const LANES: u32 = {}u;", self.lanes);
@@ -269,7 +269,7 @@ impl<'a> Kernel<'a> {
         let _ = writeln!(text, "struct Parameters {{ {fields} }}\n@group(0) @binding(0) var<uniform> p: Parameters;");
         let mut binding = 1;
         for operand in &self.operands {
-            operand.accessors(&mut text, &mut binding);
+            operand.accessors(&mut text, &mut binding, gpu);
         }
         text.push_str(include_str!("math.wgsl"));
         text.push_str(match gpu.subgroup {
@@ -283,36 +283,40 @@ impl<'a> Kernel<'a> {
 }
 
 impl Bound<'_> {
-    fn accessors(&self, text: &mut String, binding: &mut u32) {
+    fn accessors(&self, text: &mut String, binding: &mut u32, gpu: &Wgpu) {
         let written = matches!(self.view, View::Written);
-        match self.tensor {
-            None if written => stores(text, self.name, None),
-            None => {
-                let x = self.name;
-                let _ =
-                    writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return 0.0; }}\nfn {x}_at(i: u32) -> u32 {{ return 0u; }}");
-            }
-            Some(tensor) => {
-                let element = match tensor.dtype() {
-                    DType::BF16 | DType::F16 => "u16",
-                    DType::I32 => "i32",
-                    DType::U8 if written => "atomic<u32>",
-                    DType::U8 => "u32",
-                    _ => "f32",
-                };
-                let (x, access) = (self.name, if written { "read_write" } else { "read" });
-                let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{element}>;");
-                *binding += 1;
-                if written { stores(text, x, Some(tensor.dtype())) } else { self.loads(text, tensor.dtype()) }
-            }
-        }
+        let x = self.name;
+        let Some(tensor) = self.tensor else {
+            let nothing = match written {
+                true => format!("fn {x}_store(at: u32, value: f32) {{ }}\nfn {x}_store_int(at: u32, value: i32) {{ }}"),
+                false => format!("fn {x}_load(at: u32) -> f32 {{ return 0.0; }}\nfn {x}_at(i: u32) -> u32 {{ return 0u; }}"),
+            };
+            let _ = writeln!(text, "{nothing}");
+            return;
+        };
+        let packed = gpu.is_packed(tensor.dtype());
+        let element = match tensor.dtype() {
+            DType::I32 => "i32",
+            _ if packed && written => "atomic<u32>",
+            _ if packed => "u32",
+            DType::BF16 | DType::F16 => "u16",
+            _ => "f32",
+        };
+        let access = if written { "read_write" } else { "read" };
+        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{element}>;");
+        *binding += 1;
+        if written { stores(text, x, tensor.dtype(), packed) } else { self.loads(text, tensor.dtype(), packed) }
     }
 
-    fn loads(&self, text: &mut String, dtype: DType) {
+    fn loads(&self, text: &mut String, dtype: DType, packed: bool) {
         let x = self.name;
+        let half = match packed {
+            true => format!("({x}_data[at >> 1u] >> (16u * (at & 1u))) & 0xffffu"),
+            false => format!("u32({x}_data[at])"),
+        };
         let value = match dtype {
-            DType::BF16 => format!("bf16_load(u32({x}_data[at]))"),
-            DType::F16 => format!("f16_load(u32({x}_data[at]))"),
+            DType::BF16 => format!("bf16_load({half})"),
+            DType::F16 => format!("f16_load({half})"),
             DType::U8 => format!("f32(({x}_data[at >> 2u] >> (8u * (at & 3u))) & 255u)"),
             DType::I32 => format!("f32({x}_data[at])"),
             _ => format!("{x}_data[at]"),
@@ -331,18 +335,22 @@ impl Bound<'_> {
     }
 }
 
-fn stores(text: &mut String, x: &str, dtype: Option<DType>) {
+fn stores(text: &mut String, x: &str, dtype: DType, packed: bool) {
+    let half = |bits: &str| match packed {
+        true => format!("atomicOr(&{x}_data[at >> 1u], {bits}(value) << (16u * (at & 1u)));"),
+        false => format!("{x}_data[at] = u16({bits}(value));"),
+    };
+    let as_float = format!("{x}_store(at, f32(value));");
     let (value, int) = match dtype {
-        None => (String::new(), String::new()),
-        Some(DType::BF16) => (format!("{x}_data[at] = u16(bf16_bits(value));"), format!("{x}_store(at, f32(value));")),
-        Some(DType::F16) => (format!("{x}_data[at] = u16(f16_bits(value));"), format!("{x}_store(at, f32(value));")),
-        Some(DType::I32) => (format!("{x}_data[at] = integer(value);"), format!("{x}_data[at] = value;")),
+        DType::BF16 => (half("bf16_bits"), as_float),
+        DType::F16 => (half("f16_bits"), as_float),
+        DType::I32 => (format!("{x}_data[at] = integer(value);"), format!("{x}_data[at] = value;")),
         // WGSL has no bytes. Words are zero before, so that the order in which their bytes arrive makes no difference.
-        Some(DType::U8) => (
+        DType::U8 => (
             format!("{x}_store_int(at, integer(value));"),
             format!("atomicOr(&{x}_data[at >> 2u], u32(clamp(value, 0, 255)) << (8u * (at & 3u)));"),
         ),
-        Some(_) => (format!("{x}_data[at] = value;"), format!("{x}_data[at] = f32(value);")),
+        _ => (format!("{x}_data[at] = value;"), format!("{x}_data[at] = f32(value);")),
     };
     let _ = writeln!(text, "fn {x}_store(at: u32, value: f32) {{ {value} }}\nfn {x}_store_int(at: u32, value: i32) {{ {int} }}");
 }

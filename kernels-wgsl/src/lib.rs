@@ -1,9 +1,9 @@
 //! The WGSL column of Tubelet's grid: one `.wgsl` file and one launcher for each operation of `tubelet_engine::ops`, on any adapter with a
 //! Vulkan, Metal or DX12 driver.
 //!
-//! Arithmetic is f32 throughout, so results are those of the other columns within the tolerances of their tests. bf16 and f16 are storage:
-//! they need 16-bit integers in shaders (`SHADER_I16`, which Vulkan drivers mostly, Metal always and DX12 from shader model 6.2 have). u8
-//! video goes in as it is.
+//! Arithmetic is f32 throughout, so results are those of the other columns within the tolerances of their tests. bf16 and f16 are storage,
+//! and u8 video goes in as it is. Where the adapter has them, subgroups do the sums of rows and 16-bit integers (`SHADER_I16`) hold the
+//! halves; elsewhere workgroup memory and words do: every kernel has both paths ([`WgpuOptions::plain`]).
 //!
 //! ```no_run
 //! use tubelet_engine::{DType, Device, Tensor, ops};

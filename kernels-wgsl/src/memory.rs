@@ -143,9 +143,18 @@ impl Wgpu {
         own.and_then(GpuBuffer::inner).ok_or_else(|| self.failed("the buffer belongs to another device"))
     }
 
-    /// Fills an output of bytes with zeros, before kernels put its elements in.
-    pub(crate) fn clear_bytes(&self, output: &Tensor) -> Result<()> {
-        if output.dtype() == DType::U8 {
+    /// Whether elements share a word of which a shader sees no less: they are put in with an atomic `or`.
+    pub(crate) fn is_packed(&self, dtype: DType) -> bool {
+        match dtype {
+            DType::U8 => true,
+            DType::BF16 | DType::F16 => !self.features.contains(wgpu::Features::SHADER_I16),
+            _ => false,
+        }
+    }
+
+    /// Fills a packed output with zeros, before kernels put its elements in.
+    pub(crate) fn clear_packed(&self, output: &Tensor) -> Result<()> {
+        if self.is_packed(output.dtype()) {
             let buffer = self.buffer(output.buffer())?;
             self.recorder().clear(self, buffer);
         }

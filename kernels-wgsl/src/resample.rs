@@ -7,7 +7,6 @@ use crate::{device::Wgpu, kernel::Kernel};
 
 /// `x` and `y` are `[B, T, H, W, C]`; `axes` are the tables of T, H and W.
 pub(crate) fn resample(x: &Tensor, y: &Tensor, axes: [Taps; 3], gpu: &Wgpu) -> Result<()> {
-    gpu.clear_bytes(y)?;
     let (mut places, mut weights) = (Vec::new(), Vec::new());
     let mut first = [0; 3];
     let longest = axes.each_ref().map(|taps| taps.iter().map(Vec::len).max().unwrap_or(0));
