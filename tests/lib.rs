@@ -51,7 +51,8 @@ pub fn devices(threads: usize) -> Vec<Device> {
     match &*COLUMN {
         Column::Wgpu(device) => vec![device.clone()],
         Column::Cpu => {
-            let level = |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
+            let level =
+                |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
             let available = Level::ALL.into_iter().filter(|level| level.available());
             available.map(|l| Device::new(level(l).unwrap_or_else(|error| panic!("{error}")))).collect()
         }

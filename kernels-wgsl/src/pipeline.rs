@@ -20,13 +20,19 @@ pub(crate) struct Pipeline {
 /// The pipelines of a device.
 pub(crate) struct Pipelines {
     made: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// The shaders of guarded devices, for their tests.
+    texts: Mutex<Vec<String>>,
     /// Storage buffers that one kernel can bind.
     pub bindings: usize,
 }
 
 impl Pipelines {
     pub fn new(limits: &wgpu::Limits) -> Self {
-        Pipelines { made: Mutex::default(), bindings: limits.max_storage_buffers_per_shader_stage as usize }
+        Pipelines {
+            made: Mutex::default(),
+            texts: Mutex::default(),
+            bindings: limits.max_storage_buffers_per_shader_stage as usize,
+        }
     }
 }
 
@@ -43,7 +49,15 @@ impl Wgpu {
         Ok(pipeline)
     }
 
+    /// The WGSL of every shader that a [guarded](crate::WgpuOptions::guard) device has made so far.
+    pub fn shaders(&self) -> Vec<String> {
+        self.pipelines.texts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn compile(&self, key: &str, writes: &[bool], source: String) -> Pipeline {
+        if self.guard {
+            self.pipelines.texts.lock().unwrap_or_else(PoisonError::into_inner).push(source.clone());
+        }
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(key), source: wgpu::ShaderSource::Wgsl(Cow::Owned(source)) };
         let checks = if self.guard { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         // SAFETY: every kernel stays inside its operands and ends its loops: the property suite has run it with the checks on.

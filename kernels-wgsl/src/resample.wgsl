@@ -18,7 +18,7 @@ fn each(i: u32) {
             var row = 0.0;
             for (var n = p.first2 + w * p.taps2; n < p.first2 + (w + 1u) * p.taps2; n += 1u) {
                 let weight2 = weights_load(weights_at(n));
-                if weight2 != 0.0 { row += weight2 * x_load(line + u32(places_int(places_at(n))) * p.x_s3); }
+                if !(weight2 == 0.0) { row += weight2 * x_load(line + u32(places_int(places_at(n))) * p.x_s3); }
             }
             sum += weight0 * weight1 * row;
         }

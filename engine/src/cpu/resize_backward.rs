@@ -1,7 +1,11 @@
 //! Gradient of separable resampling: a task owns one image; each row of the gradient is spread over the columns first, then over the rows.
 
 use super::{Cpu, Shared, strided::Strided};
-use crate::{Element, Result, Tensor, ops::{resize_backward::ResizeBackward, taps::resized}, with_element};
+use crate::{
+    Element, Result, Tensor,
+    ops::{resize_backward::ResizeBackward, taps::resized},
+    with_element,
+};
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };

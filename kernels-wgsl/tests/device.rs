@@ -1,0 +1,132 @@
+//! The device itself: memory, errors, threads.
+
+mod common;
+
+use tubelet_engine::{
+    DType, Device, Error, Function, Philox, Result, Tensor,
+    ops::{
+        binary::{Operator, binary},
+        gemm::{Gemm, gemm},
+        softmax::softmax,
+        unary::unary,
+    },
+};
+use tubelet_wgsl::{Wgpu, WgpuOptions, adapters};
+
+fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    let mut rng = Philox::new(seed);
+    (0..n).map(|_| rng.normal()).collect()
+}
+
+fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
+    Tensor::from_f32(device, DType::F32, shape, &numbers(seed, shape.iter().product())).expect("memory")
+}
+
+/// softmax(x W^T) summed over several products: enough launches to fill more than one submission.
+fn work(device: &Device, seed: u64) -> Vec<f32> {
+    let (mut x, weight) = (tensor(device, seed, &[20, 24]), tensor(device, seed + 1, &[24, 24]));
+    for _ in 0..40 {
+        let y = gemm(Gemm::default(), &x, &weight, None, None).and_then(|y| softmax(&y)).expect("a product");
+        x = binary(Operator::Add, &x, &y).expect("a sum");
+    }
+    x.to_f32_vec().expect("a download")
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_an_error_that_helps() {
+    let error = Wgpu::new(WgpuOptions { adapter: 99, ..Default::default() }).err().expect("no machine has so many").to_string();
+    let help = if adapters().is_empty() { "install a Vulkan driver" } else { "no such adapter" };
+    assert!(error.contains("wgpu:99") && error.contains(help), "{error}");
+}
+
+#[test]
+fn memory_beyond_the_limit_is_refused_and_what_was_there_is_kept() {
+    let Some(wgpu) = common::device(WgpuOptions { memory_limit: Some(1 << 16), ..Default::default() }) else { return };
+    let device = Device::new(wgpu);
+    let x = tensor(&device, 0, &[64, 64]);
+    let error = Tensor::zeros(&device, DType::F32, &[1 << 14]).expect_err("more than the limit");
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    assert_eq!(x.to_f32_vec().expect("a download"), numbers(0, 64 * 64));
+}
+
+#[test]
+fn a_tensor_larger_than_a_binding_is_refused_by_name() {
+    let Some(wgpu) = common::device(WgpuOptions::default()) else { return };
+    let error = Tensor::zeros(&Device::new(wgpu), DType::F32, &[1 << 30, 1 << 10]).expect_err("4 TiB").to_string();
+    assert!(error.contains("this adapter binds at most"), "{error}");
+}
+
+#[test]
+fn f64_is_refused_by_name() {
+    let Some(wgpu) = common::device(WgpuOptions::default()) else { return };
+    let x = Tensor::from_slice(&Device::new(wgpu), &[2], &[1.0f64, 2.0]).expect("memory has no type");
+    let error = unary(Function::Exp, &x).expect_err("no kernel").to_string();
+    assert!(error.contains("f64") && error.contains("wgpu:0"), "{error}");
+}
+
+#[test]
+fn parts_that_are_not_words_are_uploaded_and_downloaded() {
+    let Some(wgpu) = common::device(WgpuOptions::default()) else { return };
+    let device = Device::new(wgpu);
+    let backend = device.backend();
+    for len in [1usize, 3, 4, 7, 9] {
+        let buffer = backend.allocate(len).expect("memory");
+        let mut expected: Vec<u8> = (0..len as u8).collect();
+        backend.upload(&expected, &*buffer, 0).expect("an upload");
+        for at in 0..len {
+            expected[at] = 200 + at as u8;
+            backend.upload(&expected[at..=at], &*buffer, at).expect("a part");
+            let mut all = vec![0; len];
+            backend.download(&*buffer, 0, &mut all).expect("a download");
+            assert_eq!(all, expected);
+            let mut part = vec![0; len - at];
+            backend.download(&*buffer, at, &mut part).expect("a part");
+            assert_eq!(part, expected[at..]);
+        }
+        assert!(backend.upload(&[1, 2], &*buffer, len - 1).is_err() && backend.download(&*buffer, len, &mut [0]).is_err());
+    }
+}
+
+#[test]
+fn a_tensor_of_another_device_is_refused() {
+    let Some(first) = common::device(WgpuOptions::default()) else { return };
+    let Some(second) = common::device(WgpuOptions::default()) else { return };
+    let [first, second] = [first, second].map(Device::new);
+    let result: Result<Tensor> = binary(Operator::Add, &tensor(&first, 0, &[3]), &tensor(&second, 0, &[3]));
+    assert!(result.is_err());
+}
+
+#[test]
+fn two_devices_at_once_and_threads_that_share_one_give_the_same_bits() {
+    let Some(first) = common::device(WgpuOptions::default()) else { return };
+    let Some(second) = common::device(WgpuOptions::default()) else { return };
+    let devices = [first, second].map(Device::new);
+    let expected: Vec<Vec<f32>> = (0..4).map(|seed| work(&devices[0], seed)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (devices, expected) = (&devices, &expected);
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let seed = (thread + round) % 4;
+                    assert!(work(&devices[thread % 2], seed as u64) == expected[seed], "thread {thread}, round {round}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn memory_goes_back_to_the_pool_and_from_there_to_the_driver() {
+    let Some(wgpu) = common::device(WgpuOptions::default()) else { return };
+    let device = Device::new(wgpu);
+    work(&device, 0);
+    let before = device.memory();
+    assert_eq!(before.live, 0);
+    for _ in 0..20 {
+        work(&device, 0);
+    }
+    assert_eq!(device.memory(), before, "later rounds need no memory that the first did not");
+    device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").trim();
+    assert_eq!(device.memory().cached, 0);
+    work(&device, 0);
+}
