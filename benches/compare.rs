@@ -1,7 +1,9 @@
-//! Ours beside PyTorch, in one run, taking turns: `cargo run --release -p tubelet-benches --bin compare -- [THREADS] > benches/results/cpu-f32.md`.
+//! Ours beside a peer, in one run, taking turns: `cargo run --release -p tubelet-benches --bin compare > benches/results/cpu-f32.md`.
 //!
-//! Each kernel is timed in rounds of a few runs, ours and PyTorch's in turn; the ratio is the median of the rounds' ratios. Whole models
-//! alternate with the peer program of `TUBELET_PEER` (default `../shared/peers/torch_peer.py`), a process for each of its measurements.
+//! On the CPU the peer is PyTorch, on a WebGPU device (`TUBELET_DEVICE=wgpu`) burn's backend for them (`benches/peer/burn`, built on first use;
+//! where it cannot be, there is no peer). Each kernel is timed in rounds of a few runs, ours and the peer's in turn; the ratio is the median
+//! of the rounds' ratios. On the CPU whole models alternate with the peer program of `TUBELET_PEER` (default `../shared/peers/torch_peer.py`),
+//! a process for each of its measurements; on WebGPU devices they are listed with their launches.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -21,28 +23,38 @@ use tubelet_engine::{
     },
 };
 use tubelet_models::{Pass, registry::Config};
+use tubelet_wgsl::Wgpu;
 
 const ROUNDS: usize = 7;
 const RUNS: usize = 5;
 
-/// The PyTorch process.
+/// The peer's process, and its name.
 struct Peer {
+    name: &'static str,
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    fn start(threads: &str) -> Option<Peer> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/torch_kernels.py");
-        let check = Command::new("python3").args(["-c", "import torch"]).stderr(Stdio::null()).status();
-        if !check.is_ok_and(|status| status.success()) {
-            return None;
+    fn start(device: &Device, threads: &str) -> Option<Peer> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer");
+        if device.name().starts_with("wgpu") {
+            let mut command = Command::new("cargo");
+            command.args(["run", "--release", "--quiet", "--manifest-path"]).arg(folder.join("burn/Cargo.toml"));
+            return Peer::spawn("burn", command);
         }
+        let check = Command::new("python3").args(["-c", "import torch"]).stderr(Stdio::null()).status();
+        check.ok().filter(|status| status.success())?;
         let mut command = Command::new("python3");
-        let mut child = command.arg(script).arg(threads).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        command.arg(folder.join("torch_kernels.py")).arg(threads);
+        Peer::spawn("PyTorch", command)
+    }
+
+    fn spawn(name: &'static str, mut command: Command) -> Option<Peer> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
         let (requests, answers) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
-        Some(Peer { child, requests, answers })
+        Some(Peer { name, child, requests, answers })
     }
 
     /// Seconds of a case.
@@ -120,13 +132,16 @@ fn cases(d: &Device) -> Vec<(Case, Value)> {
     all
 }
 
-fn kernels(d: &Device, threads: &str, roofline: &Roofline) {
-    let mut peer = Peer::start(threads);
-    println!("| kernel | ours ms | ours | PyTorch ms | PyTorch ÷ ours | of the roofline |\n|---|---|---|---|---|---|");
+fn kernels(d: &Device, threads: &str, roofline: Option<&Roofline>) {
+    let mut peer = Peer::start(d, threads);
+    let name = peer.as_ref().map_or("peer", |peer| peer.name);
+    println!("| kernel | ours ms | ours | {name} ms | {name} ÷ ours | of the roofline |\n|---|---|---|---|---|---|");
     for (case, request) in cases(d) {
         let mut request = request;
         request["runs"] = RUNS.into();
         let (flops, bytes) = case.cost();
+        // Whatever is made or measured on first use.
+        drop(case.run());
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             settle();
@@ -144,14 +159,36 @@ fn kernels(d: &Device, threads: &str, roofline: &Roofline) {
         } else {
             format!("{:.1} GB/s", bytes / seconds / 1e9)
         };
-        let part = 100.0 * (flops / roofline.flops).max(bytes / roofline.bytes) / seconds;
+        let part = |roofline: &Roofline| 100.0 * (flops / roofline.flops).max(bytes / roofline.bytes) / seconds;
         println!(
-            "| {} | {:.3} | {rate} | {:.3} | {:.2} | {part:.0}% |",
+            "| {} | {:.3} | {rate} | {:.3} | {:.2} | {} |",
             case.label,
             seconds * 1e3,
             median(theirs) * 1e3,
-            median(ratios)
+            median(ratios),
+            roofline.map_or("?".into(), |roofline| format!("{:.0}%", part(roofline)))
         );
+    }
+}
+
+/// The launches of each model's forward pass: what the meter counts, which is one for each operation, and what the device was given.
+fn launches(d: &Device, wgpu: &Wgpu) {
+    println!("\n| model | ms | GFLOP/s | operations | launches |\n|---|---|---|---|---|");
+    for preset in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-ssv2-16"] {
+        let config = Config::named(preset).unwrap_or_else(|error| panic!("{error}"));
+        let cost = tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_or_else(|error| panic!("{error}"));
+        let model = config.random(d, DType::F32, 0).unwrap_or_else(|error| panic!("{error}"));
+        let input = model.input();
+        let video: Tensor = normal(d, &[1, input.frames, input.size[0], input.size[1], 3]);
+        let pass = || {
+            let logits = model.forward(&video, &mut Pass::inference()).and_then(|_| d.synchronize());
+            logits.unwrap_or_else(|error| panic!("{error}"));
+        };
+        pass();
+        let before = wgpu.launches();
+        let seconds = best(1, pass);
+        let (launches, gflop) = (wgpu.launches() - before, cost.flops as f64 / 1e9);
+        println!("| {preset} | {:.0} | {:.0} | {} | {launches} |", seconds * 1e3, gflop / seconds, cost.launches);
     }
 }
 
@@ -210,14 +247,21 @@ fn models(d: &Device, threads: &str, roofline: &Roofline) {
 
 fn main() {
     let threads = std::env::var("TUBELET_THREADS").unwrap_or_else(|_| "2".into());
-    let (d, roofline) = (device(), Roofline::measure());
+    let d = device();
     println!("## {threads} threads\n");
-    println!(
-        "Device: {}. Measured in this run: {:.0} GFLOP/s of f32 multiply-adds from registers, {:.1} GB/s triad.\n",
-        d.backend().description(),
-        roofline.flops / 1e9,
-        roofline.bytes / 1e9
-    );
-    kernels(&d, &threads, &roofline);
-    models(&d, &threads, &roofline);
+    print!("Device: {}.", d.backend().description());
+    // A software device runs on the processor whose limits these are.
+    let on_processor = d.name() == "cpu" || d.backend().description().contains("(Cpu,");
+    let roofline = on_processor.then(Roofline::measure);
+    if let Some(roofline) = &roofline {
+        let (flops, bytes) = (roofline.flops / 1e9, roofline.bytes / 1e9);
+        print!(" Measured in this run: {flops:.0} GFLOP/s of f32 multiply-adds from registers, {bytes:.1} GB/s triad.");
+    }
+    println!("\n");
+    kernels(&d, &threads, roofline.as_ref());
+    match (d.backend().as_any().downcast_ref(), &roofline) {
+        (Some(wgpu), _) => launches(&d, wgpu),
+        (None, Some(roofline)) => models(&d, &threads, roofline),
+        (None, None) => {}
+    }
 }

@@ -21,10 +21,13 @@ impl Case {
         Case { label: label.into(), op: op.into(), inputs: inputs.into_iter().map(Some).collect() }
     }
 
-    /// One run.
+    /// One run, to its end.
     pub fn run(&self) -> Vec<Tensor> {
         let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
-        ops::run(&self.op, &inputs).unwrap_or_else(|error| panic!("{}: {error}", self.label))
+        let device = inputs.iter().flatten().next().map(|x| x.device());
+        let results = ops::run(&self.op, &inputs);
+        let done = results.and_then(|results| device.map_or(Ok(()), Device::synchronize).map(|()| results));
+        done.unwrap_or_else(|error| panic!("{}: {error}", self.label))
     }
 
     /// `(FLOPs of products, compulsory bytes)` of a run.

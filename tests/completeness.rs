@@ -7,7 +7,7 @@ use tubelet_engine::Op;
 #[test]
 fn every_operation_has_a_file_in_every_column() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let columns = ["engine/src/ops", "engine/src/reference", "engine/src/cpu", "engine/src/samples", "tests", "benches"];
+    let columns = ["engine/src/ops", "engine/src/reference", "engine/src/cpu", "engine/src/samples", "kernels-wgsl/src", "tests", "benches"];
     let mut missing = Vec::new();
     for name in Op::NAMES {
         for column in columns {
@@ -21,7 +21,5 @@ fn every_operation_has_a_file_in_every_column() {
     for name in Op::NAMES.iter().filter(|name| tubelet_autograd::has_rule(name)) {
         assert!(root.join(format!("autograd/src/ops/{name}.rs")).exists(), "autograd/src/ops/{name}.rs");
     }
-    for column in ["kernels-cuda", "kernels-wgsl"] {
-        println!("{column}: not yet there, so not checked");
-    }
+    println!("kernels-cuda: not yet there, so not checked");
 }

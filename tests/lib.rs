@@ -31,7 +31,7 @@ static COLUMN: LazyLock<Column> = LazyLock::new(|| {
         None => None,
     };
     let adapter = adapter.unwrap_or_else(|| panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu, wgpu:N or wgpu-plain"));
-    let backend = Wgpu::new(WgpuOptions { adapter, plain, memory_limit: None, guard: true });
+    let backend = Wgpu::new(WgpuOptions { adapter, plain, guard: true, ..Default::default() });
     let device = Device::new(backend.unwrap_or_else(|error| panic!("{error}")));
     println!("on {}: {}", device.name(), device.backend().description());
     Column::Wgpu(device)

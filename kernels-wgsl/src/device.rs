@@ -2,13 +2,14 @@
 
 use std::{
     any::Any,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 use wgpu::{Backends, Features, Instance, InstanceDescriptor, InstanceFlags};
 
-use crate::{memory::Pool, pipeline::Pipelines, recorder::Recorder};
+use crate::{cache, memory::Pool, pipeline::Pipelines, recorder::Recorder, tuner::Tuner};
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,12 @@ pub struct WgpuOptions {
     pub adapter: usize,
     /// Bytes of tensors beyond which allocation fails.
     pub memory_limit: Option<usize>,
+    /// Where compiled pipelines (on drivers that give them away) and the tiles found best are kept between runs; see [`cache_folder`].
+    ///
+    /// [`cache_folder`]: crate::cache_folder
+    pub cache: Option<PathBuf>,
+    /// Measure which tile is best for a product of a shape that is new to the adapter. It changes no bit of the result.
+    pub tune: bool,
     /// Use no optional feature of the adapter: for tests of the path that every adapter can take.
     pub plain: bool,
     /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
@@ -33,6 +40,7 @@ pub struct Wgpu {
     pub(crate) pool: Arc<Pool>,
     pub(crate) recorder: Mutex<Recorder>,
     pub(crate) pipelines: Pipelines,
+    pub(crate) tuner: Tuner,
     failure: Arc<Mutex<Option<String>>>,
     /// Whether a subgroup has one size on this adapter, and reductions can use it.
     pub(crate) subgroup: Option<u32>,
@@ -105,7 +113,7 @@ impl Wgpu {
         let adapter = adapters.swap_remove(options.adapter);
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let wanted = if options.plain { Features::empty() } else { Features::SHADER_I16 | Features::SUBGROUP };
-        let features = adapter.features() & wanted;
+        let features = adapter.features() & (wanted | Features::PIPELINE_CACHE);
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tubelet"),
             required_features: features,
@@ -124,10 +132,12 @@ impl Wgpu {
             let message = format!("the device was lost ({reason:?}): {message}");
             sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
         });
+        let in_cache = |kind, extension| Some(options.cache.as_ref()?.join(cache::file_name(kind, &info, extension)));
         let pool = Pool::new(name.clone(), device.clone(), options.memory_limit, largest_tensor(&limits));
         Ok(Wgpu {
             recorder: Mutex::new(Recorder::new(&device)),
-            pipelines: Pipelines::new(&limits),
+            pipelines: Pipelines::new(&device, &limits, in_cache("pipelines", "bin")),
+            tuner: Tuner::new(options.tune, in_cache("tiles", "txt")),
             subgroup: subgroup(&info, features),
             guard: options.guard,
             name,
@@ -176,7 +186,7 @@ impl Wgpu {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
-    fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         self.recorder().submit(self);
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error.to_string()))?;
         self.check()

@@ -41,6 +41,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) ids: vec3
 ";
 
 /// How a kernel indexes an operand.
+#[derive(Clone)]
 enum View {
     /// By the row-major index of the element; the sizes and strides of dimensions joined where they can be.
     Flat(Vec<[usize; 2]>),
@@ -51,6 +52,7 @@ enum View {
     Written,
 }
 
+#[derive(Clone)]
 struct Bound<'a> {
     name: &'static str,
     /// Absent operands have none.
@@ -59,6 +61,7 @@ struct Bound<'a> {
 }
 
 /// See the [module](self).
+#[derive(Clone)]
 pub(crate) struct Kernel<'a> {
     name: &'static str,
     source: &'static str,
@@ -76,6 +79,10 @@ impl<'a> Kernel<'a> {
     pub fn new(name: &'static str, source: &'static str) -> Self {
         let (operands, fields, parameters, constants) = Default::default();
         Kernel { name, source, lanes: 64, operands, fields, parameters, constants, overflow: None }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Invocations in a workgroup: `LANES` in the source.

@@ -15,11 +15,13 @@
 //! # Ok::<(), tubelet_engine::Error>(())
 //! ```
 
+mod cache;
 mod device;
 mod kernel;
 mod memory;
 mod pipeline;
 mod recorder;
+mod tuner;
 
 mod adam;
 mod attention;
@@ -59,4 +61,5 @@ mod softmax_backward;
 mod unary;
 mod unary_backward;
 
+pub use cache::cache_folder;
 pub use device::{Wgpu, WgpuOptions, adapters};

@@ -3,13 +3,14 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tubelet_engine::Result;
-use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderRuntimeChecks, ShaderStages};
+use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, Features, ShaderRuntimeChecks, ShaderStages};
 
-use crate::{device::Wgpu, recorder::SLOT};
+use crate::{cache, device::Wgpu, recorder::SLOT};
 
 /// A compiled kernel.
 pub(crate) struct Pipeline {
@@ -22,15 +23,47 @@ pub(crate) struct Pipelines {
     made: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// The shaders of guarded devices, for their tests.
     texts: Mutex<Vec<String>>,
+    cache: Option<Cache>,
     /// Storage buffers that one kernel can bind.
     pub bindings: usize,
 }
 
+/// The driver's own form of pipelines, kept in a file.
+struct Cache {
+    file: PathBuf,
+    pipelines: wgpu::PipelineCache,
+}
+
+impl Cache {
+    fn open(device: &wgpu::Device, file: PathBuf) -> Option<Cache> {
+        if !device.features().contains(Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let data = cache::read(&file);
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("tubelet"), data: data.as_deref(), fallback: true };
+        // SAFETY: the file is one that this function's caller wrote; wgpu and the driver check that it is theirs, and of this version.
+        let pipelines = unsafe { device.create_pipeline_cache(&descriptor) };
+        Some(Cache { file, pipelines })
+    }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        let made = self.made.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = self.cache.as_ref().filter(|_| !made.is_empty())
+            && let Some(data) = cache.pipelines.get_data()
+        {
+            cache::write(&cache.file, &data);
+        }
+    }
+}
+
 impl Pipelines {
-    pub fn new(limits: &wgpu::Limits) -> Self {
+    pub fn new(device: &wgpu::Device, limits: &wgpu::Limits, file: Option<PathBuf>) -> Self {
         Pipelines {
             made: Mutex::default(),
             texts: Mutex::default(),
+            cache: file.and_then(|file| Cache::open(device, file)),
             bindings: limits.max_storage_buffers_per_shader_stage as usize,
         }
     }
@@ -89,7 +122,7 @@ impl Wgpu {
                 zero_initialize_workgroup_memory: self.guard,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.pipelines.cache.as_ref().map(|cache| &cache.pipelines),
         });
         Pipeline { pipeline, layout }
     }

@@ -2,7 +2,7 @@
 
 use tubelet_engine::Result;
 
-use crate::{device::Wgpu, kernel::Kernel};
+use crate::{device::Wgpu, kernel::Kernel, tuner::Tile};
 
 /// `batches` products of `m` by `n` by `k`.
 #[derive(Clone, Copy)]
@@ -13,14 +13,14 @@ pub(crate) struct Product {
     pub k: usize,
 }
 
-/// Rows, columns and depth of a tile.
-type Tile = [u32; 3];
 /// For adapters with wide processors: 256 invocations, 8 KiB of workgroup memory.
 const LARGE: Tile = [64, 64, 16];
 /// Where the result has few tiles of 64 x 64: 64 invocations.
 const SMALL: Tile = [32, 32, 16];
 /// Where a subgroup of 8 is the vector of a processor core and a barrier between subgroups is slow: one subgroup a tile.
 const CORE: Tile = [8, 16, 32];
+/// What the tuner tries.
+const TILES: [Tile; 5] = [LARGE, SMALL, [32, 64, 16], [16, 32, 32], CORE];
 /// Below so many tiles a device with many multiprocessors is not filled.
 const FEW: usize = 128;
 
@@ -29,7 +29,8 @@ impl Product {
         self.batches * self.m.div_ceil(rows as usize) * self.n.div_ceil(columns as usize)
     }
 
-    fn tile(&self, gpu: &Wgpu) -> Tile {
+    /// What is best by reckoning alone.
+    fn fallback(&self, gpu: &Wgpu) -> Tile {
         match () {
             () if gpu.is_processor() => CORE,
             () if self.tiles(LARGE) < FEW => SMALL,
@@ -37,9 +38,19 @@ impl Product {
         }
     }
 
+    /// Shapes that are within a factor of two in every size are taken to be alike.
+    fn class(&self, name: &str) -> String {
+        let [b, m, n, k] = [self.batches, self.m, self.n, self.k].map(usize::next_power_of_two);
+        format!("{name} {b} {m} {n} {k}")
+    }
+
     /// Launches `kernel`, whose source ends with `product.wgsl`.
     pub fn launch(&self, kernel: Kernel<'_>, gpu: &Wgpu) -> Result<()> {
-        let tile = self.tile(gpu);
+        let launch = |tile| self.launch_tiled(kernel.clone(), tile, gpu);
+        launch(gpu.tuner.choose(&self.class(kernel.name()), &TILES, self.fallback(gpu), gpu, launch)?)
+    }
+
+    fn launch_tiled(&self, kernel: Kernel<'_>, tile: Tile, gpu: &Wgpu) -> Result<()> {
         kernel
             .lanes(tile[0] / 4 * (tile[1] / 4))
             .size("m", self.m)

@@ -130,3 +130,37 @@ fn memory_goes_back_to_the_pool_and_from_there_to_the_driver() {
     assert_eq!(device.memory().cached, 0);
     work(&device, 0);
 }
+
+#[test]
+fn tiles_are_measured_once_kept_and_change_no_bit() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wgsl-cache");
+    let _ = std::fs::remove_dir_all(&folder);
+    let Some(plain) = common::device(WgpuOptions::default()) else { return };
+    let tuned = || {
+        let options = WgpuOptions { tune: true, cache: Some(folder.clone()), ..Default::default() };
+        Device::new(common::device(options).expect("there was one"))
+    };
+    let launches = |device: &Device| device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").launches();
+    let expected = work(&Device::new(plain), 0);
+    let device = tuned();
+    assert_eq!(work(&device, 0), expected);
+    let first = launches(&device);
+    drop(device);
+    let file = |start: &str| {
+        let entries = std::fs::read_dir(&folder).expect("the folder").map(|entry| entry.expect("a file").path());
+        entries.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
+    };
+    let text = std::fs::read_to_string(file("tiles").expect("the choices")).expect("a text");
+    assert!(text.starts_with("gemm 1 32 32 32: ") && text.lines().count() == 1, "{text}");
+    let device = tuned();
+    assert_eq!(work(&device, 0), expected);
+    assert!(launches(&device) < first, "{first} launches the first time, {} the second", launches(&device));
+    drop(device);
+    // Damage costs time and nothing else.
+    for start in ["tiles", "pipelines"] {
+        if let Some(path) = file(start) {
+            std::fs::write(path, "\u{0}gemm: 1 2").expect("a file");
+        }
+    }
+    assert_eq!(work(&tuned(), 0), expected);
+}

@@ -1,6 +1,8 @@
 //! Devices by name, as in `--device`.
 
 use tubelet_engine::{Device, Error, Result};
+#[cfg(feature = "wgpu")]
+use tubelet_wgsl::{Wgpu, WgpuOptions};
 
 /// The names that [`open`] takes, each with what it is.
 pub const NAMES: &[(&str, &str)] = &[
@@ -25,7 +27,10 @@ pub fn open(name: &str) -> Result<Device> {
         ("wgpu", number) => {
             let adapter = number.unwrap_or("0").parse();
             let adapter = adapter.map_err(|_| Error::invalid("--device", format!("{name:?}: after the colon comes a number")))?;
-            Ok(Device::new(tubelet_wgsl::Wgpu::new(tubelet_wgsl::WgpuOptions { adapter, ..Default::default() })?))
+            // Measuring which tiles are fastest is for people's machines; `off` is for those who compare times.
+            let tune = std::env::var("TUBELET_TUNE").as_deref() != Ok("off");
+            let options = WgpuOptions { adapter, tune, cache: tubelet_wgsl::cache_folder(), ..Default::default() };
+            Ok(Device::new(Wgpu::new(options)?))
         }
         _ => {
             let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
