@@ -7,7 +7,15 @@ use tubelet_engine::Op;
 #[test]
 fn every_operation_has_a_file_in_every_column() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let columns = ["engine/src/ops", "engine/src/reference", "engine/src/cpu", "engine/src/samples", "kernels-wgsl/src", "tests", "benches"];
+    let columns = [
+        "engine/src/ops",
+        "engine/src/reference",
+        "engine/src/cpu",
+        "engine/src/samples",
+        "kernels-wgsl/src",
+        "tests",
+        "benches",
+    ];
     let mut missing = Vec::new();
     for name in Op::NAMES {
         for column in columns {

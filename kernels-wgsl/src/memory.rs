@@ -9,7 +9,7 @@ use std::{
 use tubelet_engine::{DType, DeviceBuffer, Error, MemoryStats, Result, Tensor};
 use wgpu::{BufferDescriptor, BufferUsages};
 
-use crate::device::Wgpu;
+use crate::{device::Wgpu, recorder::STAGED};
 
 /// Copies and bindings are of whole words.
 const WORD: usize = 4;
@@ -175,11 +175,9 @@ impl Wgpu {
         if src.is_empty() {
             return Ok(());
         }
-        // The queue copies before the next submission: what was launched on the same memory has to go first.
-        self.recorder().submit(self);
-        let (head, len) = (offset % WORD, src.len().next_multiple_of(WORD));
-        if head == 0 && len == src.len() {
-            self.queue.write_buffer(buffer, offset as u64, src);
+        let head = offset % WORD;
+        if head == 0 && src.len().is_multiple_of(WORD) {
+            self.put(src, buffer, offset);
         } else {
             let mut words = vec![0; (head + src.len()).next_multiple_of(WORD)];
             if offset != 0 || src.len() != dst.bytes() {
@@ -188,9 +186,20 @@ impl Wgpu {
                 self.read(dst, start, &mut words[..inside])?;
             }
             words[head..head + src.len()].copy_from_slice(src);
-            self.queue.write_buffer(buffer, (offset - head) as u64, &words);
+            self.put(&words, buffer, offset - head);
         }
         self.check()
+    }
+
+    fn put(&self, words: &[u8], buffer: &wgpu::Buffer, offset: usize) {
+        let mut recorder = self.recorder();
+        if words.len() <= STAGED {
+            recorder.upload(self, words, buffer, offset as u64);
+        } else {
+            // The queue copies before the next submission: what was launched on the same memory has to go first.
+            recorder.submit(self);
+            self.queue.write_buffer(buffer, offset as u64, words);
+        }
     }
 
     /// Waits for everything that was launched and copies out.

@@ -1,6 +1,6 @@
 //! Launches gathered into one command encoder: the caller waits only to download.
 
-use wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder, ComputePass};
+use wgpu::{Buffer, BufferDescriptor, BufferSize, BufferUsages, CommandEncoder, ComputePass, util::StagingBelt};
 
 use crate::{device::Wgpu, pipeline::Pipeline};
 
@@ -10,6 +10,11 @@ pub(crate) const SLOT: usize = 1024;
 /// (0.2 ms on the software device) more often.
 const BATCH: usize = 64;
 
+/// Uploads up to so many bytes wait their turn among the launches; larger ones go at once, after what was launched before.
+pub(crate) const STAGED: usize = 1 << 20;
+/// Bytes of uploads in one submission.
+const UPLOADED: usize = 8 * STAGED;
+
 /// What has been launched and not been submitted.
 pub(crate) struct Recorder {
     encoder: Option<CommandEncoder>,
@@ -17,6 +22,8 @@ pub(crate) struct Recorder {
     pass: Option<ComputePass<'static>>,
     parameters: Buffer,
     staged: Vec<u8>,
+    uploads: StagingBelt,
+    uploaded: usize,
     launches: u64,
 }
 
@@ -26,7 +33,9 @@ impl Recorder {
         let size = (BATCH * SLOT) as u64;
         let parameters =
             device.create_buffer(&BufferDescriptor { label: Some("parameters"), size, usage, mapped_at_creation: false });
-        Recorder { encoder: None, pass: None, parameters, staged: Vec::with_capacity(BATCH * SLOT), launches: 0 }
+        let uploads = StagingBelt::new(device.clone(), STAGED as u64);
+        let staged = Vec::with_capacity(BATCH * SLOT);
+        Recorder { encoder: None, pass: None, parameters, staged, uploads, uploaded: 0, launches: 0 }
     }
 
     pub fn launches(&self) -> u64 {
@@ -53,6 +62,18 @@ impl Recorder {
         }
     }
 
+    /// Appends the copying of host bytes, whole words and at most [`STAGED`] of them.
+    pub fn upload(&mut self, gpu: &Wgpu, words: &[u8], to: &Buffer, offset: u64) {
+        self.pass = None;
+        let Some(size) = BufferSize::new(words.len() as u64) else { return };
+        let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+        self.uploads.write_buffer(encoder, to, offset, size).copy_from_slice(words);
+        self.uploaded += words.len();
+        if self.uploaded >= UPLOADED {
+            self.submit(gpu);
+        }
+    }
+
     /// Appends a copy between buffers.
     pub fn copy(&mut self, gpu: &Wgpu, from: &Buffer, offset: u64, to: &Buffer, size: u64) {
         self.pass = None;
@@ -73,8 +94,11 @@ impl Recorder {
         if let Some(encoder) = self.encoder.take() {
             // Written before this submission's commands and after those of the one before, so one buffer serves them all.
             gpu.queue.write_buffer(&self.parameters, 0, &self.staged);
+            self.uploads.finish();
             gpu.queue.submit([encoder.finish()]);
+            self.uploads.recall();
             self.staged.clear();
+            self.uploaded = 0;
         }
     }
 }
