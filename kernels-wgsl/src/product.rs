@@ -13,29 +13,23 @@ pub(crate) struct Product {
     pub k: usize,
 }
 
-/// For adapters with wide processors: 256 invocations, 8 KiB of workgroup memory.
-const LARGE: Tile = [64, 64, 16];
+/// 256 invocations, 8 KiB of workgroup memory.
+const LARGE: Tile = [64, 64, 16, 4];
 /// Where the result has few tiles of 64 x 64: 64 invocations.
-const SMALL: Tile = [32, 32, 16];
-/// Where a subgroup of 8 is the vector of a processor core and a barrier between subgroups is slow: one subgroup a tile.
-const CORE: Tile = [8, 16, 32];
+const SMALL: Tile = [32, 32, 16, 4];
 /// What the tuner tries.
-const TILES: [Tile; 5] = [LARGE, SMALL, [32, 64, 16], [16, 32, 32], CORE];
+const TILES: [Tile; 5] = [LARGE, SMALL, [64, 64, 16, 8], [128, 64, 16, 8], [128, 128, 16, 8]];
 /// Below so many tiles a device with many multiprocessors is not filled.
 const FEW: usize = 128;
 
 impl Product {
-    fn tiles(&self, [rows, columns, _]: Tile) -> usize {
+    fn tiles(&self, [rows, columns, ..]: Tile) -> usize {
         self.batches * self.m.div_ceil(rows as usize) * self.n.div_ceil(columns as usize)
     }
 
     /// What is best by reckoning alone.
-    fn fallback(&self, gpu: &Wgpu) -> Tile {
-        match () {
-            () if gpu.is_processor() => CORE,
-            () if self.tiles(LARGE) < FEW => SMALL,
-            () => LARGE,
-        }
+    fn fallback(&self) -> Tile {
+        if self.tiles(LARGE) < FEW { SMALL } else { LARGE }
     }
 
     /// Shapes that are within a factor of two in every size are taken to be alike.
@@ -47,18 +41,19 @@ impl Product {
     /// Launches `kernel`, whose source ends with `product.wgsl`.
     pub fn launch(&self, kernel: Kernel<'_>, gpu: &Wgpu) -> Result<()> {
         let launch = |tile| self.launch_tiled(kernel.clone(), tile, gpu);
-        launch(gpu.tuner.choose(&self.class(kernel.name()), &TILES, self.fallback(gpu), gpu, launch)?)
+        launch(gpu.tuner.choose(&self.class(kernel.name()), &TILES, self.fallback(), gpu, launch)?)
     }
 
     fn launch_tiled(&self, kernel: Kernel<'_>, tile: Tile, gpu: &Wgpu) -> Result<()> {
         kernel
-            .lanes(tile[0] / 4 * (tile[1] / 4))
+            .lanes(tile[0] / tile[3] * (tile[1] / tile[3]))
             .size("m", self.m)
             .size("n", self.n)
             .size("k", self.k)
             .constant("TILE_M", tile[0])
             .constant("TILE_N", tile[1])
             .constant("TILE_K", tile[2])
+            .constant("SIDE", tile[3])
             .launch(self.tiles(tile), gpu)
     }
 }

@@ -1,8 +1,12 @@
 // A matrix product in tiles: y[m, n] = finish(sum over k of left(m, k) right(n, k)), for `batches` of them. The file of the operation says
 // what left, right and finish are, so that convolutions gather their patches while they fill the tiles.
 //
-// A workgroup computes TILE_M x TILE_N elements, an invocation 4 x 4 of them in registers: of the 2 x TILE_K numbers that a step brings into
-// workgroup memory each is used 4 times from registers. The tiles lie with k outermost, so that the inner loop reads vectors.
+// A workgroup computes TILE_M x TILE_N elements, an invocation SIDE x SIDE of them in registers: each of the numbers that a step brings into
+// workgroup memory is used SIDE times from registers. The tiles lie with k outermost, so that the inner loop reads vectors. Whatever the
+// sizes, the sum over k has one order.
+
+// Vectors along a side.
+const VECTORS: u32 = SIDE / 4u;
 
 var<workgroup> left_tile: array<vec4<f32>, TILE_K * TILE_M / 4u>;
 var<workgroup> right_tile: array<vec4<f32>, TILE_K * TILE_N / 4u>;
@@ -46,29 +50,30 @@ fn group(index: u32, lane: u32) {
     let batch = index / (rows * columns);
     let m0 = index / columns % rows * TILE_M;
     let n0 = index % columns * TILE_N;
-    let row = lane / (TILE_N / 4u);
-    let column = lane % (TILE_N / 4u);
-    var s0 = vec4<f32>();
-    var s1 = vec4<f32>();
-    var s2 = vec4<f32>();
-    var s3 = vec4<f32>();
+    let row = lane / (TILE_N / SIDE) * VECTORS;
+    let column = lane % (TILE_N / SIDE) * VECTORS;
+    // Row-major: SIDE rows of vectors.
+    var sums: array<vec4<f32>, SIDE * VECTORS>;
     for (var k0 = 0u; k0 < p.k; k0 += TILE_K) {
         fill(batch, m0, n0, k0, lane);
         workgroupBarrier();
         for (var k = 0u; k < TILE_K; k += 1u) {
-            let l = left_tile[k * (TILE_M / 4u) + row];
-            let r = right_tile[k * (TILE_N / 4u) + column];
-            s0 += l.x * r;
-            s1 += l.y * r;
-            s2 += l.z * r;
-            s3 += l.w * r;
+            for (var i = 0u; i < VECTORS; i += 1u) {
+                let l = left_tile[k * (TILE_M / 4u) + row + i];
+                for (var j = 0u; j < VECTORS; j += 1u) {
+                    let r = right_tile[k * (TILE_N / 4u) + column + j];
+                    sums[i * SIDE + j] += l.x * r;
+                    sums[i * SIDE + VECTORS + j] += l.y * r;
+                    sums[i * SIDE + 2u * VECTORS + j] += l.z * r;
+                    sums[i * SIDE + 3u * VECTORS + j] += l.w * r;
+                }
+            }
         }
         workgroupBarrier();
     }
-    let m = m0 + row * 4u;
-    let n = n0 + column * 4u;
-    finish_row(batch, m, n, s0);
-    finish_row(batch, m + 1u, n, s1);
-    finish_row(batch, m + 2u, n, s2);
-    finish_row(batch, m + 3u, n, s3);
+    for (var i = 0u; i < SIDE; i += 1u) {
+        for (var j = 0u; j < VECTORS; j += 1u) {
+            finish_row(batch, m0 + row * 4u + i, n0 + (column + j) * 4u, sums[i * VECTORS + j]);
+        }
+    }
 }

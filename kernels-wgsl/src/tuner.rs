@@ -14,8 +14,8 @@ use tubelet_engine::Result;
 
 use crate::{cache, device::Wgpu};
 
-/// Rows, columns and depth of a tile.
-pub(crate) type Tile = [u32; 3];
+/// Rows, columns and depth of a tile, and the side of the square of elements that an invocation computes.
+pub(crate) type Tile = [u32; 4];
 
 /// The choices of a device.
 pub(crate) struct Tuner {
@@ -81,7 +81,7 @@ impl Tuner {
 
 const RUNS: usize = 3;
 
-/// `class: rows columns depth`.
+/// `class: rows columns depth side`.
 fn parsed(line: &str) -> Option<(String, Tile)> {
     let (class, tile) = line.split_once(": ")?;
     let numbers = tile.split(' ').map(|n| n.parse().ok()).collect::<Option<Vec<u32>>>()?;
@@ -95,9 +95,9 @@ impl Drop for Tuner {
             let mut lines: Vec<_> = state.chosen.iter().collect();
             lines.sort();
             let mut text = String::new();
-            for (class, [rows, columns, depth]) in lines {
+            for (class, [rows, columns, depth, side]) in lines {
                 // Writing to a string does not fail.
-                let _ = writeln!(text, "{class}: {rows} {columns} {depth}");
+                let _ = writeln!(text, "{class}: {rows} {columns} {depth} {side}");
             }
             cache::write(file, text.as_bytes());
         }

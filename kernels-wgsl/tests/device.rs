@@ -6,6 +6,7 @@ use tubelet_engine::{
     DType, Device, Error, Function, Philox, Result, Tensor,
     ops::{
         binary::{Operator, binary},
+        conv3d::{Conv3d, conv3d},
         gemm::{Gemm, gemm},
         softmax::softmax,
         unary::unary,
@@ -131,36 +132,55 @@ fn memory_goes_back_to_the_pool_and_from_there_to_the_driver() {
     work(&device, 0);
 }
 
+/// Products of several shapes, and one whose operand is a video.
+fn products(device: &Device) -> Vec<Vec<f32>> {
+    let shapes = [[20, 24, 24], [130, 70, 33], [1, 5, 100], [65, 129, 1]];
+    let mut results: Vec<Tensor> = Vec::new();
+    for [m, n, k] in shapes {
+        let (x, weight) = (tensor(device, 1, &[m, k]), tensor(device, 2, &[n, k]));
+        results.push(gemm(Gemm::default(), &x, &weight, None, None).expect("a product"));
+    }
+    let (video, weight) = (tensor(device, 3, &[2, 4, 9, 9, 3]), tensor(device, 4, &[70, 2, 3, 3, 3]));
+    results.push(conv3d(Conv3d::new([1, 2, 2]), &video, &weight, None, None).expect("a convolution"));
+    results.iter().map(|x| x.to_f32_vec().expect("a download")).collect()
+}
+
 #[test]
 fn tiles_are_measured_once_kept_and_change_no_bit() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wgsl-cache");
     let _ = std::fs::remove_dir_all(&folder);
     let Some(plain) = common::device(WgpuOptions::default()) else { return };
-    let tuned = || {
-        let options = WgpuOptions { tune: true, cache: Some(folder.clone()), ..Default::default() };
+    let open = |tune| {
+        let options = WgpuOptions { tune, cache: Some(folder.clone()), ..Default::default() };
         Device::new(common::device(options).expect("there was one"))
     };
     let launches = |device: &Device| device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").launches();
-    let expected = work(&Device::new(plain), 0);
-    let device = tuned();
-    assert_eq!(work(&device, 0), expected);
+    let expected = products(&Device::new(plain));
+    let device = open(true);
+    assert_eq!(products(&device), expected);
     let first = launches(&device);
     drop(device);
     let file = |start: &str| {
         let entries = std::fs::read_dir(&folder).expect("the folder").map(|entry| entry.expect("a file").path());
         entries.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
     };
-    let text = std::fs::read_to_string(file("tiles").expect("the choices")).expect("a text");
-    assert!(text.starts_with("gemm 1 32 32 32: ") && text.lines().count() == 1, "{text}");
-    let device = tuned();
-    assert_eq!(work(&device, 0), expected);
+    let tiles = file("tiles").expect("the choices");
+    let text = std::fs::read_to_string(&tiles).expect("a text");
+    assert!(text.contains("gemm 1 32 32 32: ") && text.contains("conv3d 1 ") && text.lines().count() == 5, "{text}");
+    let device = open(true);
+    assert_eq!(products(&device), expected);
     assert!(launches(&device) < first, "{first} launches the first time, {} the second", launches(&device));
     drop(device);
+    for tile in ["64 64 16 4", "32 32 16 4", "64 64 16 8", "128 64 16 8", "128 128 16 8"] {
+        let all: String = text.lines().filter_map(|line| Some(format!("{}: {tile}\n", line.split_once(": ")?.0))).collect();
+        std::fs::write(&tiles, all).expect("a file");
+        assert_eq!(products(&open(false)), expected, "{tile}");
+    }
     // Damage costs time and nothing else.
     for start in ["tiles", "pipelines"] {
         if let Some(path) = file(start) {
             std::fs::write(path, "\u{0}gemm: 1 2").expect("a file");
         }
     }
-    assert_eq!(work(&tuned(), 0), expected);
+    assert_eq!(products(&open(true)), expected);
 }
