@@ -1,0 +1,56 @@
+// y = (s - mean) / sqrt(var + eps) * weight + bias over the last dimension, s = x + residual; the variance in two passes.
+//
+// Memory-bound. One warp for each row: its sums need shuffles only, and rows of up to a few thousand elements stay in the cache between the three passes,
+// so that memory is read once.
+#include "rows.cuh"
+
+struct Parameters {
+    const void* x;
+    const void* residual;
+    const void* weight;
+    const void* bias;
+    void* y;
+    void* sum;
+    Nest<2> nest;  // of x and residual, without the last dimension
+    i64 x_stride;
+    i64 residual_stride;
+    u32 rows;
+    u32 columns;
+    float eps;
+    u32 wide;
+};
+
+template <class T, class F> DEVICE void each_sum(const Parameters& p, const T* x, const T* residual, const F& f) {
+    if (residual) {
+        each_in_rows(x, p.x_stride, residual, p.residual_stride, p.columns, p.wide, [&](u32 c, float a, float b) { f(c, a + b); });
+    } else {
+        each_in_row(x, p.x_stride, p.columns, p.wide, f);
+    }
+}
+
+template <class T> DEVICE void layer_norm(const Parameters& p) {
+    const u32 row = blockIdx.x * WARPS + warp_index();
+    if (row >= p.rows) return;
+    i64 at[2];
+    locate(p.nest, row, at);
+    const T* x = static_cast<const T*>(p.x) + at[0];
+    const T* residual = p.residual ? static_cast<const T*>(p.residual) + at[1] : nullptr;
+    const T* weight = static_cast<const T*>(p.weight);
+    const T* bias = static_cast<const T*>(p.bias);
+    T* y = static_cast<T*>(p.y) + (i64)row * p.columns;
+    T* sum = p.sum ? static_cast<T*>(p.sum) + (i64)row * p.columns : nullptr;
+    float total = 0.0f, squares = 0.0f;
+    each_sum(p, x, residual, [&](u32, float s) { total += s; });
+    const float mean = warp_sum(total) / (float)p.columns;
+    each_sum(p, x, residual, [&](u32, float s) { squares += (s - mean) * (s - mean); });
+    const float scale = 1.0f / sqrtf(warp_sum(squares) / (float)p.columns + p.eps);
+    each_sum(p, x, residual, [&](u32 c, float s) {
+        const float value = (s - mean) * scale * (weight ? to_float(weight[c]) : 1.0f) + (bias ? to_float(bias[c]) : 0.0f);
+        y[c] = from_float<T>(value);
+        if (sum) sum[c] = from_float<T>(s);
+    });
+}
+
+#define DEFINE(name, type) \
+    KERNEL layer_norm_##name(Parameters p) { layer_norm<type>(p); }
+FOR_EACH_FLOAT(DEFINE)
