@@ -1,7 +1,11 @@
 //! Trilinear resampling: the planes and rows of an output row are blended first, all columns at once, then the columns.
 
-use super::{Cpu, Shared, strided::Strided, taps::linear};
-use crate::{Element, Result, Tensor, ops::interpolate::Interpolate, with_element};
+use super::{Cpu, Shared, strided::Strided};
+use crate::{
+    Element, Result, Tensor,
+    ops::{interpolate::Interpolate, taps::linear},
+    with_element,
+};
 
 pub fn run(op: &Interpolate, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };

@@ -1,7 +1,11 @@
 //! Gradient of trilinear resampling: a task owns one batch element (of a kernel, one output channel) and adds to it in the gradient's order.
 
-use super::{Cpu, Shared, strided::Strided, taps::linear};
-use crate::{Element, Result, Tensor, ops::interpolate_backward::InterpolateBackward, with_element};
+use super::{Cpu, Shared, strided::Strided};
+use crate::{
+    Element, Result, Tensor,
+    ops::{interpolate_backward::InterpolateBackward, taps::linear},
+    with_element,
+};
 
 pub fn run(op: &InterpolateBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };

@@ -51,7 +51,6 @@ mod simd;
 mod softmax;
 mod softmax_backward;
 mod strided;
-mod taps;
 mod unary;
 mod unary_backward;
 

@@ -1,13 +1,9 @@
 //! Separable resampling: for each output row the input rows are blended first, all columns at once, then the columns.
 
-use super::{
-    Cpu, Shared,
-    strided::Strided,
-    taps::{Taps, antialiased, bicubic, linear},
-};
+use super::{Cpu, Shared, strided::Strided};
 use crate::{
     Element, Result, Tensor,
-    ops::resize::{Filter, Resize},
+    ops::{resize::Resize, taps::resized},
     with_element,
 };
 
@@ -16,18 +12,10 @@ pub fn run(op: &Resize, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
     with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
-pub(super) fn taps(op: &Resize, n: usize, m: usize) -> Taps {
-    match (op.antialias, op.filter) {
-        (true, filter) => antialiased(filter, n, m),
-        (false, Filter::Bilinear) => linear(n, m, op.align_corners),
-        (false, Filter::Bicubic) => bicubic(n, m, op.align_corners),
-    }
-}
-
 fn typed<T: Element>(op: &Resize, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let s = x.shape();
     let (height, width, channels) = (s[1], s[2], s[3]);
-    let (vertical, horizontal) = (taps(op, height, op.height), taps(op, width, op.width));
+    let (vertical, horizontal) = (resized(op, height, op.height), resized(op, width, op.width));
     let rows = Strided::<T>::new(x, cpu)?;
     let base = Shared(cpu.ptr::<T>(out)?);
     cpu.with_scratch(s[0] * op.height, width * channels, |task, scratch| {

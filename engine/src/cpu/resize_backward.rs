@@ -1,7 +1,7 @@
 //! Gradient of separable resampling: a task owns one image; each row of the gradient is spread over the columns first, then over the rows.
 
-use super::{Cpu, Shared, resize::taps, strided::Strided};
-use crate::{Element, Result, Tensor, ops::resize_backward::ResizeBackward, with_element};
+use super::{Cpu, Shared, strided::Strided};
+use crate::{Element, Result, Tensor, ops::{resize_backward::ResizeBackward, taps::resized}, with_element};
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };
@@ -11,7 +11,7 @@ pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], 
 fn typed<T: Element>(op: &ResizeBackward, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let (g, [height, width]) = (gradient.shape(), op.size);
     let channels = g[3];
-    let (vertical, horizontal) = (taps(&op.resize, height, g[1]), taps(&op.resize, width, g[2]));
+    let (vertical, horizontal) = (resized(&op.resize, height, g[1]), resized(&op.resize, width, g[2]));
     let rows = Strided::<T>::new(gradient, cpu)?;
     let base = Shared(cpu.ptr::<T>(out)?);
     let (line, floats) = (width * channels, height * width * channels);

@@ -38,7 +38,7 @@ impl Operation for CrossEntropyBackward {
 }
 
 /// The factor of each sample's gradient: the mean's `1/n`.
-pub(crate) fn share(reduction: LossReduction, n: usize) -> f64 {
+pub fn share(reduction: LossReduction, n: usize) -> f64 {
     if reduction == LossReduction::Mean { 1.0 / n as f64 } else { 1.0 }
 }
 

@@ -37,6 +37,7 @@ pub mod resize_backward;
 pub mod sgd;
 pub mod softmax;
 pub mod softmax_backward;
+pub mod taps;
 pub mod unary;
 pub mod unary_backward;
 

@@ -1,9 +1,29 @@
-//! Resampling weights of one axis: which inputs an output reads, and how much of each.
+//! Resampling weights of one axis: which inputs an output reads, and how much of each. For backends: every one resamples by these tables.
 
-use crate::ops::resize::Filter;
+use super::resize::{Filter, Resize};
 
 /// For each output: `(input, weight)` of every input it reads.
-pub(super) type Taps = Vec<Vec<(usize, f32)>>;
+pub type Taps = Vec<Vec<(usize, f32)>>;
+
+/// The weights with which `op` makes `m` outputs of `n` inputs, along either axis.
+pub fn resized(op: &Resize, n: usize, m: usize) -> Taps {
+    match (op.antialias, op.filter) {
+        (true, filter) => antialiased(filter, n, m),
+        (false, Filter::Bilinear) => linear(n, m, op.align_corners),
+        (false, Filter::Bicubic) => bicubic(n, m, op.align_corners),
+    }
+}
+
+/// The transpose: for each of `n` inputs the outputs that read it, in increasing order.
+pub fn transposed(taps: &Taps, n: usize) -> Taps {
+    let mut of_input = vec![Vec::new(); n];
+    for (output, taps) in taps.iter().enumerate() {
+        for &(input, weight) in taps {
+            of_input[input].push((output, weight));
+        }
+    }
+    of_input
+}
 
 /// Where output `i` of `m` lies among `n` inputs.
 fn source(i: usize, n: usize, m: usize, align_corners: bool) -> f64 {
@@ -14,7 +34,7 @@ fn source(i: usize, n: usize, m: usize, align_corners: bool) -> f64 {
 }
 
 /// Linear interpolation between neighbours, clamped at the borders.
-pub(super) fn linear(n: usize, m: usize, align_corners: bool) -> Taps {
+pub fn linear(n: usize, m: usize, align_corners: bool) -> Taps {
     let tap = |i| {
         let position = source(i, n, m, align_corners).max(0.0);
         let low = (position as usize).min(n - 1);
@@ -25,7 +45,7 @@ pub(super) fn linear(n: usize, m: usize, align_corners: bool) -> Taps {
 }
 
 /// Cubic convolution over four neighbours, clamped at the borders.
-pub(super) fn bicubic(n: usize, m: usize, align_corners: bool) -> Taps {
+fn bicubic(n: usize, m: usize, align_corners: bool) -> Taps {
     let tap = |i| {
         let position = source(i, n, m, align_corners);
         let low = position.floor();
@@ -39,7 +59,7 @@ pub(super) fn bicubic(n: usize, m: usize, align_corners: bool) -> Taps {
 }
 
 /// The filter widened by the scale when shrinking, weights renormalised.
-pub(super) fn antialiased(filter: Filter, n: usize, m: usize) -> Taps {
+fn antialiased(filter: Filter, n: usize, m: usize) -> Taps {
     let scale = n as f64 / m as f64;
     let widen = scale.max(1.0);
     let radius = widen * if filter == Filter::Bilinear { 1.0 } else { 2.0 };

@@ -1,0 +1,260 @@
+//! The device: an adapter, its memory and its pipelines.
+
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
+use wgpu::{Backends, Features, Instance, InstanceDescriptor, InstanceFlags};
+
+use crate::{memory::Pool, pipeline::Pipelines, recorder::Recorder};
+
+/// How to open a device.
+#[derive(Clone, Debug, Default)]
+pub struct WgpuOptions {
+    /// Which adapter, in the order of [`adapters`].
+    pub adapter: usize,
+    /// Bytes of tensors beyond which allocation fails.
+    pub memory_limit: Option<usize>,
+    /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
+    pub guard: bool,
+}
+
+/// See the [crate].
+pub struct Wgpu {
+    name: String,
+    info: wgpu::AdapterInfo,
+    pub(crate) features: Features,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) recorder: Mutex<Recorder>,
+    pub(crate) pipelines: Pipelines,
+    failure: Arc<Mutex<Option<String>>>,
+    /// Whether a subgroup has one size on this adapter, and reductions can use it.
+    pub(crate) subgroup: Option<u32>,
+    pub(crate) guard: bool,
+}
+
+fn instance() -> Instance {
+    let mut descriptor = InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = Backends::PRIMARY;
+    descriptor.flags = InstanceFlags::empty();
+    Instance::new(descriptor)
+}
+
+/// The adapters of this machine, the software ones last.
+fn found(instance: &Instance) -> Vec<wgpu::Adapter> {
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(Backends::PRIMARY));
+    adapters.sort_by_key(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu);
+    adapters
+}
+
+/// One line for each adapter: its name, driver, and the features and limits that matter. The index is the `n` of `wgpu:n`.
+pub fn adapters() -> Vec<String> {
+    found(&instance()).iter().map(|adapter| describe(&adapter.get_info(), adapter.features(), &adapter.limits())).collect()
+}
+
+fn describe(info: &wgpu::AdapterInfo, features: Features, limits: &wgpu::Limits) -> String {
+    let halves = if features.contains(Features::SHADER_I16) { "f32, bf16, f16" } else { "f32" };
+    let subgroup = match subgroup(info, features) {
+        Some(size) => format!("subgroups of {size}"),
+        None => "no subgroups of one size".into(),
+    };
+    format!(
+        "{} ({:?}, {:?}, {} {}), {halves}, {subgroup}, {} MiB per tensor",
+        info.name,
+        info.device_type,
+        info.backend,
+        info.driver,
+        info.driver_info,
+        largest_tensor(limits) >> 20,
+    )
+}
+
+fn subgroup(info: &wgpu::AdapterInfo, features: Features) -> Option<u32> {
+    let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
+    (features.contains(Features::SUBGROUP) && min == max && min.is_power_of_two()).then_some(min)
+}
+
+/// A kernel binds a tensor's whole buffer.
+fn largest_tensor(limits: &wgpu::Limits) -> u64 {
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+}
+
+impl Wgpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no such adapter, with what would help, or if its driver refuses.
+    pub fn new(options: WgpuOptions) -> Result<Self> {
+        let name = format!("wgpu:{}", options.adapter);
+        let failed = |message: String| Error::Device { device: name.clone(), message };
+        let mut adapters = found(&instance());
+        if options.adapter >= adapters.len() {
+            let message = match adapters.len() {
+                0 => "no adapter found; install a Vulkan driver (on Debian: mesa-vulkan-drivers, which has a software device)"
+                    .into(),
+                n => format!("no such adapter; there are {n}, counted from 0"),
+            };
+            return Err(failed(message));
+        }
+        let adapter = adapters.swap_remove(options.adapter);
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let features = adapter.features() & (Features::SHADER_I16 | Features::SUBGROUP);
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("tubelet"),
+            required_features: features,
+            required_limits: limits.clone(),
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request).map_err(|error| failed(error.to_string()))?;
+        let failure = Arc::new(Mutex::new(None));
+        let sink = Arc::clone(&failure);
+        // Without a handler wgpu panics. The first failure is reported by the next call.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }));
+        let sink = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            let message = format!("the device was lost ({reason:?}): {message}");
+            sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        });
+        let pool = Pool::new(name.clone(), device.clone(), options.memory_limit, largest_tensor(&limits));
+        Ok(Wgpu {
+            recorder: Mutex::new(Recorder::new(&device)),
+            pipelines: Pipelines::new(&limits),
+            subgroup: subgroup(&info, features),
+            guard: options.guard,
+            name,
+            info,
+            features,
+            device,
+            queue,
+            pool,
+            failure,
+        })
+    }
+
+    /// How many kernels have been launched on this device.
+    pub fn launches(&self) -> u64 {
+        self.recorder().launches()
+    }
+
+    /// Gives cached memory back to the driver.
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+
+    pub(crate) fn recorder(&self) -> std::sync::MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first failure that the driver has reported since the last call.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(message) => Err(self.failed(message)),
+        }
+    }
+
+    pub(crate) fn failed(&self, message: impl Into<String>) -> Error {
+        Error::Device { device: self.name.clone(), message: message.into() }
+    }
+
+    /// Invocations of a workgroup that shares sums: a subgroup where there is one size of it, so that no barrier is needed.
+    pub(crate) fn row_lanes(&self) -> u32 {
+        self.subgroup.unwrap_or(64)
+    }
+
+    /// Whether the adapter is a processor, on which a workgroup runs as a loop over its subgroups.
+    pub(crate) fn is_processor(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.recorder().submit(self);
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error.to_string()))?;
+        self.check()
+    }
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $module:ident)),*) => {
+        impl Wgpu {
+            fn dispatch(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+                match op {
+                    $(Op::$variant(op) => crate::$module::run(op, inputs, outputs, self)),*
+                }
+            }
+        }
+    };
+}
+for_each_operation!(dispatch);
+
+impl Backend for Wgpu {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn description(&self) -> String {
+        describe(&self.info, self.features, &self.device.limits())
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
+        let buffer = self.pool.allocate(bytes)?;
+        if self.guard && bytes > 0 {
+            // As a float of any width this is a NaN.
+            self.upload(&vec![0xFF; bytes], &buffer, 0)?;
+        }
+        Ok(Arc::new(buffer))
+    }
+
+    fn upload(&self, src: &[u8], dst: &dyn DeviceBuffer, offset: usize) -> Result<()> {
+        self.write(src, dst, offset)
+    }
+
+    fn download(&self, src: &dyn DeviceBuffer, offset: usize, dst: &mut [u8]) -> Result<()> {
+        self.read(src, offset, dst)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.wait()
+    }
+
+    fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+        if let Some(x) = inputs.iter().flatten().copied().chain(outputs).find(|x| !self.supports(x.dtype())) {
+            let message = match x.dtype() {
+                DType::F64 => "no kernels for f64; the reference device has them".into(),
+                other => format!("this adapter has no 16-bit integers, which hold {other}; convert to f32"),
+            };
+            return Err(Error::Unsupported { op: op.name(), device: self.name.clone(), message });
+        }
+        if outputs.iter().all(|out| out.elements() == 0) {
+            return Ok(());
+        }
+        self.dispatch(op, inputs, outputs)?;
+        self.check()
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        match dtype {
+            DType::F32 | DType::I32 | DType::U8 => true,
+            DType::BF16 | DType::F16 => self.features.contains(Features::SHADER_I16),
+            DType::F64 => false,
+        }
+    }
+
+    fn memory(&self) -> MemoryStats {
+        self.pool.stats()
+    }
+
+    fn reset_peak(&self) {
+        self.pool.reset_peak();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,400 @@
+//! A kernel and its launch: a `.wgsl` file, and the operands, parameters and constants that it sees.
+//!
+//! A `.wgsl` file holds the arithmetic alone: a function `each(i)` that one invocation runs for element `i` ([`Kernel::launch_each`]), or
+//! `group(index, lane)` that the `LANES` invocations of a workgroup run together ([`Kernel::launch`]). What depends on the operands' element
+//! types and views is generated around it: for an operand `x` the functions
+//!
+//! | function | for | gives |
+//! |---|---|---|
+//! | `x_load(at)` | inputs | the element at position `at` of the buffer, as f32 |
+//! | `x_int(at)` | inputs | the same as i32: exact, or rounded to nearest even and saturating |
+//! | `x_at(i)` | [`Kernel::read`] | where element `i` in row-major order lies |
+//! | `x_row(i)`, `x_step()` | [`Kernel::rows`] | where row `i` of the last dimension starts, and the distance of its elements |
+//! | `p.x_offset`, `p.x_s0` … | [`Kernel::strided`] | offset and strides |
+//! | `x_store(at, value)`, `x_store_int(at, value)` | outputs, which are contiguous | |
+//!
+//! and for an optional operand the constant `x_present`. Sizes and numbers are fields of the uniform `p`. Positions are u32: a buffer has fewer
+//! than 2³² elements.
+
+use std::fmt::Write;
+
+use tubelet_engine::{DType, Error, Layout, Result, Tensor};
+
+use crate::{device::Wgpu, recorder::SLOT};
+
+/// Groups along one dimension that every adapter can launch; more fold into the second.
+const MOST_GROUPS: usize = 65535;
+
+const EACH: &str = "
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) ids: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = (id.y * ids.x + id.x) * LANES + lane;
+    if i < p.count { each(i); }
+}
+";
+const GROUP: &str = "
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) ids: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = id.y * ids.x + id.x;
+    if index < p.count { group(index, lane); }
+}
+";
+
+/// How a kernel indexes an operand.
+enum View {
+    /// By the row-major index of the element; the sizes and strides of dimensions joined where they can be.
+    Flat(Vec<[usize; 2]>),
+    /// By row and column.
+    Rows(Vec<[usize; 2]>),
+    /// By the strides of the given number of dimensions.
+    Strided(usize),
+    Written,
+}
+
+struct Bound<'a> {
+    name: &'static str,
+    /// Absent operands have none.
+    tensor: Option<&'a Tensor>,
+    view: View,
+}
+
+/// See the [module](self).
+pub(crate) struct Kernel<'a> {
+    name: &'static str,
+    source: &'static str,
+    lanes: u32,
+    operands: Vec<Bound<'a>>,
+    fields: Vec<(String, &'static str)>,
+    parameters: Vec<u8>,
+    constants: Vec<(&'static str, u32)>,
+    /// What did not fit into u32.
+    overflow: Option<&'static str>,
+}
+
+impl<'a> Kernel<'a> {
+    /// The kernel of `source`, with 64 invocations in a workgroup.
+    pub fn new(name: &'static str, source: &'static str) -> Self {
+        let (operands, fields, parameters, constants) = Default::default();
+        Kernel { name, source, lanes: 64, operands, fields, parameters, constants, overflow: None }
+    }
+
+    /// Invocations in a workgroup: `LANES` in the source.
+    pub fn lanes(mut self, lanes: u32) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// An input, by the row-major index of its elements.
+    pub fn read(mut self, name: &'static str, tensor: &'a Tensor) -> Self {
+        let dims = joined(tensor.layout(), tensor.rank());
+        self.dims(name, tensor.layout().offset(), &dims);
+        self.bind(name, Some(tensor), View::Flat(dims))
+    }
+
+    /// As [`Kernel::read`]; where it is absent, `x_load` gives 0 and `x_present` is false.
+    pub fn read_optional(mut self, name: &'static str, tensor: Option<&'a Tensor>) -> Self {
+        match tensor {
+            Some(tensor) => {
+                self.constants.push((name, 1));
+                self.read(name, tensor)
+            }
+            None => {
+                self.constants.push((name, 0));
+                self.bind(name, None, View::Flat(Vec::new()))
+            }
+        }
+    }
+
+    /// An input, by row and column of its last dimension.
+    pub fn rows(mut self, name: &'static str, tensor: &'a Tensor) -> Self {
+        let (layout, rank) = (tensor.layout(), tensor.rank());
+        let dims = joined(layout, rank.saturating_sub(1));
+        self.dims(name, layout.offset(), &dims);
+        let step = layout.strides().last().copied().unwrap_or(1);
+        self.field(format!("{name}_last"), step);
+        self.bind(name, Some(tensor), View::Rows(dims))
+    }
+
+    /// An input, by its own strides.
+    pub fn strided(mut self, name: &'static str, tensor: &'a Tensor) -> Self {
+        self.field(format!("{name}_offset"), tensor.layout().offset());
+        for (d, &stride) in tensor.layout().strides().iter().enumerate() {
+            self.field(format!("{name}_s{d}"), stride);
+        }
+        self.bind(name, Some(tensor), View::Strided(tensor.rank()))
+    }
+
+    /// An output. One of bytes must be [cleared](Wgpu::clear_bytes) first: its elements are put into their words one by one.
+    pub fn write(self, name: &'static str, tensor: &'a Tensor) -> Self {
+        self.bind(name, Some(tensor), View::Written)
+    }
+
+    /// An output that may be absent: then storing does nothing.
+    pub fn write_optional(self, name: &'static str, tensor: Option<&'a Tensor>) -> Self {
+        self.bind(name, tensor, View::Written)
+    }
+
+    fn bind(mut self, name: &'static str, tensor: Option<&'a Tensor>, view: View) -> Self {
+        self.operands.push(Bound { name, tensor, view });
+        self
+    }
+
+    fn dims(&mut self, name: &str, offset: usize, dims: &[[usize; 2]]) {
+        self.field(format!("{name}_offset"), offset);
+        for (d, [size, stride]) in dims.iter().enumerate() {
+            self.field(format!("{name}_n{d}"), *size);
+            self.field(format!("{name}_s{d}"), *stride);
+        }
+    }
+
+    fn field(&mut self, name: String, value: usize) {
+        match u32::try_from(value) {
+            Ok(value) => self.push(name, "u32", value.to_ne_bytes()),
+            Err(_) => self.overflow = Some("a size or stride does not fit into 32 bits"),
+        }
+    }
+
+    fn push(&mut self, name: String, ty: &'static str, bytes: [u8; 4]) {
+        self.fields.push((name, ty));
+        self.parameters.extend_from_slice(&bytes);
+    }
+
+    /// `p.name: u32`.
+    pub fn size(mut self, name: &'static str, value: usize) -> Self {
+        self.field(name.into(), value);
+        self
+    }
+
+    /// `p.name0 …: u32`.
+    pub fn sizes(mut self, name: &'static str, values: &[usize]) -> Self {
+        values.iter().enumerate().for_each(|(i, &value)| self.field(format!("{name}{i}"), value));
+        self
+    }
+
+    /// `p.name: f32`.
+    pub fn number(mut self, name: &'static str, value: f32) -> Self {
+        self.push(name.into(), "f32", value.to_ne_bytes());
+        self
+    }
+
+    /// `const name: u32`: another value is another pipeline.
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, value));
+        self
+    }
+
+    /// One invocation for each of `count`.
+    pub fn launch_each(self, count: usize, gpu: &Wgpu) -> Result<()> {
+        let groups = count.div_ceil(self.lanes as usize);
+        self.dispatch(EACH, count, groups, gpu)
+    }
+
+    /// `groups` workgroups.
+    pub fn launch(self, groups: usize, gpu: &Wgpu) -> Result<()> {
+        self.dispatch(GROUP, groups, groups, gpu)
+    }
+
+    fn dispatch(mut self, entry: &'static str, count: usize, groups: usize, gpu: &Wgpu) -> Result<()> {
+        self.field("count".into(), count);
+        if groups == 0 {
+            return Ok(());
+        }
+        let refuse = |message: String| {
+            Err(Error::Unsupported { op: self.name, device: tubelet_engine::Backend::name(gpu).into(), message })
+        };
+        let present: Vec<&Bound> = self.operands.iter().filter(|operand| operand.tensor.is_some()).collect();
+        if let Some(message) = self.overflow {
+            return refuse(message.into());
+        }
+        if present.len() > gpu.pipelines.bindings {
+            return refuse(format!("{} operands; this adapter binds {}", present.len(), gpu.pipelines.bindings));
+        }
+        if groups > MOST_GROUPS * MOST_GROUPS || self.parameters.len() > SLOT {
+            return refuse(format!("{groups} workgroups with {} bytes of parameters", self.parameters.len()));
+        }
+        let writes: Vec<bool> = present.iter().map(|operand| matches!(operand.view, View::Written)).collect();
+        let pipeline = gpu.pipeline(&self.key(), &writes, || self.text(entry, gpu))?;
+        let mut recorder = gpu.recorder();
+        let parameters =
+            wgpu::BufferBinding { buffer: recorder.parameters(), offset: 0, size: std::num::NonZeroU64::new(SLOT as u64) };
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(parameters) }];
+        for (i, tensor) in present.iter().filter_map(|operand| operand.tensor).enumerate() {
+            entries
+                .push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: gpu.buffer(tensor.buffer())?.as_entire_binding() });
+        }
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+        let bindings = gpu.device.create_bind_group(&descriptor);
+        // As square as need be: groups beyond the count end at once.
+        let rows = groups.div_ceil(MOST_GROUPS);
+        recorder.launch(gpu, &pipeline, &bindings, &self.parameters, [groups.div_ceil(rows) as u32, rows as u32]);
+        Ok(())
+    }
+
+    /// What the text depends on.
+    fn key(&self) -> String {
+        let mut key = format!("{} {}", self.name, self.lanes);
+        for operand in &self.operands {
+            let dtype = operand.tensor.map_or("none", |tensor| tensor.dtype().name());
+            let view = match &operand.view {
+                View::Flat(dims) if dense(dims) => "dense".into(),
+                View::Flat(dims) => format!("flat{}", dims.len()),
+                View::Rows(dims) => format!("rows{}", dims.len()),
+                View::Strided(rank) => format!("strided{rank}"),
+                View::Written => "written".into(),
+            };
+            // Writing to a string does not fail.
+            let _ = write!(key, " {}:{dtype}:{view}", operand.name);
+        }
+        for (name, value) in &self.constants {
+            let _ = write!(key, " {name}={value}");
+        }
+        key
+    }
+
+    /// The whole shader.
+    fn text(&self, entry: &str, gpu: &Wgpu) -> String {
+        let mut text = String::new();
+        let halves = self.operands.iter().filter_map(|x| x.tensor).any(|x| matches!(x.dtype(), DType::BF16 | DType::F16));
+        if halves {
+            text.push_str("enable wgpu_int16;\n");
+        }
+        let _ = writeln!(text, "const LANES: u32 = {}u;", self.lanes);
+        for (name, value) in &self.constants {
+            let optional = self.operands.iter().any(|operand| operand.name == *name);
+            let _ = match optional {
+                true => writeln!(text, "const {name}_present: bool = {};", *value != 0),
+                false => writeln!(text, "const {name}: u32 = {value}u;"),
+            };
+        }
+        let fields: String = self.fields.iter().map(|(name, ty)| format!("{name}: {ty}, ")).collect();
+        let _ = writeln!(text, "struct Parameters {{ {fields} }}\n@group(0) @binding(0) var<uniform> p: Parameters;");
+        let mut binding = 1;
+        for operand in &self.operands {
+            operand.accessors(&mut text, &mut binding);
+        }
+        text.push_str(include_str!("math.wgsl"));
+        text.push_str(match gpu.subgroup {
+            Some(size) if size == self.lanes => include_str!("group_subgroup.wgsl"),
+            _ => include_str!("group_shared.wgsl"),
+        });
+        text.push_str(self.source);
+        text.push_str(entry);
+        text
+    }
+}
+
+impl Bound<'_> {
+    fn accessors(&self, text: &mut String, binding: &mut u32) {
+        let written = matches!(self.view, View::Written);
+        match self.tensor {
+            None if written => stores(text, self.name, None),
+            None => {
+                let x = self.name;
+                let _ =
+                    writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return 0.0; }}\nfn {x}_at(i: u32) -> u32 {{ return 0u; }}");
+            }
+            Some(tensor) => {
+                let element = match tensor.dtype() {
+                    DType::BF16 | DType::F16 => "u16",
+                    DType::I32 => "i32",
+                    DType::U8 if written => "atomic<u32>",
+                    DType::U8 => "u32",
+                    _ => "f32",
+                };
+                let (x, access) = (self.name, if written { "read_write" } else { "read" });
+                let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{element}>;");
+                *binding += 1;
+                if written { stores(text, x, Some(tensor.dtype())) } else { self.loads(text, tensor.dtype()) }
+            }
+        }
+    }
+
+    fn loads(&self, text: &mut String, dtype: DType) {
+        let x = self.name;
+        let value = match dtype {
+            DType::BF16 => format!("bf16_load(u32({x}_data[at]))"),
+            DType::F16 => format!("f16_load(u32({x}_data[at]))"),
+            DType::U8 => format!("f32(({x}_data[at >> 2u] >> (8u * (at & 3u))) & 255u)"),
+            DType::I32 => format!("f32({x}_data[at])"),
+            _ => format!("{x}_data[at]"),
+        };
+        let _ = writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return {value}; }}");
+        let exact = if dtype == DType::I32 { format!("{x}_data[at]") } else { format!("integer({x}_load(at))") };
+        let _ = writeln!(text, "fn {x}_int(at: u32) -> i32 {{ return {exact}; }}");
+        match &self.view {
+            View::Flat(dims) => position(text, &format!("{x}_at"), x, dims),
+            View::Rows(dims) => {
+                position(text, &format!("{x}_row"), x, dims);
+                let _ = writeln!(text, "fn {x}_step() -> u32 {{ return p.{x}_last; }}");
+            }
+            View::Strided(_) | View::Written => {}
+        }
+    }
+}
+
+fn stores(text: &mut String, x: &str, dtype: Option<DType>) {
+    let (value, int) = match dtype {
+        None => (String::new(), String::new()),
+        Some(DType::BF16) => (format!("{x}_data[at] = u16(bf16_bits(value));"), format!("{x}_store(at, f32(value));")),
+        Some(DType::F16) => (format!("{x}_data[at] = u16(f16_bits(value));"), format!("{x}_store(at, f32(value));")),
+        Some(DType::I32) => (format!("{x}_data[at] = integer(value);"), format!("{x}_data[at] = value;")),
+        // WGSL has no bytes. Words are zero before, so that the order in which their bytes arrive makes no difference.
+        Some(DType::U8) => (
+            format!("{x}_store_int(at, integer(value));"),
+            format!("atomicOr(&{x}_data[at >> 2u], u32(clamp(value, 0, 255)) << (8u * (at & 3u)));"),
+        ),
+        Some(_) => (format!("{x}_data[at] = value;"), format!("{x}_data[at] = f32(value);")),
+    };
+    let _ = writeln!(text, "fn {x}_store(at: u32, value: f32) {{ {value} }}\nfn {x}_store_int(at: u32, value: i32) {{ {int} }}");
+}
+
+/// Where element `i` of dimensions `dims` lies, without a loop.
+fn position(text: &mut String, function: &str, x: &str, dims: &[[usize; 2]]) {
+    let _ = write!(text, "fn {function}(i: u32) -> u32 {{ ");
+    if dense(dims) {
+        let _ = writeln!(text, "return p.{x}_offset + i; }}");
+        return;
+    }
+    let _ = write!(text, "var rest = i; var at = p.{x}_offset; ");
+    for d in (1..dims.len()).rev() {
+        let _ = write!(text, "at += rest % p.{x}_n{d} * p.{x}_s{d}; rest /= p.{x}_n{d}; ");
+    }
+    if !dims.is_empty() {
+        let _ = write!(text, "at += rest * p.{x}_s0; ");
+    }
+    text.push_str("return at; }\n");
+}
+
+fn dense(dims: &[[usize; 2]]) -> bool {
+    matches!(dims, [[_, 1]])
+}
+
+/// The first `rank` dimensions as `[size, stride]`, without those of size 1, neighbours joined where one stride leads through both.
+fn joined(layout: &Layout, rank: usize) -> Vec<[usize; 2]> {
+    let mut dims: Vec<[usize; 2]> = Vec::new();
+    for (&size, &stride) in layout.shape().iter().zip(layout.strides()).take(rank).filter(|&(&size, _)| size != 1) {
+        match dims.last_mut() {
+            Some([outer, step]) if *step == stride * size => {
+                *outer *= size;
+                *step = stride;
+            }
+            _ => dims.push([size, stride]),
+        }
+    }
+    dims
+}
+
+/// Operand `i`, which validation has found present.
+pub(crate) fn operand<'a>(inputs: &[Option<&'a Tensor>], i: usize) -> Result<&'a Tensor> {
+    optional(inputs, i).ok_or_else(|| Error::shape("wgpu", format!("operand {i} is missing")))
+}
+
+/// Operand `i`, which may be absent.
+pub(crate) fn optional<'a>(inputs: &[Option<&'a Tensor>], i: usize) -> Option<&'a Tensor> {
+    inputs.get(i).copied().flatten()
+}
+
+/// The product of the sizes.
+pub(crate) fn count(sizes: &[usize]) -> usize {
+    sizes.iter().product()
+}
