@@ -45,7 +45,8 @@ parameters!(Parameters {
 fn group(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<Group<9>> {
     let name = "adam";
     let largest = if op.amsgrad { optional(inputs, 4) } else { None };
-    let operands = [Some(operand(name, inputs, 0)?), Some(operand(name, inputs, 1)?), optional(inputs, 2), optional(inputs, 3), largest];
+    let operands =
+        [Some(operand(name, inputs, 0)?), Some(operand(name, inputs, 1)?), optional(inputs, 2), optional(inputs, 3), largest];
     let mut all = [None; 9];
     all[..5].copy_from_slice(&operands);
     for i in 0..4 {

@@ -11,9 +11,51 @@
 #[macro_use]
 mod parameters;
 mod backend;
+mod divisor;
 pub mod driver;
+mod elementwise;
 mod memory;
+mod multi_tensor;
 mod nest;
+mod product;
+mod resample;
+
+// The rows of the grid.
+mod adam;
+to_come!(attention);
+to_come!(attention_backward);
+to_come!(attention_topk_std);
+to_come!(attention_topk_std_backward);
+to_come!(batch_norm);
+to_come!(batch_norm_backward);
+mod binary;
+to_come!(binary_cross_entropy);
+to_come!(binary_cross_entropy_backward);
+mod concat;
+to_come!(conv3d);
+to_come!(conv3d_backward_video);
+to_come!(conv3d_backward_weight);
+to_come!(conv3d_depthwise);
+to_come!(conv3d_depthwise_backward);
+mod copy;
+to_come!(cross_entropy);
+to_come!(cross_entropy_backward);
+mod dropout;
+mod gather;
+mod gather_backward;
+mod gemm;
+mod interpolate;
+mod interpolate_backward;
+to_come!(layer_norm);
+to_come!(layer_norm_backward);
+to_come!(reduce);
+mod resize;
+mod resize_backward;
+mod sgd;
+to_come!(softmax);
+to_come!(softmax_backward);
+mod unary;
+mod unary_backward;
 
 pub use backend::{CudaBackend, Options};
 

@@ -8,9 +8,9 @@ use crate::backend::CudaBackend;
 /// As in `multi_tensor.cuh`.
 const BLOCK_ELEMENTS: usize = 4096;
 
-/// One group of tensors of one shape: its dense operands, which are to be kept until the launch, and what the kernel knows of it.
+/// One group of tensors of one shape, dense: what the kernel knows of it, and what has to stay until the launch.
 pub(crate) struct Group<const N: usize> {
-    pub operands: [Option<Tensor>; N],
+    _dense: [Option<Tensor>; N],
     pub count: usize,
     /// The addresses of the operands, 0 where there is none.
     pub addresses: [u64; N],
@@ -32,7 +32,7 @@ impl<const N: usize> Group<N> {
             dense[i] = Some(x);
         }
         let wide = addresses.iter().all(|address| address % 16 == 0);
-        Ok(Group { operands: dense, count, addresses, wide })
+        Ok(Group { _dense: dense, count, addresses, wide })
     }
 
     /// Blocks that its elements want.
