@@ -6,12 +6,12 @@ constexpr u32 WARPS = 8;  // rows of a block of 256 threads
 
 // ---- along rows ----
 
-// A lane takes 16 bytes of neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
-template <class T> constexpr int LANES = 16 / sizeof(T);
+// A lane takes four neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
+constexpr int LANES = 4;
 
 // Calls f(column, value) for this lane's elements of a row.
 template <class T, class F> DEVICE void each_in_row(const T* row, i64 stride, u32 columns, bool wide, const F& f) {
-    constexpr int V = LANES<T>;
+    constexpr int V = LANES;
     for (u32 c = lane_index() * V; c < columns; c += 32 * V) {
         if (wide) {
             const Pack<T, V> pack = load_pack<T, V>(row + c);
@@ -24,18 +24,22 @@ template <class T, class F> DEVICE void each_in_row(const T* row, i64 stride, u3
     }
 }
 
-// The same of two rows of one type: f(column, a, b).
+// The same of two rows of one type: f(column, a, b). `b` may be null: then it is all zeros.
 template <class T, class F>
 DEVICE void each_in_rows(const T* a, i64 a_stride, const T* b, i64 b_stride, u32 columns, bool wide, const F& f) {
-    constexpr int V = LANES<T>;
+    constexpr int V = LANES;
     for (u32 c = lane_index() * V; c < columns; c += 32 * V) {
         if (wide) {
-            const Pack<T, V> x = load_pack<T, V>(a + c), y = load_pack<T, V>(b + c);
+            const Pack<T, V> x = load_pack<T, V>(a + c);
+            Pack<T, V> y = {};
+            if (b) y = load_pack<T, V>(b + c);
 #pragma unroll
             for (int v = 0; v < V; ++v) f(c + v, to_float(x.x[v]), to_float(y.x[v]));
         } else {
 #pragma unroll 1
-            for (u32 v = 0; v < V && c + v < columns; ++v) f(c + v, to_float(a[(c + v) * a_stride]), to_float(b[(c + v) * b_stride]));
+            for (u32 v = 0; v < V && c + v < columns; ++v) {
+                f(c + v, to_float(a[(c + v) * a_stride]), b ? to_float(b[(c + v) * b_stride]) : 0.0f);
+            }
         }
     }
 }

@@ -33,5 +33,5 @@ template <class T> DEVICE void softmax(const Parameters& p) {
 }
 
 #define DEFINE(name, type) \
-    KERNEL softmax_##name(Parameters p) { softmax<type>(p); }
+    KERNEL softmax_##name(PARAMETERS p) { softmax<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

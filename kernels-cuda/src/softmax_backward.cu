@@ -33,5 +33,5 @@ template <class T> DEVICE void softmax_backward(const Parameters& p) {
 }
 
 #define DEFINE(name, type) \
-    KERNEL softmax_backward_##name(Parameters p) { softmax_backward<type>(p); }
+    KERNEL softmax_backward_##name(PARAMETERS p) { softmax_backward<type>(p); }
 FOR_EACH_FLOAT(DEFINE)
