@@ -45,9 +45,9 @@ template <class T> DEVICE void dx(const Parameters& p) {
         sum_gx += g * ((x - mean) * scale);
     });
     const float mean_g = warp_sum(sum_g) / n, mean_gx = warp_sum(sum_gx) / n;
-    each_in_rows(x, p.x_stride, gradient, p.gradient_stride, p.columns, p.wide, [&](u32 c, float x, float g) {
+    map_rows(x, p.x_stride, gradient, p.gradient_stride, p.columns, p.wide, dx, [&](u32 c, float x, float g) {
         g *= weight ? to_float(weight[c]) : 1.0f;
-        dx[c] = from_float<T>((g - mean_g - (x - mean) * scale * mean_gx) * scale);
+        return (g - mean_g - (x - mean) * scale * mean_gx) * scale;
     });
     if (lane_index() == 0) {
         p.statistics[2 * row] = mean;

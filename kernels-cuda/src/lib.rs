@@ -16,6 +16,7 @@ mod elementwise;
 mod memory;
 mod nest;
 mod product;
+mod rows;
 
 // The rows of the grid.
 to_come!(adam);
@@ -43,14 +44,14 @@ mod gather_backward;
 mod gemm;
 to_come!(interpolate);
 to_come!(interpolate_backward);
-to_come!(layer_norm);
-to_come!(layer_norm_backward);
+mod layer_norm;
+mod layer_norm_backward;
 to_come!(reduce);
 to_come!(resize);
 to_come!(resize_backward);
 to_come!(sgd);
-to_come!(softmax);
-to_come!(softmax_backward);
+mod softmax;
+mod softmax_backward;
 mod unary;
 mod unary_backward;
 
