@@ -63,7 +63,7 @@ struct Step {
     }
 };
 
-KERNEL adam(Parameters p) {
+KERNEL adam(PARAMETERS p) {
     const Tensors& t = p.group[group_of_block(p.group, p.groups)];
     each_four(t.count, t.first_block, t.wide, Step{p, t});
 }

@@ -3,9 +3,7 @@
 use std::{any::Any, sync::Arc};
 
 use bytemuck::Pod;
-use tubelet_engine::{
-    Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation,
-};
+use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 
 use crate::{
     driver::{Driver, Launch, Module},

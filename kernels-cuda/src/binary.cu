@@ -39,6 +39,6 @@ template <class T, int V> DEVICE void binary(const Parameters& p) {
 }
 
 #define DEFINE(name, type)                                                      \
-    KERNEL binary_##name(Parameters p) { binary<type, 1>(p); }                  \
-    KERNEL binary_##name##_vector(Parameters p) { binary<type, 16 / sizeof(type)>(p); }
+    KERNEL binary_##name(PARAMETERS p) { binary<type, 1>(p); }                  \
+    KERNEL binary_##name##_vector(PARAMETERS p) { binary<type, 16 / sizeof(type)>(p); }
 FOR_EACH_FLOAT(DEFINE)

@@ -18,6 +18,8 @@ typedef long long i64;
 #define DEVICE __device__ __forceinline__
 // A block of 256 threads: four or more of them fit a multiprocessor from Ampere on.
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
+// Its argument: what a loop indexes stays where the launch has put it, without a copy of its own for every thread.
+#define PARAMETERS const __grid_constant__ Parameters
 
 constexpr int RANK = 8;
 constexpr u32 ALL_LANES = 0xffffffffu;
@@ -60,16 +62,17 @@ template <int N> struct Nest {
 template <int N> DEVICE void locate(const Nest<N>& nest, u32 index, i64 (&at)[N]) {
 #pragma unroll
     for (int n = 0; n < N; ++n) at[n] = 0;
-#pragma unroll
-    for (int d = 0; d < RANK; ++d) {
-        const bool outermost = d + 1 >= nest.rank;
-        const u32 rest = outermost ? 0 : index / nest.size[d];
-        const u32 here = outermost ? index : index - rest * nest.size[d];
+    const u32 outermost = nest.rank - 1;
+    // Not unrolled: most nests have a dimension or two.
+#pragma unroll 1
+    for (u32 d = 0; d < outermost; ++d) {
+        const u32 rest = index / nest.size[d], here = index - rest * nest.size[d];
 #pragma unroll
         for (int n = 0; n < N; ++n) at[n] += (i64)here * nest.stride[n][d];
         index = rest;
-        if (outermost) break;
     }
+#pragma unroll
+    for (int n = 0; n < N; ++n) at[n] += (i64)index * nest.stride[n][outermost];
 }
 
 // The neighbours from `at` on, or one element for all of them where the operand is broadcast along the innermost dimension.

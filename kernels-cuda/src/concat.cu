@@ -20,8 +20,8 @@ template <class T, int V> DEVICE void place(const Parameters& p) {
 }
 
 #define MOVE(bits, type)                                                 \
-    KERNEL concat_b##bits(Parameters p) { place<type, 1>(p); }           \
-    KERNEL concat_b##bits##_vector(Parameters p) { place<type, 16 / sizeof(type)>(p); }
+    KERNEL concat_b##bits(PARAMETERS p) { place<type, 1>(p); }           \
+    KERNEL concat_b##bits##_vector(PARAMETERS p) { place<type, 16 / sizeof(type)>(p); }
 MOVE(8, u8)
 MOVE(16, unsigned short)
 MOVE(32, u32)

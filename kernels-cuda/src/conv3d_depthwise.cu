@@ -111,7 +111,7 @@ template <class T, int V, int KW, int R> DEVICE void depthwise(const Parameters&
 }
 
 #define DEFINE(name, type)                                                                     \
-    KERNEL conv3d_depthwise_##name(Parameters p) { depthwise<type, 1, 0, 1>(p); }              \
-    KERNEL conv3d_depthwise_##name##_1(Parameters p) { depthwise<type, 16 / sizeof(type), 1, 4>(p); } \
-    KERNEL conv3d_depthwise_##name##_3(Parameters p) { depthwise<type, 16 / sizeof(type), 3, 4>(p); }
+    KERNEL conv3d_depthwise_##name(PARAMETERS p) { depthwise<type, 1, 0, 1>(p); }              \
+    KERNEL conv3d_depthwise_##name##_1(PARAMETERS p) { depthwise<type, 16 / sizeof(type), 1, 4>(p); } \
+    KERNEL conv3d_depthwise_##name##_3(PARAMETERS p) { depthwise<type, 16 / sizeof(type), 3, 4>(p); }
 FOR_EACH_FLOAT(DEFINE)

@@ -23,6 +23,7 @@ struct Parameters {
     u32 segments;
     u32 groups;    // of 32 channels
     u32 taps;
+    u32 unused;
 };
 
 template <class T, int KT, int KH, int KW> struct Row {
@@ -108,8 +109,8 @@ template <class T> DEVICE void finish(const Parameters& p) {
 }
 
 #define DEFINE(name, type)                                                                        \
-    KERNEL conv3d_depthwise_backward_##name(Parameters p) { partial_sums<type, 1, 1, 1>(p); }     \
-    KERNEL conv3d_depthwise_backward_##name##_1(Parameters p) { partial_sums<type, 3, 1, 1>(p); } \
-    KERNEL conv3d_depthwise_backward_##name##_3(Parameters p) { partial_sums<type, 3, 3, 3>(p); } \
-    KERNEL conv3d_depthwise_backward_finish_##name(Parameters p) { finish<type>(p); }
+    KERNEL conv3d_depthwise_backward_##name(PARAMETERS p) { partial_sums<type, 1, 1, 1>(p); }     \
+    KERNEL conv3d_depthwise_backward_##name##_1(PARAMETERS p) { partial_sums<type, 3, 1, 1>(p); } \
+    KERNEL conv3d_depthwise_backward_##name##_3(PARAMETERS p) { partial_sums<type, 3, 3, 3>(p); } \
+    KERNEL conv3d_depthwise_backward_finish_##name(PARAMETERS p) { finish<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

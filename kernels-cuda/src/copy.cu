@@ -1,6 +1,6 @@
 // A view in row-major order, converted: floats round to nearest even, integers saturate, NaN becomes 0. x has any strides, y is contiguous.
 //
-// Memory-bound. Copies of one type move bits, NaN's too, 16 bytes at a time where x allows (`_vector`); conversions move four elements.
+// Memory-bound. Copies of one type move bits, NaN's too, 16 bytes at a time where x allows (`_vector`); conversions that are common move four elements.
 #include "common.cuh"
 
 struct Parameters {
@@ -45,31 +45,33 @@ template <class To, class From, int V> DEVICE void copy(const Parameters& p) {
 }
 
 #define MOVE(bits, type)                                                           \
-    KERNEL copy_b##bits(Parameters p) { copy<type, type, 1>(p); }                  \
-    KERNEL copy_b##bits##_vector(Parameters p) { copy<type, type, 16 / sizeof(type)>(p); }
+    KERNEL copy_b##bits(PARAMETERS p) { copy<type, type, 1>(p); }                  \
+    KERNEL copy_b##bits##_vector(PARAMETERS p) { copy<type, type, 16 / sizeof(type)>(p); }
 MOVE(8, u8)
 MOVE(16, unsigned short)
 MOVE(32, u32)
 MOVE(64, u64)
 
-#define CONVERT(from, to)                                                          \
-    KERNEL copy_##from##_##to(Parameters p) { copy<to, from, 1>(p); }              \
-    KERNEL copy_##from##_##to##_vector(Parameters p) { copy<to, from, 4>(p); }
-CONVERT(f32, bf16)
-CONVERT(f32, f16)
+#define CONVERT(from, to) \
+    KERNEL copy_##from##_##to(PARAMETERS p) { copy<to, from, 1>(p); }
+#define CONVERT_WIDE(from, to) \
+    CONVERT(from, to)          \
+    KERNEL copy_##from##_##to##_vector(PARAMETERS p) { copy<to, from, 4>(p); }
+CONVERT_WIDE(f32, bf16)
+CONVERT_WIDE(f32, f16)
 CONVERT(f32, u8)
 CONVERT(f32, i32)
-CONVERT(bf16, f32)
+CONVERT_WIDE(bf16, f32)
 CONVERT(bf16, f16)
 CONVERT(bf16, u8)
 CONVERT(bf16, i32)
-CONVERT(f16, f32)
+CONVERT_WIDE(f16, f32)
 CONVERT(f16, bf16)
 CONVERT(f16, u8)
 CONVERT(f16, i32)
-CONVERT(u8, f32)
-CONVERT(u8, bf16)
-CONVERT(u8, f16)
+CONVERT_WIDE(u8, f32)
+CONVERT_WIDE(u8, bf16)
+CONVERT_WIDE(u8, f16)
 CONVERT(u8, i32)
 CONVERT(i32, f32)
 CONVERT(i32, bf16)

@@ -20,9 +20,16 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Copy, inputs: &[Option<&Tensor>], out
     }
     let (kernel, lanes) = match from == to {
         true => (format!("copy_{}", bits(from)), Lanes::of(from)),
-        false => (format!("copy_{from}_{to}"), Lanes::UpTo(4)),
+        false if common(from, to) => (format!("copy_{from}_{to}"), Lanes::UpTo(4)),
+        false => (format!("copy_{from}_{to}"), Lanes::One),
     };
     let Elementwise { nest, count, broadcast, suffix } = Elementwise::new(cuda, "copy", x.shape(), [x], lanes)?;
     let parameters = Parameters { x: cuda.address(x)?, y: cuda.address(y)?, nest, count, broadcast };
     cuda.launch_each(&MODULE, &format!("{kernel}{suffix}"), count, &parameters)
+}
+
+/// Conversions that have a `_vector` kernel.
+fn common(from: DType, to: DType) -> bool {
+    use DType::{BF16, F16, F32, U8};
+    matches!((from, to), (F32, BF16 | F16) | (BF16 | F16 | U8, F32) | (U8, BF16 | F16))
 }

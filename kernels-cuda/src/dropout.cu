@@ -46,5 +46,5 @@ template <class T> DEVICE void dropout(const Parameters& p) {
 }
 
 #define DEFINE(name, type) \
-    KERNEL dropout_##name(Parameters p) { dropout<type>(p); }
+    KERNEL dropout_##name(PARAMETERS p) { dropout<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

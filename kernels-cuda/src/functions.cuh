@@ -56,3 +56,22 @@ DEVICE float derivative(u32 function, float x) {
         default: return 1.0f;
     }
 }
+
+// Replaces each of V numbers by f(number) in a loop, so that the code of f is there once: registers cannot be indexed, but a thread's own column of
+// shared memory can.
+template <class T, int V, class F> DEVICE void each_once(Pack<T, V>& pack, const F& f) {
+    if constexpr (V == 1) {
+        pack.x[0] = from_float<T>(f(to_float(pack.x[0])));
+    } else {
+        __shared__ T numbers[V][256];
+#pragma unroll
+        for (int v = 0; v < V; ++v) numbers[v][threadIdx.x] = pack.x[v];
+#pragma unroll 1
+        for (int v = 0; v < V; ++v) {
+            T* at = &numbers[v][threadIdx.x];
+            *at = from_float<T>(f(to_float(*at)));
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) pack.x[v] = numbers[v][threadIdx.x];
+    }
+}

@@ -23,7 +23,7 @@ template <class T> DEVICE void gather(const Parameters& p) {
     static_cast<T*>(p.y)[index] = static_cast<const T*>(p.x)[at[0] + chosen * p.stride];
 }
 
-KERNEL gather_b8(Parameters p) { gather<u8>(p); }
-KERNEL gather_b16(Parameters p) { gather<unsigned short>(p); }
-KERNEL gather_b32(Parameters p) { gather<u32>(p); }
-KERNEL gather_b64(Parameters p) { gather<u64>(p); }
+KERNEL gather_b8(PARAMETERS p) { gather<u8>(p); }
+KERNEL gather_b16(PARAMETERS p) { gather<unsigned short>(p); }
+KERNEL gather_b32(PARAMETERS p) { gather<u32>(p); }
+KERNEL gather_b64(PARAMETERS p) { gather<u64>(p); }

@@ -31,5 +31,5 @@ template <class T> DEVICE void gather_backward(const Parameters& p) {
 }
 
 #define DEFINE(name, type) \
-    KERNEL gather_backward_##name(Parameters p) { gather_backward<type>(p); }
+    KERNEL gather_backward_##name(PARAMETERS p) { gather_backward<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

@@ -4,8 +4,8 @@
 // multiprocessor. Small ones, where that would leave multiprocessors idle, take tiles of 64 x 64; those whose result is small beside their depth (the
 // gradient of a weight) are split along k as well, and `gemm_finish` adds the parts in order. All this follows from the shapes alone.
 //
-// Half types run on tensor cores (mma.cuh), f32 on the ordinary ones (product.cuh). Half types whose rows lie along m or n in memory (transposed views) are
-// read as they are (`_xa`, `_wa`: across); what cp.async cannot read, the tiles gather element by element.
+// Half types run on tensor cores (mma.cuh), f32 on the ordinary ones (product.cuh). Half types whose rows lie along m or n in memory (transposed views:
+// across) are read as they are; what cp.async cannot read, the tiles gather element by element.
 #include "mma.cuh"
 
 struct Parameters {
@@ -86,20 +86,16 @@ template <class T> DEVICE void finish(const Parameters& p) {
     static_cast<T*>(p.epilogue.y)[index] = from_float<T>(value);
 }
 
-KERNEL gemm_f32_large(Parameters p) { gemm<float, Simt<8>, 128, 128, Matrix>(p); }
-KERNEL gemm_f32_small(Parameters p) { gemm<float, Simt<4>, 64, 64, Matrix>(p); }
+KERNEL gemm_f32_large(PARAMETERS p) { gemm<float, Simt<8>, 128, 128, Matrix>(p); }
+KERNEL gemm_f32_small(PARAMETERS p) { gemm<float, Simt<4>, 64, 64, Matrix>(p); }
 
-#define TENSOR(name, type, suffix, xa, wa)                                                                                     \
-    KERNEL gemm_##name##_large##suffix(Parameters p) { gemm<type, Mma<type, 128, 128, 2, 4, xa, wa>, 128, 128, TiledMatrix>(p); } \
-    KERNEL gemm_##name##_small##suffix(Parameters p) { gemm<type, Mma<type, 64, 64, 2, 2, xa, wa>, 64, 64, TiledMatrix>(p); }
-#define TENSORS(name, type)                  \
-    TENSOR(name, type, , false, false)       \
-    TENSOR(name, type, _xa, true, false)     \
-    TENSOR(name, type, _wa, false, true)     \
-    TENSOR(name, type, _xa_wa, true, true)
+#define TENSORS(name, type)                                                                                                                          \
+    KERNEL gemm_##name##_large(PARAMETERS p) { gemm<type, Mma<type, 128, 128, 2, 4, ALONG, ALONG>, 128, 128, TiledMatrix>(p); }           \
+    KERNEL gemm_##name##_large_across(PARAMETERS p) { gemm<type, Mma<type, 128, 128, 2, 4, EITHER, EITHER>, 128, 128, TiledMatrix>(p); } \
+    KERNEL gemm_##name##_small(PARAMETERS p) { gemm<type, Mma<type, 64, 64, 2, 2, EITHER, EITHER>, 64, 64, TiledMatrix>(p); }
 TENSORS(bf16, bf16)
 TENSORS(f16, f16)
 
 #define FINISH(name, type) \
-    KERNEL gemm_finish_##name(Parameters p) { finish<type>(p); }
+    KERNEL gemm_finish_##name(PARAMETERS p) { finish<type>(p); }
 FOR_EACH_FLOAT(FINISH)

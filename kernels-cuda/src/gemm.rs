@@ -111,14 +111,8 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         x_across: xr.across.into(),
         weight_across: wr.across.into(),
     };
-    let half = x.dtype() != DType::F32;
-    let suffix = match (half && xr.across, half && wr.across) {
-        (false, false) => "",
-        (true, false) => "_xa",
-        (false, true) => "_wa",
-        (true, true) => "_xa_wa",
-    };
-    let kernel = format!("gemm_{dtype}_{}{suffix}", cut.size());
+    let across = x.dtype() != DType::F32 && cut.large && (xr.across || wr.across);
+    let kernel = format!("gemm_{dtype}_{}{}", cut.size(), if across { "_across" } else { "" });
     let blocks = cut.tiles * cut.splits;
     cuda.launch_shared(&MODULE, &kernel, blocks, cut.threads(x.dtype()), cut.shared(x.dtype()), &parameters)?;
     match partial {

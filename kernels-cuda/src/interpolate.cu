@@ -2,5 +2,5 @@
 #include "resample.cuh"
 
 #define DEFINE(name, type) \
-    KERNEL interpolate_##name(Parameters p) { resample<type>(p); }
+    KERNEL interpolate_##name(PARAMETERS p) { resample<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

@@ -20,12 +20,9 @@ struct Parameters {
     u32 wide;
 };
 
-template <class T, class F> DEVICE void each_sum(const Parameters& p, const T* x, const T* residual, const F& f) {
-    if (residual) {
-        each_in_rows(x, p.x_stride, residual, p.residual_stride, p.columns, p.wide, [&](u32 c, float a, float b) { f(c, a + b); });
-    } else {
-        each_in_row(x, p.x_stride, p.columns, p.wide, f);
-    }
+// Calls f(column, s); stores what it returns in `to`. Without a residual b is 0, and adding it is exact.
+template <class T, class F> DEVICE void each_sum(const Parameters& p, const T* x, const T* residual, T* to, const F& f) {
+    map_rows(x, p.x_stride, residual, p.residual_stride, p.columns, p.wide, to, [&](u32 c, float a, float b) { return f(c, a + b); });
 }
 
 template <class T> DEVICE void layer_norm(const Parameters& p) {
@@ -40,17 +37,18 @@ template <class T> DEVICE void layer_norm(const Parameters& p) {
     T* y = static_cast<T*>(p.y) + (i64)row * p.columns;
     T* sum = p.sum ? static_cast<T*>(p.sum) + (i64)row * p.columns : nullptr;
     float total = 0.0f, squares = 0.0f;
-    each_sum(p, x, residual, [&](u32, float s) { total += s; });
+    each_sum(p, x, residual, sum, [&](u32, float s) {
+        total += s;
+        return s;
+    });
     const float mean = warp_sum(total) / (float)p.columns;
-    each_sum(p, x, residual, [&](u32, float s) { squares += (s - mean) * (s - mean); });
+    each_sum(p, x, residual, static_cast<T*>(nullptr), [&](u32, float s) { return squares += (s - mean) * (s - mean); });
     const float scale = 1.0f / sqrtf(warp_sum(squares) / (float)p.columns + p.eps);
-    each_sum(p, x, residual, [&](u32 c, float s) {
-        const float value = (s - mean) * scale * (weight ? to_float(weight[c]) : 1.0f) + (bias ? to_float(bias[c]) : 0.0f);
-        y[c] = from_float<T>(value);
-        if (sum) sum[c] = from_float<T>(s);
+    each_sum(p, x, residual, y, [&](u32 c, float s) {
+        return (s - mean) * scale * (weight ? to_float(weight[c]) : 1.0f) + (bias ? to_float(bias[c]) : 0.0f);
     });
 }
 
 #define DEFINE(name, type) \
-    KERNEL layer_norm_##name(Parameters p) { layer_norm<type>(p); }
+    KERNEL layer_norm_##name(PARAMETERS p) { layer_norm<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

@@ -45,9 +45,9 @@ template <class T> DEVICE void dx(const Parameters& p) {
         sum_gx += g * ((x - mean) * scale);
     });
     const float mean_g = warp_sum(sum_g) / n, mean_gx = warp_sum(sum_gx) / n;
-    each_in_rows(x, p.x_stride, gradient, p.gradient_stride, p.columns, p.wide, [&](u32 c, float x, float g) {
+    map_rows(x, p.x_stride, gradient, p.gradient_stride, p.columns, p.wide, dx, [&](u32 c, float x, float g) {
         g *= weight ? to_float(weight[c]) : 1.0f;
-        dx[c] = from_float<T>((g - mean_g - (x - mean) * scale * mean_gx) * scale);
+        return (g - mean_g - (x - mean) * scale * mean_gx) * scale;
     });
     if (lane_index() == 0) {
         p.statistics[2 * row] = mean;
@@ -74,7 +74,7 @@ template <class T> DEVICE void parameters(const Parameters& p) {
 }
 
 #define DEFINE(name, type)                                                             \
-    KERNEL layer_norm_backward_##name##_dx(Parameters p) { dx<type>(p); }              \
-    KERNEL layer_norm_backward_##name##_sums(Parameters p) { sums<type>(p); }          \
-    KERNEL layer_norm_backward_##name##_parameters(Parameters p) { parameters<type>(p); }
+    KERNEL layer_norm_backward_##name##_dx(PARAMETERS p) { dx<type>(p); }              \
+    KERNEL layer_norm_backward_##name##_sums(PARAMETERS p) { sums<type>(p); }          \
+    KERNEL layer_norm_backward_##name##_parameters(PARAMETERS p) { parameters<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

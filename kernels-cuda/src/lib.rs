@@ -19,6 +19,7 @@ mod multi_tensor;
 mod nest;
 mod product;
 mod resample;
+mod rows;
 
 // The rows of the grid.
 mod adam;
@@ -35,8 +36,8 @@ mod concat;
 to_come!(conv3d);
 to_come!(conv3d_backward_video);
 to_come!(conv3d_backward_weight);
-to_come!(conv3d_depthwise);
-to_come!(conv3d_depthwise_backward);
+mod conv3d_depthwise;
+mod conv3d_depthwise_backward;
 mod copy;
 to_come!(cross_entropy);
 to_come!(cross_entropy_backward);
@@ -46,14 +47,14 @@ mod gather_backward;
 mod gemm;
 mod interpolate;
 mod interpolate_backward;
-to_come!(layer_norm);
-to_come!(layer_norm_backward);
+mod layer_norm;
+mod layer_norm_backward;
 to_come!(reduce);
 mod resize;
 mod resize_backward;
 mod sgd;
-to_come!(softmax);
-to_come!(softmax_backward);
+mod softmax;
+mod softmax_backward;
 mod unary;
 mod unary_backward;
 

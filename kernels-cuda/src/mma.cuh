@@ -42,18 +42,34 @@ DEVICE u32 along_offset(u32 row, u32 chunk) { return row * 64 + ((chunk ^ (row >
 // Where chunk `chunk` of the rows at depth `k` lies in a tile that is stored across, ROWS elements for each k.
 template <int ROWS> DEVICE u32 across_offset(u32 k, u32 chunk) { return k * ROWS * 2 + ((chunk ^ (k & 7)) << 4); }
 
-// Fills a tile of ROWS x 32 at `to`. Stored ACROSS, the source is wide across rows; else it is copied if wide along k, or gathered by elements.
-template <int ROWS, int THREADS, bool ACROSS, class Source> DEVICE void fill(u32 to, const Source& source, u32 row0, u32 k0) {
+// How a tile is stored: rows along k, or k along rows, or as the source's `across` says, which costs a branch and saves a kernel.
+constexpr int ALONG = 0, ACROSS = 1, EITHER = 2;
+template <int LAYOUT, class Source> DEVICE bool is_across(const Source& source) {
+    if constexpr (LAYOUT == EITHER) return source.across;
+    return LAYOUT == ACROSS;
+}
+
+// Fills a tile of ROWS x 32 at `to`. Stored across, the source is wide across rows; else the source places chunks.
+template <int ROWS, int THREADS, int LAYOUT, class Source> DEVICE void fill(u32 to, const Source& source, u32 row0, u32 k0) {
+    if constexpr (LAYOUT != ALONG) {
+        if (is_across<LAYOUT>(source)) {
 #pragma unroll
-    for (int i = 0; i < ROWS * 4 / THREADS; ++i) {
-        const u32 c = threadIdx.x + i * THREADS;
-        if constexpr (ACROSS) {
-            const u32 d = c / (ROWS / 8), chunk = c % (ROWS / 8), row = row0 + chunk * 8, k = k0 + d;
-            const u32 there = k < source.depth && row < source.rows ? min(source.rows - row, 8u) * 2 : 0;
-            copy_async(to + across_offset<ROWS>(d, chunk), there ? source.base + row * source.row_stride + k * source.depth_stride : source.base, there);
-        } else {
-            const u32 r = c / 4, chunk = c % 4, row = row0 + r, k = k0 + chunk * 8;
-            source.place(to + along_offset(r, chunk), row, k);
+            for (int i = 0; i < ROWS * 4 / THREADS; ++i) {
+                const u32 c = threadIdx.x + i * THREADS;
+                const u32 d = c / (ROWS / 8), chunk = c % (ROWS / 8), row = row0 + chunk * 8, k = k0 + d;
+                const u32 there = k < source.depth && row < source.rows ? min(source.rows - row, 8u) * 2 : 0;
+                const void* from = there ? source.base + row * source.row_stride + k * source.depth_stride : source.base;
+                copy_async(to + across_offset<ROWS>(d, chunk), from, there);
+            }
+            return;
+        }
+    }
+    if constexpr (LAYOUT != ACROSS) {
+        // Not unrolled: placing may be much code.
+#pragma unroll 1
+        for (u32 c = threadIdx.x; c < ROWS * 4; c += THREADS) {
+            const u32 r = c / 4, chunk = c % 4;
+            source.place(to + along_offset(r, chunk), row0 + r, k0 + chunk * 8);
         }
     }
 }
@@ -77,26 +93,27 @@ template <class T> struct TiledMatrix : Matrix<T> {
 };
 
 // ROWS x COLUMNS results by WARPS_M x WARPS_N warps.
-template <class T, int ROWS, int COLUMNS, int WARPS_M, int WARPS_N, bool ACROSS_A, bool ACROSS_B> struct Mma {
+template <class T, int ROWS, int COLUMNS, int WARPS_M, int WARPS_N, int LAYOUT_A, int LAYOUT_B> struct Mma {
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N, PITCH = COLUMNS + 8;
     static constexpr int WARP_ROWS = ROWS / WARPS_M, WARP_COLUMNS = COLUMNS / WARPS_N;
     static constexpr int FRAGMENTS_M = WARP_ROWS / 16, FRAGMENTS_N = WARP_COLUMNS / 8;
+    static constexpr int AHEAD = MMA_STAGES - 1;
     static constexpr int STAGE = (ROWS + COLUMNS) * MMA_DEPTH * 2;
     static constexpr int SHARED = STAGE * MMA_STAGES > ROWS * PITCH * 4 ? STAGE * MMA_STAGES : ROWS * PITCH * 4;
 
     // The fragments of 16 rows from `row` on at depth `step * 16`.
-    template <int TILE_ROWS, bool ACROSS> static DEVICE void load_a(u32 tile, u32 row, int step, u32 (&r)[4]) {
+    template <int TILE_ROWS> static DEVICE void load_a(bool across, u32 tile, u32 row, int step, u32 (&r)[4]) {
         const u32 lane = lane_index();
-        if constexpr (ACROSS) {
+        if (across) {
             load_matrices_transposed(tile + across_offset<TILE_ROWS>(step * 16 + lane % 8 + lane / 16 * 8, row / 8 + (lane / 8 & 1)), r);
         } else {
             load_matrices(tile + along_offset(row + lane % 16, step * 2 + lane / 16), r);
         }
     }
     // Those of 16 columns: r[0], r[1] for the first eight, r[2], r[3] for the others.
-    template <int TILE_ROWS, bool ACROSS> static DEVICE void load_b(u32 tile, u32 row, int step, u32 (&r)[4]) {
+    template <int TILE_ROWS> static DEVICE void load_b(bool across, u32 tile, u32 row, int step, u32 (&r)[4]) {
         const u32 lane = lane_index();
-        if constexpr (ACROSS) {
+        if (across) {
             load_matrices_transposed(tile + across_offset<TILE_ROWS>(step * 16 + lane % 16, row / 8 + lane / 16), r);
         } else {
             load_matrices(tile + along_offset(row + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), r);
@@ -117,31 +134,31 @@ template <class T, int ROWS, int COLUMNS, int WARPS_M, int WARPS_N, bool ACROSS_
                 for (int v = 0; v < 4; ++v) sums[i][j][v] = 0.0f;
             }
         }
-        const auto fill_stage = [&](u32 tile) {
-            if (tile < tiles) {
-                const u32 to = base + tile % MMA_STAGES * STAGE, k = k0 + tile * MMA_DEPTH;
-                fill<ROWS, THREADS, ACROSS_A>(to, a, m0, k);
-                fill<COLUMNS, THREADS, ACROSS_B>(to + ROWS * MMA_DEPTH * 2, b, n0, k);
+        // Filling runs three tiles ahead of multiplying in one loop, so that the code of `fill` is there once.
+#pragma unroll 1
+        for (u32 ahead = 0; ahead < tiles + AHEAD; ++ahead) {
+            if (ahead >= AHEAD) {
+                await_copies<AHEAD - 1>();
+                // The tile is there for everyone, and everyone is done with the one before, whose place the next takes.
+                __syncthreads();
+            }
+            if (ahead < tiles) {
+                const u32 to = base + ahead % MMA_STAGES * STAGE, k = k0 + ahead * MMA_DEPTH;
+                fill<ROWS, THREADS, LAYOUT_A>(to, a, m0, k);
+                fill<COLUMNS, THREADS, LAYOUT_B>(to + ROWS * MMA_DEPTH * 2, b, n0, k);
             }
             // A group for each tile, also where there is none, so that counting groups counts tiles.
             commit_copies();
-        };
-#pragma unroll 1
-        for (u32 tile = 0; tile < MMA_STAGES - 1; ++tile) fill_stage(tile);
-#pragma unroll 1
-        for (u32 tile = 0; tile < tiles; ++tile) {
-            await_copies<MMA_STAGES - 2>();
-            // The tile is there for everyone, and everyone is done with the one before, whose place the next takes.
-            __syncthreads();
-            fill_stage(tile + MMA_STAGES - 1);
+            if (ahead < AHEAD) continue;
+            const u32 tile = ahead - AHEAD;
             const u32 tile_a = base + tile % MMA_STAGES * STAGE, tile_b = tile_a + ROWS * MMA_DEPTH * 2;
 #pragma unroll
             for (int step = 0; step < MMA_DEPTH / 16; ++step) {
                 u32 fragments_a[FRAGMENTS_M][4], fragments_b[FRAGMENTS_N / 2][4];
 #pragma unroll
-                for (int i = 0; i < FRAGMENTS_M; ++i) load_a<ROWS, ACROSS_A>(tile_a, warp_m + i * 16, step, fragments_a[i]);
+                for (int i = 0; i < FRAGMENTS_M; ++i) load_a<ROWS>(is_across<LAYOUT_A>(a), tile_a, warp_m + i * 16, step, fragments_a[i]);
 #pragma unroll
-                for (int j = 0; j < FRAGMENTS_N / 2; ++j) load_b<COLUMNS, ACROSS_B>(tile_b, warp_n + j * 16, step, fragments_b[j]);
+                for (int j = 0; j < FRAGMENTS_N / 2; ++j) load_b<COLUMNS>(is_across<LAYOUT_B>(b), tile_b, warp_n + j * 16, step, fragments_b[j]);
 #pragma unroll
                 for (int i = 0; i < FRAGMENTS_M; ++i) {
 #pragma unroll

@@ -39,6 +39,11 @@ impl<const N: usize> Nest<N> {
         nest
     }
 
+    /// Whether every step is one of a multiple of `lanes` elements.
+    pub fn steps_by(&self, lanes: usize) -> bool {
+        self.stride.iter().flatten().all(|s| s % lanes as i64 == 0)
+    }
+
     /// The same operands in packs of `lanes` neighbours, and a bit for each operand that is broadcast along the innermost dimension; `None` where
     /// packs are not possible. `addresses` are those of element zero, in elements.
     pub fn packed(&self, lanes: usize, addresses: [u64; N]) -> Option<(Self, u32)> {
@@ -48,10 +53,12 @@ impl<const N: usize> Nest<N> {
         }
         let mut nest = *self;
         let mut broadcast = 0;
-        for n in 0..N {
+        for (n, address) in addresses.into_iter().enumerate() {
             match self.stride[n][0] {
                 0 => broadcast |= 1 << n,
-                1 if addresses[n] % lanes as u64 == 0 && self.stride[n][1..].iter().all(|s| s % wide == 0) => nest.stride[n][0] = wide,
+                1 if address.is_multiple_of(lanes as u64) && self.stride[n][1..].iter().all(|s| s % wide == 0) => {
+                    nest.stride[n][0] = wide
+                }
                 _ => return None,
             }
         }

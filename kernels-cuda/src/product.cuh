@@ -150,18 +150,20 @@ template <int S> struct Simt {
 #pragma unroll
             for (int j = 0; j < S; ++j) sums[i][j] = 0.0f;
         }
-        fetch(a, m0, k0, held_a);
-        fetch(b, n0, k0, held_b);
+        // Filling and multiplying share one loop, a step apart, so that the code that fetches is there once.
 #pragma unroll 1
-        for (u32 k = k0; k < k1; k += DEPTH) {
-            put(a.across, as, held_a);
-            put(b.across, bs, held_b);
-            __syncthreads();
-            if (k + DEPTH < k1) {
-                fetch(a, m0, k + DEPTH, held_a);
-                fetch(b, n0, k + DEPTH, held_b);
+        for (u32 k = k0; k < k1 + DEPTH; k += DEPTH) {
+            if (k > k0) {
+                put(a.across, as, held_a);
+                put(b.across, bs, held_b);
+                __syncthreads();
             }
-#pragma unroll
+            if (k < k1) {
+                fetch(a, m0, k, held_a);
+                fetch(b, n0, k, held_b);
+            }
+            if (k == k0) continue;
+#pragma unroll 4
             for (int d = 0; d < DEPTH; ++d) {
                 float x[S], w[S];
 #pragma unroll

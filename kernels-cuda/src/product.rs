@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn parts_cover_the_depth() {
-        for (rows, columns, depth, batches) in [(768, 768, 50_000, 1), (1, 1, 0, 1), (64, 64, 513, 1), (12_544, 768, 768, 1), (5, 7, 1000, 40)] {
+        for (rows, columns, depth, batches) in
+            [(768, 768, 50_000, 1), (1, 1, 0, 1), (64, 64, 513, 1), (12_544, 768, 768, 1), (5, 7, 1000, 40)]
+        {
             let cut = Cut::new(rows, columns, depth, batches);
             assert!(cut.splits * cut.split_depth >= depth && (cut.splits - 1) * cut.split_depth < depth.max(1), "{cut:?}");
             assert!(cut.split_depth.is_multiple_of(32));

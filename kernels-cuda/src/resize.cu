@@ -3,6 +3,6 @@
 #include "resample.cuh"
 
 #define DEFINE(name, type) \
-    KERNEL resize_##name(Parameters p) { resample<type>(p); }
+    KERNEL resize_##name(PARAMETERS p) { resample<type>(p); }
 FOR_EACH_FLOAT(DEFINE)
 DEFINE(u8, u8)

@@ -2,5 +2,5 @@
 #include "resample.cuh"
 
 #define DEFINE(name, type) \
-    KERNEL resize_backward_##name(Parameters p) { resample<type>(p); }
+    KERNEL resize_backward_##name(PARAMETERS p) { resample<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

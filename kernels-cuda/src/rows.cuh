@@ -6,38 +6,46 @@ constexpr u32 WARPS = 8;  // rows of a block of 256 threads
 
 // ---- along rows ----
 
-// A lane takes 16 bytes of neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
-template <class T> constexpr int LANES = 16 / sizeof(T);
+// A lane takes four neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
+constexpr int LANES = 4;
 
-// Calls f(column, value) for this lane's elements of a row.
-template <class T, class F> DEVICE void each_in_row(const T* row, i64 stride, u32 columns, bool wide, const F& f) {
-    constexpr int V = LANES<T>;
+// Calls f(column, a, b) for this lane's elements of two rows, and stores what it returns in `to`, if there is one. `b` may be null: then it is all zeros.
+template <class T, class F>
+DEVICE void map_rows(const T* a, i64 a_stride, const T* b, i64 b_stride, u32 columns, bool wide, T* to, const F& f) {
+    constexpr int V = LANES;
     for (u32 c = lane_index() * V; c < columns; c += 32 * V) {
         if (wide) {
-            const Pack<T, V> pack = load_pack<T, V>(row + c);
+            const Pack<T, V> x = load_pack<T, V>(a + c);
+            Pack<T, V> y = {};
+            if (b) y = load_pack<T, V>(b + c);
+            Pack<T, V> out;
 #pragma unroll
-            for (int v = 0; v < V; ++v) f(c + v, to_float(pack.x[v]));
+            for (int v = 0; v < V; ++v) out.x[v] = from_float<T>(f(c + v, to_float(x.x[v]), to_float(y.x[v])));
+            if (to) store_pack<T, V>(to + c, out);
         } else {
 #pragma unroll 1
-            for (u32 v = 0; v < V && c + v < columns; ++v) f(c + v, to_float(row[(c + v) * stride]));
+            for (u32 v = 0; v < V && c + v < columns; ++v) {
+                const float value = f(c + v, to_float(a[(c + v) * a_stride]), b ? to_float(b[(c + v) * b_stride]) : 0.0f);
+                if (to) to[c + v] = from_float<T>(value);
+            }
         }
     }
 }
 
-// The same of two rows of one type: f(column, a, b).
-template <class T, class F>
-DEVICE void each_in_rows(const T* a, i64 a_stride, const T* b, i64 b_stride, u32 columns, bool wide, const F& f) {
-    constexpr int V = LANES<T>;
-    for (u32 c = lane_index() * V; c < columns; c += 32 * V) {
-        if (wide) {
-            const Pack<T, V> x = load_pack<T, V>(a + c), y = load_pack<T, V>(b + c);
-#pragma unroll
-            for (int v = 0; v < V; ++v) f(c + v, to_float(x.x[v]), to_float(y.x[v]));
-        } else {
-#pragma unroll 1
-            for (u32 v = 0; v < V && c + v < columns; ++v) f(c + v, to_float(a[(c + v) * a_stride]), to_float(b[(c + v) * b_stride]));
-        }
-    }
+// Calls f(column, a, b), which returns nothing.
+template <class T, class F> DEVICE void each_in_rows(const T* a, i64 a_stride, const T* b, i64 b_stride, u32 columns, bool wide, const F& f) {
+    map_rows(a, a_stride, b, b_stride, columns, wide, static_cast<T*>(nullptr), [&](u32 c, float x, float y) {
+        f(c, x, y);
+        return 0.0f;
+    });
+}
+
+// The same for one row: f(column, value).
+template <class T, class F> DEVICE void each_in_row(const T* row, i64 stride, u32 columns, bool wide, const F& f) {
+    each_in_rows(row, stride, static_cast<const T*>(nullptr), 0, columns, wide, [&](u32 c, float x, float) { f(c, x); });
+}
+template <class T, class F> DEVICE void map_row(const T* row, i64 stride, u32 columns, bool wide, T* to, const F& f) {
+    map_rows(row, stride, static_cast<const T*>(nullptr), 0, columns, wide, to, [&](u32 c, float x, float) { return f(c, x); });
 }
 
 // ---- sums over rows ----

@@ -48,7 +48,7 @@ struct Step {
     }
 };
 
-KERNEL sgd(Parameters p) {
+KERNEL sgd(PARAMETERS p) {
     const Tensors& t = p.group[group_of_block(p.group, p.groups)];
     each_four(t.count, t.first_block, t.wide, Step{p, t});
 }

@@ -27,11 +27,9 @@ template <class T> DEVICE void softmax(const Parameters& p) {
     each_in_row(x, p.stride, p.columns, p.wide, [&](u32, float x) { sum += expf(x - largest); });
     sum = warp_sum(sum);
     const float log_sum = logf(sum);
-    each_in_row(x, p.stride, p.columns, p.wide, [&](u32 c, float x) {
-        y[c] = from_float<T>(p.log ? x - largest - log_sum : expf(x - largest) / sum);
-    });
+    map_row(x, p.stride, p.columns, p.wide, y, [&](u32, float x) { return p.log ? x - largest - log_sum : expf(x - largest) / sum; });
 }
 
 #define DEFINE(name, type) \
-    KERNEL softmax_##name(Parameters p) { softmax<type>(p); }
+    KERNEL softmax_##name(PARAMETERS p) { softmax<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

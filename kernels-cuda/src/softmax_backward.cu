@@ -27,11 +27,11 @@ template <class T> DEVICE void softmax_backward(const Parameters& p) {
     float sum = 0.0f;
     each_in_rows(y, p.y_stride, gradient, p.gradient_stride, p.columns, p.wide, [&](u32, float y, float g) { sum += p.log ? g : g * y; });
     sum = warp_sum(sum);
-    each_in_rows(y, p.y_stride, gradient, p.gradient_stride, p.columns, p.wide, [&](u32 c, float y, float g) {
-        dx[c] = from_float<T>(p.log ? g - expf(y) * sum : y * (g - sum));
+    map_rows(y, p.y_stride, gradient, p.gradient_stride, p.columns, p.wide, dx, [&](u32, float y, float g) {
+        return p.log ? g - expf(y) * sum : y * (g - sum);
     });
 }
 
 #define DEFINE(name, type) \
-    KERNEL softmax_backward_##name(Parameters p) { softmax_backward<type>(p); }
+    KERNEL softmax_backward_##name(PARAMETERS p) { softmax_backward<type>(p); }
 FOR_EACH_FLOAT(DEFINE)

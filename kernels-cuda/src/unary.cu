@@ -20,12 +20,11 @@ template <class T, int V> DEVICE void unary(const Parameters& p) {
     i64 at[1];
     locate(p.nest, index, at);
     Pack<T, V> pack = load_along<T, V>(static_cast<const T*>(p.x), at[0], p.broadcast & 1);
-#pragma unroll
-    for (int v = 0; v < V; ++v) pack.x[v] = from_float<T>(apply(p.function, to_float(pack.x[v])));
+    each_once(pack, [&](float x) { return apply(p.function, x); });
     store_pack<T, V>(static_cast<T*>(p.y) + (u64)index * V, pack);
 }
 
 #define DEFINE(name, type)                                                    \
-    KERNEL unary_##name(Parameters p) { unary<type, 1>(p); }                  \
-    KERNEL unary_##name##_vector(Parameters p) { unary<type, 16 / sizeof(type)>(p); }
+    KERNEL unary_##name(PARAMETERS p) { unary<type, 1>(p); }                  \
+    KERNEL unary_##name##_vector(PARAMETERS p) { unary<type, 16 / sizeof(type)>(p); }
 FOR_EACH_FLOAT(DEFINE)

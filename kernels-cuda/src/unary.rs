@@ -15,10 +15,8 @@ parameters!(Parameters { x: u64, y: u64, nest: Nest<1>, count: u32, function: u3
 pub(crate) fn run(cuda: &CudaBackend, op: &Unary, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let (x, y) = (operand("unary", inputs, 0)?, result("unary", outputs, 0)?);
     let name = cuda.float("unary", x.dtype())?;
-    let Elementwise { nest, count, broadcast, suffix } =
-        Elementwise::new(cuda, "unary", x.shape(), [x], Lanes::of(x.dtype()))?;
+    let Elementwise { nest, count, broadcast, suffix } = Elementwise::new(cuda, "unary", x.shape(), [x], Lanes::of(x.dtype()))?;
     let function = function_code(Some(op.function));
-    let parameters =
-        Parameters { x: cuda.address(x)?, y: cuda.address(y)?, nest, count, function, broadcast, unused: 0 };
+    let parameters = Parameters { x: cuda.address(x)?, y: cuda.address(y)?, nest, count, function, broadcast, unused: 0 };
     cuda.launch_each(&MODULE, &format!("unary_{name}{suffix}"), count, &parameters)
 }

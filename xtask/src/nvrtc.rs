@@ -120,7 +120,10 @@ fn succeeded(what: &str, status: Status) -> Result<(), String> {
 /// The newest NVRTC where systems and toolkits put it.
 fn newest() -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths).collect();
-    folders.extend(["/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"].map(PathBuf::from));
+    folders.extend(
+        ["/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"]
+            .map(PathBuf::from),
+    );
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let libraries = entries.map(|entry| entry.path()).filter_map(|path| Some((suffix(&path)?, path)));
     libraries.max().map(|(_, path)| path)

@@ -24,7 +24,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     if version != VERSION {
         return Err(format!("{} is NVRTC {version:?}, expected {VERSION:?}", nvrtc.path.display()));
     }
-    let options = ["--gpu-architecture=compute_80".into(), "--std=c++17".into(), include(&root.join("src")), include(&headers(&nvrtc)?)];
+    let options =
+        ["--gpu-architecture=compute_80".into(), "--std=c++17".into(), include(&root.join("src")), include(&headers(&nvrtc)?)];
     let mut different = Vec::new();
     let mut lines = 0;
     for (name, path) in &sources {

@@ -57,7 +57,9 @@ impl Cuda {
         let describe = |(what, code): (&'static str, DriverError)| error(format!("{what}: {}", explain(code)));
         // SAFETY: asks whether the library can be opened, which runs the initialisers of NVIDIA's driver and nothing of ours.
         if !unsafe { sys::is_culib_present() } {
-            return Err(error("no NVIDIA driver on this machine (libcuda.so.1, nvcuda.dll); a GPU needs driver 550 or later".into()));
+            return Err(error(
+                "no NVIDIA driver on this machine (libcuda.so.1, nvcuda.dll); a GPU needs driver 550 or later".into(),
+            ));
         }
         result::init().map_err(failed("starting the driver")).map_err(describe)?;
         let count = result::device::get_count().map_err(failed("counting GPUs")).map_err(describe)?;
@@ -119,8 +121,9 @@ impl Cuda {
             Some(&handle) => handle,
             None => {
                 // SAFETY: the text ends in a NUL (`module!` appends it).
-                let handle = unsafe { result::module::load_data(module.ptx.as_ptr().cast()) }
-                    .map_err(|code| self.error(&format!("loading the kernels of {} (PTX 8.4 needs driver 550)", module.name), code))?;
+                let handle = unsafe { result::module::load_data(module.ptx.as_ptr().cast()) }.map_err(|code| {
+                    self.error(&format!("loading the kernels of {} (PTX 8.4 needs driver 550)", module.name), code)
+                })?;
                 loaded.modules.insert(module.name, handle);
                 handle
             }
@@ -185,8 +188,17 @@ impl Driver for Cuda {
         let mut parameters = [parameter.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the parameter is the struct that the kernel declares (a test compares their sizes), which the driver copies before it returns;
         // the addresses in it are of tensors whose memory is reused only by later work of the same stream.
-        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), launch.dynamic_shared, std::ptr::null_mut(), &mut parameters) }
-            .map_err(|code| self.error(kernel, code))
+        unsafe {
+            result::launch_kernel(
+                function,
+                (gx, gy, gz),
+                (bx, by, bz),
+                launch.dynamic_shared,
+                std::ptr::null_mut(),
+                &mut parameters,
+            )
+        }
+        .map_err(|code| self.error(kernel, code))
     }
 
     fn synchronize(&self) -> Result<()> {
