@@ -20,6 +20,7 @@ mod nest;
 mod product;
 mod resample;
 mod rows;
+mod tubes;
 
 // The rows of the grid.
 mod adam;
@@ -33,9 +34,9 @@ mod binary;
 to_come!(binary_cross_entropy);
 to_come!(binary_cross_entropy_backward);
 mod concat;
-to_come!(conv3d);
-to_come!(conv3d_backward_video);
-to_come!(conv3d_backward_weight);
+mod conv3d;
+mod conv3d_backward_video;
+mod conv3d_backward_weight;
 mod conv3d_depthwise;
 mod conv3d_depthwise_backward;
 mod copy;

@@ -16,6 +16,12 @@ DEVICE void copy_async(u32 to, const void* from, u32 bytes) {
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING> DEVICE void await_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
+// 16 bytes to shared memory, out of registers.
+template <class T> DEVICE void store_chunk(u32 to, const T (&held)[8]) {
+    const uint4 bits = *reinterpret_cast<const uint4*>(held);
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w) : "memory");
+}
+
 DEVICE void load_matrices(u32 from, u32 (&r)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(from) : "memory");
 }
@@ -49,23 +55,20 @@ template <int LAYOUT, class Source> DEVICE bool is_across(const Source& source) 
     return LAYOUT == ACROSS;
 }
 
-// Fills a tile of ROWS x 32 at `to`. Stored across, the source is wide across rows; else the source places chunks.
+// Fills a tile of ROWS x 32 at `to` with chunks of 8 that the source places: neighbours along rows where it is stored across, else along k.
 template <int ROWS, int THREADS, int LAYOUT, class Source> DEVICE void fill(u32 to, const Source& source, u32 row0, u32 k0) {
+    // Not unrolled: placing may be much code.
     if constexpr (LAYOUT != ALONG) {
         if (is_across<LAYOUT>(source)) {
-#pragma unroll
-            for (int i = 0; i < ROWS * 4 / THREADS; ++i) {
-                const u32 c = threadIdx.x + i * THREADS;
-                const u32 d = c / (ROWS / 8), chunk = c % (ROWS / 8), row = row0 + chunk * 8, k = k0 + d;
-                const u32 there = k < source.depth && row < source.rows ? min(source.rows - row, 8u) * 2 : 0;
-                const void* from = there ? source.base + row * source.row_stride + k * source.depth_stride : source.base;
-                copy_async(to + across_offset<ROWS>(d, chunk), from, there);
+#pragma unroll 1
+            for (u32 c = threadIdx.x; c < ROWS * 4; c += THREADS) {
+                const u32 d = c / (ROWS / 8), chunk = c % (ROWS / 8);
+                source.place_across(to + across_offset<ROWS>(d, chunk), row0 + chunk * 8, k0 + d);
             }
             return;
         }
     }
     if constexpr (LAYOUT != ACROSS) {
-        // Not unrolled: placing may be much code.
 #pragma unroll 1
         for (u32 c = threadIdx.x; c < ROWS * 4; c += THREADS) {
             const u32 r = c / 4, chunk = c % 4;
@@ -84,11 +87,15 @@ template <class T> struct TiledMatrix : Matrix<T> {
             place_chunk<T>(*this, to, row, k);
         }
     }
+    DEVICE void place_across(u32 to, u32 row, u32 k) const {
+        const u32 there = k < this->depth && row < this->rows ? min(this->rows - row, 8u) * 2 : 0;
+        const void* from = there ? this->base + row * this->row_stride + k * this->depth_stride : this->base;
+        copy_async(to, from, there);
+    }
     template <class U, class Source> static DEVICE void place_chunk(const Source& source, u32 to, u32 row, u32 k) {
         U held[8];
         source.template chunk<8>(row, k, held);
-        const uint4 bits = *reinterpret_cast<const uint4*>(held);
-        asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w) : "memory");
+        store_chunk(to, held);
     }
 };
 
