@@ -17,13 +17,14 @@ mod memory;
 mod nest;
 mod product;
 mod rows;
+mod sequences;
 
 // The rows of the grid.
 to_come!(adam);
-to_come!(attention);
-to_come!(attention_backward);
-to_come!(attention_topk_std);
-to_come!(attention_topk_std_backward);
+mod attention;
+mod attention_backward;
+mod attention_topk_std;
+mod attention_topk_std_backward;
 to_come!(batch_norm);
 to_come!(batch_norm_backward);
 mod binary;
