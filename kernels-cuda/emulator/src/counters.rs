@@ -16,6 +16,9 @@ pub(crate) enum Class {
     Synchronisation,
 }
 
+/// How many classes there are.
+pub(crate) const CLASSES: usize = 8;
+
 /// Counts of one launch. Instructions are counted once per warp, as a profiler does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,18 +66,17 @@ impl Counters {
         arithmetic + self.memory + self.control + self.synchronisation
     }
 
-    pub(crate) fn count(&mut self, class: Class, lanes: u32) {
-        *match class {
-            Class::Integer => &mut self.integer,
-            Class::Float => &mut self.float,
-            Class::Conversion => &mut self.conversion,
-            Class::Move => &mut self.moves,
-            Class::Tensor => &mut self.tensor,
-            Class::Memory => &mut self.memory,
-            Class::Control => &mut self.control,
-            Class::Synchronisation => &mut self.synchronisation,
-        } += 1;
-        self.lane_instructions += u64::from(lanes);
+    /// Adds numbers of instructions, in the order of [`Class`].
+    pub(crate) fn add_instructions(&mut self, by_class: &[u64; CLASSES]) {
+        let [integer, float, conversion, moves, tensor, memory, control, synchronisation] = by_class;
+        self.integer += integer;
+        self.float += float;
+        self.conversion += conversion;
+        self.moves += moves;
+        self.tensor += tensor;
+        self.memory += memory;
+        self.control += control;
+        self.synchronisation += synchronisation;
     }
 }
 

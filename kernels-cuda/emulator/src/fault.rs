@@ -77,8 +77,27 @@ pub enum FaultKind {
         /// How many are needed.
         expected: u32,
     },
-    /// An instruction, or a form of one, that the emulator does not know.
+    /// A read or write of bytes that a `cp.async` still writes: the thread has not waited for its group.
+    InFlight {
+        /// The address in shared memory.
+        address: u64,
+    },
+    /// Lanes of one instruction write different values to the same bytes: which one stays is chance.
+    WriteConflict {
+        /// The address in shared memory.
+        address: u64,
+        /// The thread of the other lane.
+        other: [u32; 3],
+    },
+    /// A lane takes part in an instruction whose member mask does not name it, or lanes disagree about the mask.
+    MemberMask {
+        /// The mask of the faulting lane.
+        members: u32,
+    },
+    /// An instruction, or a form of one, that the emulator does not know: the module is refused.
     UnknownInstruction,
+    /// Text that is not PTX as this crate understands it: what was expected, and what was found.
+    Malformed(Box<str>),
     /// The module has no such kernel.
     UnknownKernel,
     /// A launch or a host call whose numbers do not fit the kernel or the machine.
@@ -88,7 +107,12 @@ pub enum FaultKind {
         /// The first byte of the access.
         address: u64,
     },
-    /// One warp executed more instructions than [`crate::Options::max_instructions`].
+    /// There is not so much global memory left.
+    OutOfMemory {
+        /// How many bytes were asked for.
+        bytes: u64,
+    },
+    /// One warp executed more instructions than [`crate::Options::instruction_limit`].
     TooLong,
     /// The kernel executed `trap` or `brkpt`.
     Trap,
@@ -103,7 +127,9 @@ impl fmt::Display for FaultKind {
             Self::Misaligned { space, address, bytes } => {
                 write!(f, "address {address:#x} in {space} is no multiple of {bytes}")
             }
-            Self::Uninitialised { space: Space::Register, address } => write!(f, "read of an uninitialised register (slot {address})"),
+            Self::Uninitialised { space: Space::Register, address } => {
+                write!(f, "read of an uninitialised register (slot {address})")
+            }
             Self::Uninitialised { space, address } => write!(f, "read of uninitialised {space} at {address:#x}"),
             Self::Race { address, other, line } => {
                 write!(f, "race at shared address {address:#x} with thread {other:?} at line {line}")
@@ -111,7 +137,14 @@ impl fmt::Display for FaultKind {
             Self::DivergentBarrier { waiting, expected } => {
                 write!(f, "{waiting} threads wait, {expected} are expected, and the others never arrive")
             }
+            Self::InFlight { address } => write!(f, "access to shared address {address:#x}, which a cp.async still writes"),
+            Self::WriteConflict { address, other } => {
+                write!(f, "thread {other:?} writes another value to shared address {address:#x} in the same instruction")
+            }
+            Self::MemberMask { members } => write!(f, "the member mask {members:#010x} does not fit the lanes"),
             Self::UnknownInstruction => f.write_str("unknown instruction"),
+            Self::Malformed(what) => f.write_str(what),
+            Self::OutOfMemory { bytes } => write!(f, "no room for {bytes} bytes of global memory"),
             Self::UnknownKernel => f.write_str("no such kernel in the module"),
             Self::BadArguments(what) => f.write_str(what),
             Self::UseAfterFree { address } => write!(f, "access to freed memory at {address:#x}"),
@@ -132,7 +165,7 @@ pub struct SourceLine {
 
 /// A fault with its place: which thread, executing what.
 ///
-/// Faults of host calls (`read`, `write`, `free`, a refused launch) have line 0 and no instruction.
+/// Faults of host calls (`read`, `write`, `free`, a refused launch) have line 0 and no instruction; those of parsing have no thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The kernel, empty for host calls.
@@ -160,41 +193,55 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 {
-            return match self.kernel.is_empty() {
-                true => write!(f, "{}", self.kind),
-                false => write!(f, "{}: {}", self.kernel, self.kind),
-            };
+        if !self.kernel.is_empty() {
+            write!(f, "{}: ", self.kernel)?;
         }
-        write!(f, "{}: {} in `{}` (PTX line {}", self.kernel, self.kind, self.instruction, self.line)?;
+        write!(f, "{}", self.kind)?;
+        if !self.instruction.is_empty() {
+            write!(f, " in `{}`", self.instruction)?;
+        }
+        if self.line == 0 {
+            return Ok(());
+        }
+        write!(f, " (PTX line {}", self.line)?;
         if let Some(source) = &self.source {
             write!(f, ", {}:{}", source.file, source.line)?;
         }
-        write!(f, "), block {:?}, thread {:?}", self.block, self.thread)
+        f.write_str(")")?;
+        match &self.kind {
+            // Found before anything ran.
+            FaultKind::UnknownInstruction | FaultKind::Malformed(_) => Ok(()),
+            _ => write!(f, ", block {:?}, thread {:?}", self.block, self.thread),
+        }
     }
 }
 
 impl std::error::Error for Fault {}
 
-/// Text that is not PTX as this crate understands it.
+/// Why a text is refused, before it is known as a [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
-    /// The line of the PTX text, from 1.
+pub(crate) struct ParseError {
     pub line: u32,
-    /// What was expected, and what was found.
+    /// The text of the instruction, where it is one that the emulator does not know.
+    pub instruction: Option<Box<str>>,
     pub message: Box<str>,
 }
 
 impl ParseError {
-    pub(crate) fn new(line: u32, message: impl Into<Box<str>>) -> ParseError {
-        ParseError { line, message: message.into() }
+    pub fn new(line: u32, message: impl Into<Box<str>>) -> ParseError {
+        ParseError { line, instruction: None, message: message.into() }
+    }
+
+    pub fn unknown(line: u32, instruction: Box<str>) -> ParseError {
+        ParseError { line, instruction: Some(instruction), message: "".into() }
+    }
+
+    /// The fault that the caller sees.
+    pub fn fault(self, kernel: &str) -> Fault {
+        let (instruction, kind) = match self.instruction {
+            Some(instruction) => (instruction, FaultKind::UnknownInstruction),
+            None => ("".into(), FaultKind::Malformed(self.message)),
+        };
+        Fault { line: self.line, instruction, ..Fault::host(kernel, kind) }
     }
 }
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PTX line {}: {}", self.line, self.message)
-    }
-}
-
-impl std::error::Error for ParseError {}

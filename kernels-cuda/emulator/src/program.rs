@@ -144,48 +144,208 @@ pub struct MmaShape {
     pub half_sums: bool,
 }
 
+impl Kernel {
+    /// Whether the blocks must run one after the other for the result to be the same every time.
+    pub fn ordered(&self) -> bool {
+        self.code.iter().any(|c| matches!(c.op, Op::Atomic { to: None | Some(Space::Global), .. }))
+    }
+}
+
 /// One instruction without its guard.
 pub enum Op {
-    One { f: Function1, d: u32, a: Source },
-    Two { f: Function2, d: u32, a: Source, b: Source },
-    Three { f: Function3, d: u32, a: Source, b: Source, c: Source },
-    Four { f: Function4, d: u32, sources: [Source; 4] },
+    One {
+        f: Function1,
+        d: u32,
+        a: Source,
+    },
+    Two {
+        f: Function2,
+        d: u32,
+        a: Source,
+        b: Source,
+    },
+    Three {
+        f: Function3,
+        d: u32,
+        a: Source,
+        b: Source,
+        c: Source,
+    },
+    Four {
+        f: Function4,
+        d: u32,
+        sources: [Source; 4],
+    },
     /// A copy: carries "nobody wrote this" along, as compilers copy what they never use.
-    Move { d: u32, a: Source },
-    Pack { d: u32, parts: Box<[Source]>, bits: u32 },
-    Unpack { parts: Box<[Option<u32>]>, a: Source, bits: u32 },
+    Move {
+        d: u32,
+        a: Source,
+    },
+    Pack {
+        d: u32,
+        parts: Box<[Source]>,
+        bits: u32,
+    },
+    Unpack {
+        parts: Box<[Option<u32>]>,
+        a: Source,
+        bits: u32,
+    },
     /// `d.carry_out = a op b op c` with the carry register in a slot.
-    Carry { f: CarryFunction, d: u32, a: Source, b: Source, c: Source, carry: u32, bits: u32, writes_carry: bool },
-    Compare { f: Comparison, p: Option<u32>, q: Option<u32>, a: Source, b: Source, with: Option<(Logic, PredicateSource)> },
+    Carry {
+        f: CarryFunction,
+        d: u32,
+        a: Source,
+        b: Source,
+        c: Source,
+        carry: u32,
+        bits: u32,
+        writes_carry: bool,
+    },
+    Compare {
+        f: Comparison,
+        p: Option<u32>,
+        q: Option<u32>,
+        a: Source,
+        b: Source,
+        with: Option<(Logic, PredicateSource)>,
+    },
     /// `set`: what to write where the comparison holds.
-    Set { f: Comparison, d: u32, a: Source, b: Source, with: Option<(Logic, PredicateSource)>, pair: bool, yes: u64 },
-    Select { d: u32, a: Source, b: Source, p: PredicateSource },
-    MovePredicate { d: u32, a: PredicateSource },
-    PredicateLogic { op: Logic, d: u32, a: PredicateSource, b: PredicateSource },
-    Test { f: fn(f64, u64) -> bool, p: u32, a: Source, double: bool },
-    Load { to: Target, address: Address, d: Box<[u32]>, bytes: u32, sign_to: Option<u32> },
-    Store { to: Target, address: Address, values: Box<[Source]>, bytes: u32 },
-    Atomic { to: Target, address: Address, d: Option<u32>, a: Source, b: Option<Source>, bytes: u32, combine: Combine },
-    CopyAsync { to: Address, from: Address, bytes: u32, size: Option<Source>, ignore: Option<PredicateSource> },
+    Set {
+        f: Comparison,
+        d: u32,
+        a: Source,
+        b: Source,
+        with: Option<(Logic, PredicateSource)>,
+        pair: bool,
+        yes: u64,
+    },
+    Select {
+        d: u32,
+        a: Source,
+        b: Source,
+        p: PredicateSource,
+    },
+    MovePredicate {
+        d: u32,
+        a: PredicateSource,
+    },
+    PredicateLogic {
+        op: Logic,
+        d: u32,
+        a: PredicateSource,
+        b: PredicateSource,
+    },
+    Test {
+        f: fn(f64, u64) -> bool,
+        p: u32,
+        a: Source,
+        double: bool,
+    },
+    Load {
+        to: Target,
+        address: Address,
+        d: Box<[u32]>,
+        bytes: u32,
+        sign_to: Option<u32>,
+    },
+    Store {
+        to: Target,
+        address: Address,
+        values: Box<[Source]>,
+        bytes: u32,
+    },
+    Atomic {
+        to: Target,
+        address: Address,
+        d: Option<u32>,
+        a: Source,
+        b: Option<Source>,
+        bytes: u32,
+        combine: Combine,
+    },
+    CopyAsync {
+        to: Address,
+        from: Address,
+        bytes: u32,
+        size: Option<Source>,
+        ignore: Option<PredicateSource>,
+    },
     CommitGroup,
     WaitGroup(u32),
     WaitAll,
-    LoadMatrix { d: Box<[u32]>, address: Address, transpose: bool },
-    Mma { shape: MmaShape, d: Box<[u32]>, a: Box<[Source]>, b: Box<[Source]>, c: Box<[Source]> },
-    Branch { to: u32 },
-    BranchIndexed { index: Source, targets: Box<[u32]> },
+    LoadMatrix {
+        d: Box<[u32]>,
+        address: Address,
+        transpose: bool,
+    },
+    StoreMatrix {
+        values: Box<[Source]>,
+        address: Address,
+        transpose: bool,
+    },
+    Mma {
+        shape: MmaShape,
+        d: Box<[u32]>,
+        a: Box<[Source]>,
+        b: Box<[Source]>,
+        c: Box<[Source]>,
+    },
+    Branch {
+        to: u32,
+    },
+    BranchIndexed {
+        index: Source,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap,
-    Barrier { meeting: Meeting, id: Source, count: Option<Source>, p: Option<PredicateSource>, d: Option<u32> },
-    SyncWarp { members: Source },
-    Shuffle { mode: Shuffle, d: u32, p: Option<u32>, a: Source, b: Source, c: Source, members: Source },
-    Vote { mode: Vote, d: u32, a: PredicateSource, members: Source },
-    Match { all: bool, d: u32, p: Option<u32>, a: Source, members: Source },
-    Reduce { f: fn(u64, u64) -> u64, d: u32, a: Source, members: Source },
-    ActiveMask { d: u32 },
-    Clock { d: u32, bits: u32 },
+    Barrier {
+        meeting: Meeting,
+        id: Source,
+        count: Option<Source>,
+        p: Option<PredicateSource>,
+        d: Option<u32>,
+    },
+    SyncWarp {
+        members: Source,
+    },
+    Shuffle {
+        mode: Shuffle,
+        d: u32,
+        p: Option<u32>,
+        a: Source,
+        b: Source,
+        c: Source,
+        members: Source,
+    },
+    Vote {
+        mode: Vote,
+        d: u32,
+        a: PredicateSource,
+        members: Source,
+    },
+    Match {
+        all: bool,
+        d: u32,
+        p: Option<u32>,
+        a: Source,
+        members: Source,
+    },
+    Reduce {
+        f: fn(u64, u64) -> u64,
+        d: u32,
+        a: Source,
+        members: Source,
+    },
+    ActiveMask {
+        d: u32,
+    },
+    Clock {
+        d: u32,
+        bits: u32,
+    },
     Nothing,
-    Unknown,
 }
 
 pub struct Code {
@@ -196,6 +356,8 @@ pub struct Code {
     pub reads: Box<[u32]>,
     /// Registers and predicates that are written in every active lane.
     pub writes: Box<[u32]>,
+    /// For branches: the instruction where lanes that part here meet again, see [`crate::flow`].
+    pub join: u32,
     pub line: u32,
     pub text: Box<str>,
     pub source: Option<Box<SourceLine>>,
@@ -216,8 +378,7 @@ pub struct Kernel {
     pub constants: Vec<Constant>,
     pub parameters: Vec<Parameter>,
     pub parameter_bytes: u32,
-    /// Statically declared shared memory; dynamic begins at `dynamic_base`.
-    pub shared_bytes: u32,
+    /// Where dynamic shared memory begins: after what is declared.
     pub dynamic_base: u32,
     pub local_bytes: u32,
     pub max_threads: Option<u32>,

@@ -6,6 +6,7 @@ use super::scope::{Scopes, Symbol};
 use super::variables::Variables;
 use crate::counters::Class;
 use crate::fault::ParseError;
+use crate::flow::NEVER;
 use crate::program::{Code, Constant, Kernel, Op, Parameter};
 use crate::syntax::ast::{Function, Instruction, Statement, Variable, VariableSpace};
 use crate::types::Type;
@@ -21,7 +22,7 @@ const MOST_PARAMETERS: u32 = 32_764;
 
 /// Why an instruction was not decoded.
 pub enum Refusal {
-    /// A form that the emulator does not know: kept, and a fault when it is executed.
+    /// A form that the emulator does not know.
     Unknown,
     /// No PTX at all.
     Wrong(ParseError),
@@ -103,7 +104,6 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         constants: decoder.constants,
         parameters,
         parameter_bytes,
-        shared_bytes: decoder.shared_bytes,
         dynamic_base,
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
@@ -159,6 +159,7 @@ impl Decoder<'_> {
             class: Class::Control,
             reads: Box::default(),
             writes: Box::default(),
+            join: NEVER,
             line: code.last().map_or(1, |c: &Code| c.line),
             text: "}".into(),
             source: None,
@@ -169,19 +170,18 @@ impl Decoder<'_> {
     fn code(&mut self, instruction: Instruction) -> Result<Code, ParseError> {
         self.reads.clear();
         self.writes.clear();
-        let (references, class) = (self.references.len(), Class::Control);
         let (op, class) = match self.instruction(&instruction) {
             Ok(decoded) => decoded,
             Err(Refusal::Wrong(error)) => return Err(error),
-            Err(Refusal::Unknown) => {
-                self.reads.clear();
-                self.writes.clear();
-                self.references.truncate(references);
-                (Op::Unknown, class)
-            }
+            Err(Refusal::Unknown) => return Err(ParseError::unknown(instruction.line, instruction.text)),
         };
         let guard = match &instruction.guard {
-            Some((name, negate)) => Some(self.named_predicate(name, *negate, instruction.line)?),
+            Some((name, negate)) => {
+                let guard = self.named_predicate(name, *negate, instruction.line)?;
+                // Checked on its own: it is read by all lanes, the operands only by those that it lets pass.
+                self.reads.pop();
+                Some(guard)
+            }
             None => None,
         };
         Ok(Code {
@@ -190,6 +190,7 @@ impl Decoder<'_> {
             class,
             reads: self.reads.as_slice().into(),
             writes: self.writes.as_slice().into(),
+            join: NEVER,
             line: instruction.line,
             text: instruction.text,
             source: instruction.source,
@@ -201,13 +202,12 @@ impl Decoder<'_> {
         match &*i.name {
             "mov" | "cvta" | "selp" | "isspacep" | "activemask" => self.moves(i),
             "setp" | "set" | "slct" | "testp" => self.comparison(i),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "prefetch" | "prefetchu" | "discard" | "applypriority" => {
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard" | "applypriority" => {
                 self.memory(i)
             }
             "mma" => self.tensor(i),
-            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol" | "pmevent" => {
-                self.control(i)
-            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"
+            | "pmevent" => self.control(i),
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" => self.collective(i),
             "and" | "or" | "xor" | "not" if i.has("pred") => self.predicate_logic(i),
             _ => self.arithmetic(i),
@@ -235,12 +235,16 @@ impl Decoder<'_> {
     fn declare_variable(&mut self, variable: Variable) -> Result<(), ParseError> {
         let (align, line) = (variable.align, variable.line);
         let symbol = match (variable.space, variable.bytes) {
-            (VariableSpace::Shared, Some(bytes)) => Symbol::Offset(reserve(&mut self.shared_bytes, align, bytes, MOST_SHARED, line)?),
+            (VariableSpace::Shared, Some(bytes)) => {
+                Symbol::Offset(reserve(&mut self.shared_bytes, align, bytes, MOST_SHARED, line)?)
+            }
             (VariableSpace::Shared, None) => {
                 self.dynamic = Some(self.dynamic.unwrap_or(1).max(align));
                 Symbol::Dynamic
             }
-            (VariableSpace::Local, Some(bytes)) => Symbol::Offset(reserve(&mut self.local_bytes, align, bytes, MOST_LOCAL, line)?),
+            (VariableSpace::Local, Some(bytes)) => {
+                Symbol::Offset(reserve(&mut self.local_bytes, align, bytes, MOST_LOCAL, line)?)
+            }
             // Parameters of a call: the call itself is refused, so nobody reads them.
             (VariableSpace::Param, _) => Symbol::Offset(0),
             _ => return Err(ParseError::new(line, "a variable of this space in a function")),

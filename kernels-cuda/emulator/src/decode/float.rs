@@ -107,7 +107,9 @@ fn build_single(i: &Instruction) -> Option<Arithmetic> {
         "min" => Arithmetic::two(class, ty, move |a, b| m.give(least(m.take(a).into(), m.take(b).into(), strict) as f32)),
         "max" => Arithmetic::two(class, ty, move |a, b| m.give(greatest(m.take(a).into(), m.take(b).into(), strict) as f32)),
         "copysign" => Arithmetic::two(class, ty, |a, b| a & 0x8000_0000 | b & 0x7fff_ffff),
-        "div" if approximate => Arithmetic::two(class, ty, move |a, b| m.give((f64::from(m.take(a)) / f64::from(m.take(b))) as f32)),
+        "div" if approximate => {
+            Arithmetic::two(class, ty, move |a, b| m.give((f64::from(m.take(a)) / f64::from(m.take(b))) as f32))
+        }
         "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" if approximate => {
             let f = transcendental(&i.name)?;
             Arithmetic::one(class, ty, move |a| m.give(f(m.take(a).into()) as f32))
@@ -141,8 +143,12 @@ fn directed_single(i: &Instruction, m: Modifiers) -> Option<Arithmetic> {
         _ => sum,
     };
     match &*i.name {
-        "add" => Arithmetic::two(class, ty, move |a, b| m.give_exact(zero(exact::fused(take(a), 1.0, take(b)), take(a), take(b)))),
-        "sub" => Arithmetic::two(class, ty, move |a, b| m.give_exact(zero(exact::fused(take(a), 1.0, -take(b)), take(a), -take(b)))),
+        "add" => {
+            Arithmetic::two(class, ty, move |a, b| m.give_exact(zero(exact::fused(take(a), 1.0, take(b)), take(a), take(b))))
+        }
+        "sub" => {
+            Arithmetic::two(class, ty, move |a, b| m.give_exact(zero(exact::fused(take(a), 1.0, -take(b)), take(a), -take(b))))
+        }
         "mul" => Arithmetic::two(class, ty, move |a, b| m.give_exact(take(a) * take(b))),
         "div" => Arithmetic::two(class, ty, move |a, b| m.give_exact(exact::quotient(take(a), take(b)))),
         "fma" | "mad" => Arithmetic::three(class, ty, move |a, b, c| {

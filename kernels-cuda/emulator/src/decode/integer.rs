@@ -193,12 +193,12 @@ fn build(i: &Instruction, ty: Type) -> Option<Arithmetic> {
     let (bits, mask, signed, class) = (ty.bits(), low_bits(ty.bits()), ty.signed(), Class::Integer);
     let extend = move |x: u64| sign_extend(x, bits);
     match &*i.name {
-        "add" if i.has("sat") => {
-            Arithmetic::two(class, ty, move |a, b| extend(a).saturating_add(extend(b)).clamp(-(1 << 31), (1 << 31) - 1) as u64 & mask)
-        }
-        "sub" if i.has("sat") => {
-            Arithmetic::two(class, ty, move |a, b| extend(a).saturating_sub(extend(b)).clamp(-(1 << 31), (1 << 31) - 1) as u64 & mask)
-        }
+        "add" if i.has("sat") => Arithmetic::two(class, ty, move |a, b| {
+            extend(a).saturating_add(extend(b)).clamp(-(1 << 31), (1 << 31) - 1) as u64 & mask
+        }),
+        "sub" if i.has("sat") => Arithmetic::two(class, ty, move |a, b| {
+            extend(a).saturating_sub(extend(b)).clamp(-(1 << 31), (1 << 31) - 1) as u64 & mask
+        }),
         "add" => Arithmetic::two(class, ty, move |a, b| a.wrapping_add(b) & mask),
         "sub" => Arithmetic::two(class, ty, move |a, b| a.wrapping_sub(b) & mask),
         "neg" => Arithmetic::one(class, ty, move |a| a.wrapping_neg() & mask),
@@ -232,7 +232,9 @@ fn products(i: &Instruction, ty: Type) -> Option<Arithmetic> {
         ("mul", "wide") if bits <= 32 => {
             let wide = low_bits(2 * bits);
             match signed {
-                true => Arithmetic::two(class, ty, move |a, b| sign_extend(a, bits).wrapping_mul(sign_extend(b, bits)) as u64 & wide),
+                true => {
+                    Arithmetic::two(class, ty, move |a, b| sign_extend(a, bits).wrapping_mul(sign_extend(b, bits)) as u64 & wide)
+                }
                 false => Arithmetic::two(class, ty, move |a, b| (a & mask) * (b & mask) & wide),
             }
         }

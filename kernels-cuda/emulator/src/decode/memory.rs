@@ -18,7 +18,7 @@ impl Decoder<'_> {
             "st" => self.store(i)?,
             "atom" | "red" => self.atomic(i)?,
             "cp" => self.copy(i)?,
-            "ldmatrix" => self.load_matrix(i)?,
+            "ldmatrix" | "stmatrix" => self.matrix(i)?,
             // Hints.
             _ => Op::Nothing,
         };
@@ -130,8 +130,10 @@ impl Decoder<'_> {
         }
     }
 
-    fn load_matrix(&mut self, i: &Instruction) -> Decoded<Op> {
+    /// `ldmatrix.sync.aligned.m8n8.x4[.trans].shared.b16 {d...}, [address];` and `stmatrix`, whose operands stand the other way round.
+    fn matrix(&mut self, i: &Instruction) -> Decoded<Op> {
         exactly(i, 2)?;
+        let loads = &*i.name == "ldmatrix";
         let count = i.parts.iter().find_map(|p| match &**p {
             "x1" => Some(1),
             "x2" => Some(2),
@@ -139,26 +141,32 @@ impl Decoder<'_> {
             _ => None,
         });
         let shared = i.parts.iter().any(|p| space(p) == Some(Space::Shared));
-        let elements = self.elements(operand(i, 0)?);
+        let elements = self.elements(operand(i, usize::from(!loads))?);
         if count != Some(elements.len()) || !i.has("m8n8") || !i.has("b16") || !shared {
             return Err(Refusal::Unknown);
         }
-        let address = self.address(operand(i, 1)?, i.line)?;
-        let mut d = Vec::new();
+        let address = self.address(operand(i, usize::from(loads))?, i.line)?;
+        let (mut d, mut values) = (Vec::new(), Vec::new());
         for element in elements {
-            d.push(self.destination(element, i.line)?.0);
+            match loads {
+                true => d.push(self.destination(element, i.line)?.0),
+                false => values.push(self.source(element, Type::B32, i.line)?),
+            }
         }
         self.note_width(Some(Space::Shared), 4);
-        Ok(Op::LoadMatrix { d: d.into(), address, transpose: i.has("trans") })
+        let transpose = i.has("trans");
+        Ok(match loads {
+            true => Op::LoadMatrix { d: d.into(), address, transpose },
+            false => Op::StoreMatrix { values: values.into(), address, transpose },
+        })
     }
 }
 
 /// What an atomic makes of the old value and its operands.
 fn combination(i: &Instruction, ty: Type) -> Decoded<Combine> {
     let (bits, mask) = (ty.bits(), low_bits(ty.bits()));
-    let name = i.parts.iter().find(|p| {
-        matches!(&***p, "add" | "min" | "max" | "and" | "or" | "xor" | "exch" | "cas" | "inc" | "dec")
-    });
+    let name =
+        i.parts.iter().find(|p| matches!(&***p, "add" | "min" | "max" | "and" | "or" | "xor" | "exch" | "cas" | "inc" | "dec"));
     let name = name.map_or("", |n| &**n);
     let s = move |x: u64| sign_extend(x, bits);
     let combine: Combine = match (name, ty) {

@@ -1,5 +1,6 @@
 //! From names to slots: builds [`Kernel`]s from the tree that the parser made.
 
+mod bits;
 mod body;
 mod collective;
 mod compare;
@@ -8,7 +9,6 @@ mod convert;
 mod float;
 mod half;
 mod integer;
-mod bits;
 mod memory;
 mod operands;
 mod registers;
@@ -17,4 +17,4 @@ mod tensor;
 mod variables;
 
 pub use body::kernel;
-pub use variables::{Variables, place};
+pub use variables::place;

@@ -1,7 +1,6 @@
 //! Memories and what is known about their contents.
 
-pub mod global;
-pub mod init;
-pub mod local;
+pub mod heap;
 pub mod shadow;
+pub mod storage;
 pub mod window;

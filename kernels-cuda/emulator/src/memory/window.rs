@@ -4,7 +4,8 @@ use crate::fault::Space;
 
 /// Windows are this large, so that a stray address stays in the space it came from.
 const SIZE: u64 = 1 << 32;
-const FIRST: u64 = 0x7f00_0000_0000;
+/// The first window: global memory ends below it.
+pub const FIRST: u64 = 0x7f00_0000_0000;
 const ORDER: [Space; 4] = [Space::Shared, Space::Local, Space::Param, Space::Const];
 
 /// Where the window of a space begins; global addresses are generic ones already.

@@ -75,7 +75,12 @@ pub struct Variable {
 pub enum Statement {
     Open,
     Close,
-    Register { ty: Type, name: Box<str>, count: Option<u32>, line: u32 },
+    Register {
+        ty: Type,
+        name: Box<str>,
+        count: Option<u32>,
+        line: u32,
+    },
     Variable(Variable),
     Label(Box<str>, u32),
     /// `name: .branchtargets a, b;`
@@ -91,7 +96,6 @@ pub struct Function {
     /// `.maxntid` or `.reqntid`, multiplied.
     pub max_threads: Option<u32>,
     pub body: Vec<Statement>,
-    pub line: u32,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -98,7 +98,9 @@ impl Parser<'_> {
             if self.take_mark('<') {
                 let n = self.integer()?;
                 self.expect_mark('>')?;
-                count = Some(u32::try_from(n).ok().filter(|&n| n <= 1 << 16).ok_or_else(|| ParseError::new(line, "too many registers"))?);
+                count = Some(
+                    u32::try_from(n).ok().filter(|&n| n <= 1 << 16).ok_or_else(|| ParseError::new(line, "too many registers"))?,
+                );
             }
             all.push(Statement::Register { ty, name, count, line });
             if !self.take_mark(',') {

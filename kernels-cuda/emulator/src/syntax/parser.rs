@@ -177,7 +177,6 @@ impl<'a> Parser<'a> {
 
     /// A function; `None` for a declaration without a body.
     fn function(&mut self, entry: bool) -> Result<Option<Function>, ParseError> {
-        let line = self.line();
         if !entry && self.take_mark('(') {
             self.skip_past(')')?;
         }
@@ -206,7 +205,7 @@ impl<'a> Parser<'a> {
             }
         }
         let body = self.body()?;
-        Ok(Some(Function { name, entry, parameters, max_threads, body, line }))
+        Ok(Some(Function { name, entry, parameters, max_threads, body }))
     }
 
     /// `128, 1, 1`
@@ -300,7 +299,10 @@ impl<'a> Parser<'a> {
                 _ => match word.strip_prefix('.').and_then(Type::parse) {
                     Some(ty) => {
                         // `.u64 .ptr .global .align 4 name`: what the pointer points to changes nothing here.
-                        while matches!(self.peek(0), Some(Tok::Word(".ptr" | ".global" | ".shared" | ".const" | ".local" | ".align"))) {
+                        while matches!(
+                            self.peek(0),
+                            Some(Tok::Word(".ptr" | ".global" | ".shared" | ".const" | ".local" | ".align"))
+                        ) {
                             if self.word()? == ".align" {
                                 self.integer()?;
                             }
