@@ -68,3 +68,12 @@ pub fn cuda(ordinal: usize) -> Result<Device> {
     let driver = driver::cuda::Cuda::new(ordinal)?;
     Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
 }
+
+/// A device that executes the kernels' PTX on the CPU: slow, and strict about every access.
+///
+/// # Errors
+/// None yet.
+#[cfg(feature = "emulator")]
+pub fn emulated() -> Result<Device> {
+    Ok(driver::emulated::device(driver::emulated::Options::default()))
+}
