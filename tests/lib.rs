@@ -1,7 +1,8 @@
 //! What the tests of all operations share: the devices under test and the properties that every kernel has.
 //!
-//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (only `cpu` so far), and every property runs on it unchanged.
+//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (`cpu`, `cuda-emulated`), and every property runs on it unchanged.
 
+use tubelet_cuda::driver::emulated;
 use tubelet_engine::{
     DType, Device, Error, Philox, Result,
     cpu::{Cpu, CpuOptions, Level},
@@ -12,6 +13,9 @@ use tubelet_engine::{
 /// each with guarded memory (poisoned outputs, canaries on both sides).
 pub fn devices(threads: usize) -> Vec<Device> {
     let name = std::env::var("TUBELET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    if name == "cuda-emulated" {
+        return vec![emulated::device(emulated::Options { threads, ..emulated::Options::default() })];
+    }
     assert_eq!(name, "cpu", "TUBELET_TEST_DEVICE: no such device in this build");
     let level = |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
     let available = Level::ALL.into_iter().filter(|level| level.available());

@@ -40,6 +40,25 @@ template <> DEVICE f16 from_float<f16>(float x) { return __float2half_rn(x); }
 template <> DEVICE u8 from_float<u8>(float x) { return (u8)(x > 0.0f ? __float2uint_rn(fminf(x, 255.0f)) : 0u); }
 template <> DEVICE i32 from_float<i32>(float x) { return x == x ? __float2int_rn(x) : 0; }
 
+// Elements whose type the launch says: where a uniform branch for each is cheap beside other work, one kernel serves all types.
+enum Type : u32 { F32, BF16, F16 };
+
+DEVICE float half_as(u32 type, unsigned short bits) {
+    return type == BF16 ? __uint_as_float((u32)bits << 16) : to_float(__ushort_as_half(bits));
+}
+DEVICE float load_as(u32 type, const void* base, i64 at) {
+    return type == F32 ? static_cast<const float*>(base)[at] : half_as(type, static_cast<const unsigned short*>(base)[at]);
+}
+DEVICE void store_as(u32 type, void* base, i64 at, float x) {
+    if (type == F32) {
+        static_cast<float*>(base)[at] = x;
+    } else if (type == BF16) {
+        static_cast<bf16*>(base)[at] = from_float<bf16>(x);
+    } else {
+        static_cast<f16*>(base)[at] = from_float<f16>(x);
+    }
+}
+
 // V neighbours, moved by one access.
 template <class T, int V> struct alignas(sizeof(T) * V) Pack {
     T x[V];

@@ -84,3 +84,12 @@ pub(crate) fn bits(dtype: DType) -> &'static str {
         _ => "b64",
     }
 }
+
+/// `Type` in `common.cuh`.
+pub(crate) fn type_code(dtype: DType) -> u32 {
+    match dtype {
+        DType::BF16 => 1,
+        DType::F16 => 2,
+        _ => 0,
+    }
+}

@@ -20,14 +20,15 @@ mod nest;
 mod product;
 mod resample;
 mod rows;
+mod sequences;
 mod tubes;
 
 // The rows of the grid.
 mod adam;
-to_come!(attention);
-to_come!(attention_backward);
-to_come!(attention_topk_std);
-to_come!(attention_topk_std_backward);
+mod attention;
+mod attention_backward;
+mod attention_topk_std;
+mod attention_topk_std_backward;
 to_come!(batch_norm);
 to_come!(batch_norm_backward);
 mod binary;
@@ -70,4 +71,13 @@ use tubelet_engine::{Device, Result};
 pub fn cuda(ordinal: usize) -> Result<Device> {
     let driver = driver::cuda::Cuda::new(ordinal)?;
     Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
+}
+
+/// A device that executes the kernels' PTX on the CPU: slow, and strict about every access.
+///
+/// # Errors
+/// None yet.
+#[cfg(feature = "emulator")]
+pub fn emulated() -> Result<Device> {
+    Ok(driver::emulated::device(driver::emulated::Options::default()))
 }

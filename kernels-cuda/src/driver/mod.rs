@@ -1,6 +1,8 @@
 //! What the backend needs from whatever executes PTX: the driver of a GPU, or an emulator.
 
 pub mod cuda;
+#[cfg(feature = "emulator")]
+pub mod emulated;
 
 use tubelet_engine::Result;
 
