@@ -4,7 +4,7 @@
 
 use tubelet_cuda::driver::emulated;
 use tubelet_engine::{
-    DType, Device, Error, Philox, Result,
+    DType, Device, Error, Philox, Result, Tensor,
     cpu::{Cpu, CpuOptions, Level},
     samples::{self, Sample, Values},
 };
@@ -51,6 +51,29 @@ pub fn deterministic(name: &str, seed: u64, size: usize, dtype: DType) -> Result
             if bits(device)? != expected {
                 let message = format!("{:?}: other bits with {}", sample.op, device.backend().description());
                 return Err(Error::invalid(name, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Small integers that look random: from -4 to 4, from 0 to 15 as bytes. Sums of thousands of their products are exact in f32.
+pub fn integers(device: &Device, dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
+    let mut rng = Philox::new(seed);
+    let mut draw = || if dtype == DType::U8 { rng.below(16) as f32 } else { rng.below(9) as f32 - 4.0 };
+    let data: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
+    Tensor::from_f32(device, dtype, shape, &data)
+}
+
+/// Every device gives exactly what the reference gives.
+pub fn equals_the_reference(what: &str, run: impl Fn(&Device) -> Result<Vec<Tensor>>) -> Result<()> {
+    let expected = run(&Device::reference())?;
+    for device in devices(2) {
+        for (i, (ours, expected)) in run(&device)?.iter().zip(&expected).enumerate() {
+            let (ours, expected) = (ours.to_f64_vec()?, expected.to_f64_vec()?);
+            if let Some(at) = (0..expected.len()).find(|&at| ours.get(at) != expected.get(at)) {
+                let message = format!("result {i}, element {at}: {:?}, expected {}", ours.get(at), expected[at]);
+                return Err(Error::invalid(format!("{what} on {}", device.backend().description()), message));
             }
         }
     }
