@@ -52,7 +52,7 @@ DEVICE void store_tile(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 resid
             const u32 row = i / (COLUMNS / V), column = i % (COLUMNS / V) * V;
             const u32 m = m0 + row, n = n0 + column;
             if (m >= e.rows || n >= e.columns) continue;
-            Pack<T, V> out, add;
+            Pack<T, V> out, add = {};
             if (e.residual) {
                 add = load_pack<T, V>(static_cast<const T*>(e.residual) + residual_offset + (m % e.period) * e.residual_row + n);
             }
