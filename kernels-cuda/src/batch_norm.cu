@@ -21,17 +21,19 @@ struct Parameters {
     u32 second;      // the pass: sums of squares
     float eps;
     u32 count;       // elements
+    u32 type;
+    u32 unused;
 };
 
-template <class T> DEVICE float element(const Parameters& p, u32 row, u32 column) {
+DEVICE float element(const Parameters& p, u32 row, u32 column) {
     i64 at[1];
     locate(p.nest, row, at);
-    return to_float(static_cast<const T*>(p.x)[at[0] + column * p.stride]);
+    return load_as(p.type, p.x, at[0] + column * p.stride);
 }
 
-template <class T> DEVICE void sums(const Parameters& p) {
+KERNEL batch_norm_sums(PARAMETERS p) {
     column_sums<1>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, float(&sums)[1]) {
-        const float x = element<T>(p, row, c), centered = p.second ? x - p.mean[c] : 0.0f;
+        const float x = element(p, row, c), centered = p.second ? x - p.mean[c] : 0.0f;
         sums[0] += p.second ? centered * centered : x;
     });
 }
@@ -42,17 +44,12 @@ KERNEL batch_norm_statistics(PARAMETERS p) {
     (p.second ? p.var : p.mean)[column] = column_total<1>(p.partial, p.segments, p.columns, 0, column) / (float)p.rows;
 }
 
-template <class T> DEVICE void normalize(const Parameters& p) {
+KERNEL batch_norm_normalize(PARAMETERS p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
     const u32 row = index / p.columns, c = index % p.columns;
-    const float weight = p.weight ? to_float(static_cast<const T*>(p.weight)[c]) : 1.0f;
-    const float bias = p.bias ? to_float(static_cast<const T*>(p.bias)[c]) : 0.0f;
-    const float value = (element<T>(p, row, c) - p.mean[c]) / sqrtf(p.var[c] + p.eps) * weight + bias;
-    static_cast<T*>(p.y)[index] = from_float<T>(value);
+    const float weight = p.weight ? load_as(p.type, p.weight, c) : 1.0f;
+    const float bias = p.bias ? load_as(p.type, p.bias, c) : 0.0f;
+    const float value = (element(p, row, c) - p.mean[c]) / sqrtf(p.var[c] + p.eps) * weight + bias;
+    store_as(p.type, p.y, index, value);
 }
-
-#define DEFINE(name, type)                                              \
-    KERNEL batch_norm_##name##_sums(PARAMETERS p) { sums<type>(p); }    \
-    KERNEL batch_norm_##name##_normalize(PARAMETERS p) { normalize<type>(p); }
-FOR_EACH_FLOAT(DEFINE)

@@ -4,6 +4,7 @@ use tubelet_engine::{DType, Result, Tensor, ops::batch_norm::BatchNorm};
 
 use crate::{
     backend::{CudaBackend, THREADS, operand, optional, result},
+    elementwise::type_code,
     nest::Nest,
     product::dense,
     rows::Rows,
@@ -27,6 +28,8 @@ parameters!(Parameters {
     second: u32,
     eps: f32,
     count: u32,
+    dtype: u32,
+    unused: u32,
 });
 
 /// Statistics as the kernels read them.
@@ -43,7 +46,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNorm, inputs: &[Option<&Tensor>]
         true => (result(name, outputs, 1)?.clone(), result(name, outputs, 2)?.clone()),
         false => (statistics(operand(name, inputs, 3)?)?, statistics(operand(name, inputs, 4)?)?),
     };
-    let dtype = cuda.float(name, x.dtype())?;
+    cuda.float(name, x.dtype())?;
     let rows = Rows::new(cuda, name, [x])?;
     let segments = rows.segments();
     let partial = cuda.scratch(segments.scratch(1, rows.columns))?;
@@ -63,13 +66,15 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNorm, inputs: &[Option<&Tensor>]
         second: 0,
         eps: op.eps,
         count: cuda.count(name, x.elements())?,
+        dtype: type_code(x.dtype()),
+        unused: 0,
     };
     if training {
         for second in [0, 1] {
             parameters.second = second;
-            cuda.launch(&MODULE, &format!("batch_norm_{dtype}_sums"), segments.blocks, THREADS, &parameters)?;
+            cuda.launch(&MODULE, "batch_norm_sums", segments.blocks, THREADS, &parameters)?;
             cuda.launch_each(&MODULE, "batch_norm_statistics", rows.columns, &parameters)?;
         }
     }
-    cuda.launch_each(&MODULE, &format!("batch_norm_{dtype}_normalize"), parameters.count, &parameters)
+    cuda.launch_each(&MODULE, "batch_norm_normalize", parameters.count, &parameters)
 }

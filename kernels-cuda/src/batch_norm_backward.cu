@@ -24,51 +24,47 @@ struct Parameters {
     u32 batch;
     float eps;
     u32 count;       // elements
+    u32 type;
+    u32 unused;
 };
 
 struct Element {
     float hat, gradient, scale;
 };
-template <class T> DEVICE Element element(const Parameters& p, u32 row, u32 c) {
+DEVICE Element element(const Parameters& p, u32 row, u32 c) {
     i64 at[2];
     locate(p.nest, row, at);
-    const float x = to_float(static_cast<const T*>(p.x)[at[0] + c * p.x_stride]);
-    const float gradient = to_float(static_cast<const T*>(p.gradient)[at[1] + c * p.gradient_stride]);
+    const float x = load_as(p.type, p.x, at[0] + c * p.x_stride);
+    const float gradient = load_as(p.type, p.gradient, at[1] + c * p.gradient_stride);
     const float scale = 1.0f / sqrtf(p.var[c] + p.eps);
     return {(x - p.mean[c]) * scale, gradient, scale};
 }
 
-template <class T> DEVICE void sums(const Parameters& p) {
+KERNEL batch_norm_backward_sums(PARAMETERS p) {
     column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, float(&sums)[2]) {
-        const Element e = element<T>(p, row, c);
+        const Element e = element(p, row, c);
         sums[0] += e.gradient * e.hat;
         sums[1] += e.gradient;
     });
 }
 
-template <class T> DEVICE void parameters(const Parameters& p) {
+KERNEL batch_norm_backward_parameters(PARAMETERS p) {
     const u32 column = thread_index();
     if (column >= p.columns) return;
     const float dweight = column_total<2>(p.partial, p.segments, p.columns, 0, column);
     const float dbias = column_total<2>(p.partial, p.segments, p.columns, 1, column);
     p.totals[column] = dweight;
     p.totals[p.columns + column] = dbias;
-    static_cast<T*>(p.dweight)[column] = from_float<T>(dweight);
-    static_cast<T*>(p.dbias)[column] = from_float<T>(dbias);
+    store_as(p.type, p.dweight, column, dweight);
+    store_as(p.type, p.dbias, column, dbias);
 }
 
-template <class T> DEVICE void dx(const Parameters& p) {
+KERNEL batch_norm_backward_dx(PARAMETERS p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
     const u32 row = index / p.columns, c = index % p.columns;
-    const Element e = element<T>(p, row, c);
-    const float weight = p.weight ? to_float(static_cast<const T*>(p.weight)[c]) : 1.0f;
+    const Element e = element(p, row, c);
+    const float weight = p.weight ? load_as(p.type, p.weight, c) : 1.0f;
     const float mean = p.batch ? (p.totals[p.columns + c] + e.hat * p.totals[c]) / (float)p.rows : 0.0f;
-    static_cast<T*>(p.dx)[index] = from_float<T>(weight * e.scale * (e.gradient - mean));
+    store_as(p.type, p.dx, index, weight * e.scale * (e.gradient - mean));
 }
-
-#define DEFINE(name, type)                                                                  \
-    KERNEL batch_norm_backward_##name##_sums(PARAMETERS p) { sums<type>(p); }               \
-    KERNEL batch_norm_backward_##name##_parameters(PARAMETERS p) { parameters<type>(p); }   \
-    KERNEL batch_norm_backward_##name##_dx(PARAMETERS p) { dx<type>(p); }
-FOR_EACH_FLOAT(DEFINE)

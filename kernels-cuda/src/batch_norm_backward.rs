@@ -5,6 +5,7 @@ use tubelet_engine::{Result, Tensor, ops::batch_norm_backward::BatchNormBackward
 use crate::{
     backend::{CudaBackend, THREADS, operand, optional, result},
     batch_norm::statistics,
+    elementwise::type_code,
     nest::Nest,
     product::dense,
     rows::Rows,
@@ -32,6 +33,8 @@ parameters!(Parameters {
     batch: u32,
     eps: f32,
     count: u32,
+    dtype: u32,
+    unused: u32,
 });
 
 pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
@@ -40,7 +43,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&
     let (dx, dweight, dbias) = (result(name, outputs, 0)?, result(name, outputs, 1)?, result(name, outputs, 2)?);
     let weight = dense(optional(inputs, 1))?;
     let (mean, var) = (statistics(operand(name, inputs, 2)?)?, statistics(operand(name, inputs, 3)?)?);
-    let dtype = cuda.float(name, x.dtype())?;
+    cuda.float(name, x.dtype())?;
     let rows = Rows::new(cuda, name, [x, gradient])?;
     let segments = rows.segments();
     let partial = cuda.scratch(segments.scratch(2, rows.columns))?;
@@ -65,8 +68,10 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&
         batch: op.batch.into(),
         eps: op.eps,
         count: cuda.count(name, x.elements())?,
+        dtype: type_code(x.dtype()),
+        unused: 0,
     };
-    let kernel = |step: &str| format!("batch_norm_backward_{dtype}_{step}");
+    let kernel = |step: &str| format!("batch_norm_backward_{step}");
     cuda.launch(&MODULE, &kernel("sums"), segments.blocks, THREADS, &parameters)?;
     cuda.launch_each(&MODULE, &kernel("parameters"), rows.columns, &parameters)?;
     cuda.launch_each(&MODULE, &kernel("dx"), parameters.count, &parameters)

@@ -13,24 +13,20 @@ struct Parameters {
     u32 count;
     u32 columns;
     float factor;
-    u32 unused;
+    u32 type;
 };
 
 // log(1 + e^x), without overflow.
 DEVICE float softplus(float x) { return (x != x ? x : fmaxf(x, 0.0f)) + log1pf(expf(-fabsf(x))); }
 
-template <class T> DEVICE void binary_cross_entropy(const Parameters& p) {
+KERNEL binary_cross_entropy(PARAMETERS p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
     i64 at[2];
     locate(p.nest, index, at);
-    const float x = to_float(static_cast<const T*>(p.logits)[at[0]]), y = to_float(static_cast<const T*>(p.target)[at[1]]);
-    const float weight = p.weight ? to_float(static_cast<const T*>(p.weight)[index % p.columns]) : 1.0f;
+    const float x = load_as(p.type, p.logits, at[0]), y = load_as(p.type, p.target, at[1]);
+    const float weight = p.weight ? load_as(p.type, p.weight, index % p.columns) : 1.0f;
     p.each[index] = weight * y * softplus(-x) + (1.0f - y) * softplus(x);
 }
-
-#define DEFINE(name, type) \
-    KERNEL binary_cross_entropy_##name(PARAMETERS p) { binary_cross_entropy<type>(p); }
-FOR_EACH_FLOAT(DEFINE)
 
 KERNEL binary_cross_entropy_total(PARAMETERS p) { add_losses(p.each, p.count, p.factor, p.total); }

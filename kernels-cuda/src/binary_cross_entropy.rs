@@ -4,6 +4,7 @@ use tubelet_engine::{Result, Tensor, ops::binary_cross_entropy::BinaryCrossEntro
 
 use crate::{
     backend::{CudaBackend, THREADS, operand, optional, result},
+    elementwise::type_code,
     losses::Losses,
     nest::Nest,
     product::dense,
@@ -21,14 +22,14 @@ parameters!(Parameters {
     count: u32,
     columns: u32,
     factor: f32,
-    unused: u32,
+    dtype: u32,
 });
 
 pub(crate) fn run(cuda: &CudaBackend, op: &BinaryCrossEntropy, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let name = "binary_cross_entropy";
     let (logits, target, y) = (operand(name, inputs, 0)?, operand(name, inputs, 1)?, result(name, outputs, 0)?);
     let weight = dense(optional(inputs, 2))?;
-    let dtype = cuda.float(name, logits.dtype())?;
+    cuda.float(name, logits.dtype())?;
     let losses = Losses::new(cuda, op.reduction, logits.elements(), y)?;
     let parameters = Parameters {
         logits: cuda.address(logits)?,
@@ -40,9 +41,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BinaryCrossEntropy, inputs: &[Option<
         count: cuda.count(name, logits.elements())?,
         columns: cuda.count(name, logits.shape()[1])?,
         factor: losses.factor,
-        unused: 0,
+        dtype: type_code(logits.dtype()),
     };
-    cuda.launch_each(&MODULE, &format!("binary_cross_entropy_{dtype}"), parameters.count, &parameters)?;
+    cuda.launch_each(&MODULE, name, parameters.count, &parameters)?;
     match losses.added {
         true => cuda.launch(&MODULE, "binary_cross_entropy_total", 1, THREADS, &parameters),
         false => Ok(()),

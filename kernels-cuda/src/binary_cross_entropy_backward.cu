@@ -14,20 +14,16 @@ struct Parameters {
     u32 count;
     u32 columns;
     float factor;
-    u32 unused;
+    u32 type;
 };
 
-template <class T> DEVICE void binary_cross_entropy_backward(const Parameters& p) {
+KERNEL binary_cross_entropy_backward(PARAMETERS p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
     i64 at[3];
     locate(p.nest, index, at);
-    const float x = to_float(static_cast<const T*>(p.logits)[at[0]]), y = to_float(static_cast<const T*>(p.target)[at[1]]);
-    const float weight = p.weight ? to_float(static_cast<const T*>(p.weight)[index % p.columns]) : 1.0f;
+    const float x = load_as(p.type, p.logits, at[0]), y = load_as(p.type, p.target, at[1]);
+    const float weight = p.weight ? load_as(p.type, p.weight, index % p.columns) : 1.0f;
     const float slope = (1.0f - y) * sigmoid(x) - weight * y * sigmoid(-x);
-    static_cast<T*>(p.dx)[index] = from_float<T>(p.factor * p.gradient[at[2]] * slope);
+    store_as(p.type, p.dx, index, p.factor * p.gradient[at[2]] * slope);
 }
-
-#define DEFINE(name, type) \
-    KERNEL binary_cross_entropy_backward_##name(PARAMETERS p) { binary_cross_entropy_backward<type>(p); }
-FOR_EACH_FLOAT(DEFINE)

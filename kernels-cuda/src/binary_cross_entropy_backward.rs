@@ -4,6 +4,7 @@ use tubelet_engine::{Result, Tensor, ops::binary_cross_entropy_backward::BinaryC
 
 use crate::{
     backend::{CudaBackend, operand, optional, result},
+    elementwise::type_code,
     losses::share,
     nest::Nest,
     product::dense,
@@ -21,7 +22,7 @@ parameters!(Parameters {
     count: u32,
     columns: u32,
     factor: f32,
-    unused: u32,
+    dtype: u32,
 });
 
 pub(crate) fn run(
@@ -33,7 +34,7 @@ pub(crate) fn run(
     let name = "binary_cross_entropy_backward";
     let (logits, target, gradient) = (operand(name, inputs, 0)?, operand(name, inputs, 1)?, operand(name, inputs, 3)?);
     let (weight, dx) = (dense(optional(inputs, 2))?, result(name, outputs, 0)?);
-    let dtype = cuda.float(name, logits.dtype())?;
+    cuda.float(name, logits.dtype())?;
     let gradient = gradient.detach().broadcast_to(logits.shape())?;
     let parameters = Parameters {
         logits: cuda.address(logits)?,
@@ -45,7 +46,7 @@ pub(crate) fn run(
         count: cuda.count(name, logits.elements())?,
         columns: cuda.count(name, logits.shape()[1])?,
         factor: share(op.loss.reduction, logits.elements()),
-        unused: 0,
+        dtype: type_code(logits.dtype()),
     };
-    cuda.launch_each(&MODULE, &format!("binary_cross_entropy_backward_{dtype}"), parameters.count, &parameters)
+    cuda.launch_each(&MODULE, name, parameters.count, &parameters)
 }

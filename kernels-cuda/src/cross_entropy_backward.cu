@@ -12,29 +12,24 @@ struct Parameters {
     i64 stride;
     i64 gradient_stride;  // 0 where there is one for all samples
     u32 samples;
-    u32 wide;
     float factor;
-    u32 unused;
 };
 
-template <class T> DEVICE void cross_entropy_backward(const Parameters& p) {
+KERNEL cross_entropy_backward(PARAMETERS p) {
     const u32 sample = blockIdx.x * WARPS + warp_index();
     if (sample >= p.samples) return;
     i64 at[1];
     locate(p.nest, sample, at);
-    const T* logits = static_cast<const T*>(p.logits) + at[0];
-    T* dx = static_cast<T*>(p.dx) + (i64)sample * p.target.classes;
-    float largest, sum, total = 0.0f;
-    normalizer(logits, p.stride, p.target.classes, p.wide, largest, sum);
+    Logits logits = {p.logits, at[0], p.stride, p.target.type, p.target.classes};
+    logits.normalize();
+    float total = 0.0f;
 #pragma unroll 1
-    for (u32 c = lane_index(); c < p.target.classes; c += 32) total += probability<T>(p.target, sample, c);
+    for (u32 c = lane_index(); c < logits.classes; c += 32) total += probability(p.target, sample, c);
     total = warp_sum(total);
     const float g = p.factor * p.gradient[sample * p.gradient_stride];
-    map_row(logits, p.stride, p.target.classes, p.wide, dx, [&](u32 c, float x) {
-        return g * (expf(x - largest) / sum * total - probability<T>(p.target, sample, c));
-    });
+#pragma unroll 1
+    for (u32 c = lane_index(); c < logits.classes; c += 32) {
+        const float y = expf(logits.at(c) - logits.largest) / logits.sum;
+        store_as(p.target.type, p.dx, (i64)sample * logits.classes + c, g * (y * total - probability(p.target, sample, c)));
+    }
 }
-
-#define DEFINE(name, type) \
-    KERNEL cross_entropy_backward_##name(PARAMETERS p) { cross_entropy_backward<type>(p); }
-FOR_EACH_FLOAT(DEFINE)

@@ -21,29 +21,25 @@ parameters!(Parameters {
     stride: i64,
     gradient_stride: i64,
     samples: u32,
-    wide: u32,
     factor: f32,
-    unused: u32,
 });
 
 pub(crate) fn run(cuda: &CudaBackend, op: &CrossEntropyBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let name = "cross_entropy_backward";
     let (logits, target, gradient) = (operand(name, inputs, 0)?, operand(name, inputs, 1)?, operand(name, inputs, 2)?);
     let dx = result(name, outputs, 0)?;
-    let dtype = cuda.float(name, logits.dtype())?;
+    cuda.float(name, logits.dtype())?;
     let rows = Rows::new(cuda, name, [logits])?;
     let parameters = Parameters {
         logits: cuda.address(logits)?,
         gradient: cuda.address(gradient)?,
         dx: cuda.address(dx)?,
-        target: Target::new(cuda, name, &op.loss, target, logits.shape()[1])?,
+        target: Target::new(cuda, name, &op.loss, target, logits)?,
         nest: rows.nest,
         stride: rows.stride[0],
         gradient_stride: gradient.layout().strides().first().map_or(0, |&s| s as i64),
         samples: rows.rows,
-        wide: rows.wide,
         factor: share(op.loss.reduction, logits.shape()[0]),
-        unused: 0,
     };
-    cuda.launch(&MODULE, &format!("cross_entropy_backward_{dtype}"), rows.blocks(), THREADS, &parameters)
+    cuda.launch(&MODULE, name, rows.blocks(), THREADS, &parameters)
 }
