@@ -14,16 +14,24 @@ struct Parameters {
     u32 unused;
 };
 
-// In the order of `Operator` in the engine.
-DEVICE float combine(u32 op, float a, float b) {
+template <class T, int V, class F> DEVICE Pack<T, V> each(const Pack<T, V>& a, const Pack<T, V>& b, const F& f) {
+    Pack<T, V> y;
+#pragma unroll
+    for (int v = 0; v < V; ++v) y.x[v] = from_float<T>(f(to_float(a.x[v]), to_float(b.x[v])));
+    return y;
+}
+
+// In the order of `Operator` in the launcher; chosen once for a pack.
+template <class T, int V> DEVICE Pack<T, V> combine(u32 op, const Pack<T, V>& a, const Pack<T, V>& b) {
     switch (op) {
-        case 0: return a + b;
-        case 1: return a - b;
-        case 2: return a * b;
-        case 3: return a / b;
-        case 4: return max_nan(a, b);
-        default: return -max_nan(-a, -b);
+        case 0: return each(a, b, [](float a, float b) { return a + b; });
+        case 1: return each(a, b, [](float a, float b) { return a - b; });
+        case 2: return each(a, b, [](float a, float b) { return a * b; });
+        case 3: return each(a, b, [](float a, float b) { return a / b; });
     }
+    // The smaller is the negative of the larger of the negatives.
+    const float sign = op == 4 ? 1.0f : -1.0f;
+    return each(a, b, [=](float a, float b) { return sign * max_nan(sign * a, sign * b); });
 }
 
 template <class T, int V> DEVICE void binary(const Parameters& p) {
@@ -31,11 +39,9 @@ template <class T, int V> DEVICE void binary(const Parameters& p) {
     if (index >= p.count) return;
     i64 at[2];
     locate(p.nest, index, at);
-    Pack<T, V> a = load_along<T, V>(static_cast<const T*>(p.a), at[0], p.broadcast & 1);
+    const Pack<T, V> a = load_along<T, V>(static_cast<const T*>(p.a), at[0], p.broadcast & 1);
     const Pack<T, V> b = load_along<T, V>(static_cast<const T*>(p.b), at[1], p.broadcast & 2);
-#pragma unroll
-    for (int v = 0; v < V; ++v) a.x[v] = from_float<T>(combine(p.op, to_float(a.x[v]), to_float(b.x[v])));
-    store_pack<T, V>(static_cast<T*>(p.y) + (u64)index * V, a);
+    store_pack<T, V>(static_cast<T*>(p.y) + (u64)index * V, combine(p.op, a, b));
 }
 
 #define DEFINE(name, type)                                                      \

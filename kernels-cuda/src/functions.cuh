@@ -13,48 +13,53 @@ constexpr float GELU_CUBE = 0.044715f;
 
 DEVICE float gelu_argument(float x) { return GELU_SLOPE * (x + GELU_CUBE * x * x * x); }
 
+// Cases that need an exponential or a sigmoid share it: inlined once, this is half as much code.
 DEVICE float apply(u32 function, float x) {
     switch (function) {
+        case NONE: return x;
         case RELU: return x != x || x > 0.0f ? x : 0.0f;
         case GELU_ERF: return x * 0.5f * erfcf(-x * SQRT_HALF);
-        case GELU_TANH: return x * sigmoid(gelu_argument(x));
-        case GELU_QUICK: return x * sigmoid(1.702f * x);
-        case SIGMOID: return sigmoid(x);
         case TANH: return tanhf(x);
-        case SILU: return x * sigmoid(x);
-        case EXP: return expf(x);
         case LOG: return logf(x);
         case SQRT: return sqrtf(x);
         case NEG: return -x;
-        default: return x;
     }
+    const float u = function == GELU_TANH ? gelu_argument(x) : function == GELU_QUICK ? 1.702f * x : x;
+    const float power = expf(function == EXP ? x : -u);
+    if (function == EXP) return power;
+    const float s = 1.0f / (1.0f + power);
+    return function == SIGMOID ? s : x * s;
 }
 
-// d/dx x*s(u(x)) with s the sigmoid; 1 - s(u) = s(-u) without cancellation. The rise vanishes faster than x and the slope grow.
-DEVICE float gated(float x, float u, float slope) {
-    const float s = sigmoid(u), rise = s * sigmoid(-u);
-    return s + (rise == 0.0f ? 0.0f : x * rise * slope);
-}
-
+// As `apply`. For x*s(u(x)) with s the sigmoid; 1 - s(u) = s(-u) without cancellation. The rise vanishes faster than x and the slope grow.
 DEVICE float derivative(u32 function, float x) {
     switch (function) {
+        case NONE: return 1.0f;
         case RELU: return x != x ? x : (x > 0.0f ? 1.0f : 0.0f);
-        case GELU_ERF: {
-            if (isinf(x)) return x > 0.0f ? 1.0f : 0.0f;
-            const float density = 0.39894228040143268f * expf(-0.5f * x * x);
-            return 0.5f * erfcf(-x * SQRT_HALF) + (density == 0.0f ? 0.0f : x * density);
-        }
-        case GELU_TANH: return gated(x, gelu_argument(x), GELU_SLOPE * (1.0f + 3.0f * GELU_CUBE * x * x));
-        case GELU_QUICK: return gated(x, 1.702f * x, 1.702f);
-        case SIGMOID: return sigmoid(x) * sigmoid(-x);
-        case TANH: return 4.0f * sigmoid(2.0f * x) * sigmoid(-2.0f * x);
-        case SILU: return gated(x, x, 1.0f);
-        case EXP: return expf(x);
         case LOG: return 1.0f / x;
         case SQRT: return 0.5f / sqrtf(x);
         case NEG: return -1.0f;
-        default: return 1.0f;
     }
+    if (function == GELU_ERF || function == EXP) {
+        const float power = expf(function == EXP ? x : -0.5f * x * x);
+        if (function == EXP) return power;
+        if (isinf(x)) return x > 0.0f ? 1.0f : 0.0f;
+        return 0.5f * erfcf(-x * SQRT_HALF) + (power == 0.0f ? 0.0f : x * 0.39894228040143268f * power);
+    }
+    float u = x, slope = 1.0f;
+    if (function == GELU_TANH) {
+        u = gelu_argument(x);
+        slope = GELU_SLOPE * (1.0f + 3.0f * GELU_CUBE * x * x);
+    } else if (function == GELU_QUICK) {
+        u = 1.702f * x;
+        slope = 1.702f;
+    } else if (function == TANH) {
+        u = 2.0f * x;
+    }
+    const float s = sigmoid(u), rise = s * sigmoid(-u);
+    if (function == SIGMOID) return rise;
+    if (function == TANH) return 4.0f * rise;
+    return s + (rise == 0.0f ? 0.0f : x * rise * slope);
 }
 
 // Replaces each of V numbers by f(number) in a loop, so that the code of f is there once: registers cannot be indexed, but a thread's own column of

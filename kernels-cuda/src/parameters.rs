@@ -30,16 +30,3 @@ macro_rules! module {
             crate::driver::Module { name: $name, ptx: concat!(include_str!(concat!("../ptx/", $name, ".ptx")), "\0") };
     };
 }
-
-/// A row of the grid whose kernel is to come.
-macro_rules! to_come {
-    ($name:ident) => {
-        mod $name {
-            use tubelet_engine::{Result, Tensor};
-
-            pub(crate) fn run<O>(cuda: &crate::CudaBackend, _: &O, _: &[Option<&Tensor>], _: &[Tensor]) -> Result<()> {
-                Err(cuda.unsupported(stringify!($name), "no kernel yet"))
-            }
-        }
-    };
-}
