@@ -56,30 +56,37 @@ template <class Video> struct TubeReader {
         return out;
     }
 
-    // Element k of the tube at a corner, where it is in its run, and its address: null in the padding.
-    DEVICE const Video* find(const Corner& corner, u32 k, u32& in_run) const {
+    // Element k of the tube at a corner.
+    struct Element {
+        const Video* at;
+        u32 in_run;
+        bool inside;  // and not in the padding
+    };
+    DEVICE Element find(const Corner& corner, u32 k) const {
         u32 i = k;
-        in_run = split(i, p.run);
-        const u32 j = split(i, p.height);
+        const u32 in_run = split(i, p.run), j = split(i, p.height);
         u32 column = in_run;
         const u32 channel = split(column, p.channels);
+        Element out;
+        out.at = corner.at + i * p.stride[1] + j * p.stride[2] + column * p.stride[3] + channel * p.stride[4];
+        out.in_run = in_run;
         // Positions before the first wrap around to beyond the end.
-        const bool inside = corner.t + i < p.size[0] && corner.h + j < p.size[1] && corner.w + column < p.size[2];
-        const Video* from = corner.at + i * p.stride[1] + j * p.stride[2] + column * p.stride[3] + channel * p.stride[4];
-        return inside ? from : nullptr;
+        out.inside = corner.t + i < p.size[0] && corner.h + j < p.size[1] && corner.w + column < p.size[2];
+        return out;
     }
 
     DEVICE float element(const Corner& corner, u32 k) const {
-        u32 in_run;
-        const Video* from = find(corner, k, in_run);
-        if (!from) return 0.0f;
-        const float x = to_float(*from);
-        return scale ? fmaf(scale[in_run], x, shift[in_run]) : x;
+        const Element from = find(corner, k);
+        if (!from.inside) return 0.0f;
+        const float x = to_float(*from.at);
+        return scale ? fmaf(scale[from.in_run], x, shift[from.in_run]) : x;
     }
 
-    // The same of a chunk that lies side by side: null outside.
-    DEVICE const Video* find_chunk(u32 m, u32 k, u32& in_run) const {
-        return m < p.positions && k < p.elements ? find(corner(m), k, in_run) : nullptr;
+    // The first element of a chunk that lies side by side.
+    DEVICE Element find_chunk(u32 m, u32 k) const {
+        Element from = find(corner(m), k);
+        from.inside = from.inside && m < p.positions && k < p.elements;
+        return from;
     }
 
     // Elements k .. k + V of the tube at position m, zeros outside; k is a multiple of V.
@@ -95,16 +102,15 @@ template <class Video> struct TubeReader {
             }
             return;
         }
-        u32 in_run;
-        const Video* from = find_chunk(m, k, in_run);
-        if (!from) return;
-        const Pack<Video, V> pack = load_pack<Video, V>(from);
+        const Element from = find_chunk(m, k);
+        if (!from.inside) return;
+        const Pack<Video, V> pack = load_pack<Video, V>(from.at);
 #pragma unroll
         for (int v = 0; v < V; ++v) out[v] = to_float(pack.x[v]);
         if (!scale) return;
 #pragma unroll
         for (int g = 0; g < V; g += 4) {
-            const Pack<float, 4> factor = load_pack<float, 4>(scale + in_run + g), term = load_pack<float, 4>(shift + in_run + g);
+            const Pack<float, 4> factor = load_pack<float, 4>(scale + from.in_run + g), term = load_pack<float, 4>(shift + from.in_run + g);
 #pragma unroll
             for (int v = 0; v < 4; ++v) out[g + v] = fmaf(factor.x[v], out[g + v], term.x[v]);
         }
@@ -158,9 +164,8 @@ template <class T, class Video> struct TubeTiles {
     DEVICE void put(u32 to, u32 m, u32 k, bool lower) const {
         if constexpr (sizeof(T) == sizeof(Video)) {
             if (tubes.p.wide && !tubes.scale) {
-                u32 in_run;
-                const Video* from = tubes.find_chunk(m, k, in_run);
-                copy_async(to, from ? from : tubes.video, from ? 16 : 0);
+                const auto from = tubes.find_chunk(m, k);
+                copy_async(to, from.inside ? from.at : tubes.video, from.inside ? 16 : 0);
                 return;
             }
         }
