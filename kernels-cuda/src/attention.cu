@@ -1,9 +1,10 @@
 // y = softmax(scale * q * k^T) * v along one axis of a grid of tokens, for every head; operands have any strides, y is contiguous.
 //
 // A block has 64 queries and goes through the keys 64 at a time with a running maximum and sum (Dao et al., FlashAttention): the scores never reach
-// memory. It has 64 columns of the values; wider heads take several blocks, each with all the scores. Products are f32 for every
-// element type.
+// memory. Half types with heads of up to 64 columns run on tensor cores (`attention_bf16`, `attention_f16`; attention_mma.cuh), f32 and wider heads on
+// ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores.
 #include "attention.cuh"
+#include "attention_mma.cuh"
 
 struct Parameters {
     void* q;
@@ -22,6 +23,8 @@ struct Parameters {
     u32 chunks;     // of value columns
     float scale;
     u32 type;
+    u32 wide[3];    // whether q, k, v can be read by 16 bytes
+    u32 unused;
 };
 
 DEVICE Sequence sequence(const Parameters& p, void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
@@ -39,10 +42,10 @@ DEVICE void weigh(const Parameters& p, u32 n0, float (&scores)[OWN][OWN], Tiles&
             high = fmaxf(high, scores[i][j]);
         }
         high = row_max(high);
-        const float shrink = largest[i] == high ? 1.0f : expf(largest[i] - high);
+        const float shrink = largest[i] == high ? 1.0f : fast_exp(largest[i] - high);
 #pragma unroll
         for (int j = 0; j < OWN; ++j) {
-            const float weight = n0 + own_column(j) < p.keys ? expf(scores[i][j] - high) : 0.0f;
+            const float weight = n0 + own_column(j) < p.keys ? fast_exp(scores[i][j] - high) : 0.0f;
             shared.weights[own_row(i)][own_column(j)] = weight;
             sum += weight;
             sums[i][j] *= shrink;
@@ -87,3 +90,96 @@ DEVICE void attention_tile(const Parameters& p) {
 }
 
 KERNEL attention(PARAMETERS p) { attention_tile(p); }
+
+// ---- on tensor cores ----
+
+extern __shared__ float4 dynamic_shared[];
+
+template <class T> DEVICE TiledMatrix<T> head(const Parameters& p, const void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
+    TiledMatrix<T> head;
+    head.base = static_cast<const T*>(base) + at[n];
+    head.row_stride = p.row[n];
+    head.depth_stride = p.channel[n];
+    head.rows = rows;
+    head.depth = width;
+    head.wide = p.wide[n];
+    head.across = false;
+    return head;
+}
+
+// As `weigh`, of the rows lane / 4 and lane / 4 + 8.
+DEVICE void weigh(const Parameters& p, u32 n0, Fragments& scores, float (&largest)[2], float (&total)[2], Fragments& sums) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        float high = largest[r], sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            float& score = scores[i / 2][2 * r + i % 2];
+            score = n0 + i / 2 * 8 + lane_index() % 4 * 2 + i % 2 < p.keys ? score * p.scale : NEGATIVE_INFINITY;
+            high = fmaxf(high, score);
+        }
+        high = quad_max(high);
+        const float shrink = largest[r] == high ? 1.0f : fast_exp(largest[r] - high);
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            float& score = scores[i / 2][2 * r + i % 2];
+            score = n0 + i / 2 * 8 + lane_index() % 4 * 2 + i % 2 < p.keys ? fast_exp(score - high) : 0.0f;
+            sum += score;
+            sums[i / 2][2 * r + i % 2] *= shrink;
+        }
+        total[r] = total[r] * shrink + quad_sum(sum);
+        largest[r] = high;
+    }
+}
+
+template <class T> DEVICE void attention_mma(const Parameters& p) {
+    const u32 m0 = blockIdx.x % p.tiles * KEYS;
+    i64 at[5];
+    locate(p.nest, blockIdx.x / p.tiles, at);
+    const auto q = head<T>(p, p.q, at, 0, p.queries, p.width), k = head<T>(p, p.k, at, 1, p.keys, p.width);
+    const auto v = head<T>(p, p.v, at, 2, p.keys, p.value_width);
+    // The queries, then two stages of keys and values.
+    const u32 queries = shared_address(dynamic_shared);
+    float largest[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY}, total[2] = {0.0f, 0.0f};
+    Fragments sums;
+    clear(sums);
+    fill_head(queries, q, m0);
+    // Fetching runs a tile ahead of computing in one loop, so that its code is there once.
+#pragma unroll 1
+    for (u32 n0 = 0, stage = 0; n0 < p.keys + KEYS; n0 += KEYS, stage ^= 1) {
+        const u32 next = queries + HEAD_TILE * (1 + 2 * stage), here = queries + HEAD_TILE * (1 + 2 * (stage ^ 1));
+        if (n0 < p.keys) {
+            fill_head(next, k, n0);
+            fill_head(next + HEAD_TILE, v, n0);
+        }
+        commit_copies();
+        if (n0 == 0) continue;
+        await_copies<1>();
+        __syncthreads();
+        Fragments scores;
+        clear(scores);
+        multiply_rows<T>(queries, warp_index() * 16, here, scores);
+        weigh(p, n0 - KEYS, scores, largest, total, sums);
+        add_weighted_rows<T>(scores, here + HEAD_TILE, sums);
+        __syncthreads();
+    }
+    await_copies<0>();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const u32 row = m0 + warp_index() * 16 + lane_index() / 4 + 8 * r;
+        if (row >= p.queries) continue;
+        const float share = p.keys ? 1.0f / total[r] : 0.0f;
+        T* y = static_cast<T*>(p.y) + at[3] + row * p.row[3];
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            const u32 column = i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
+            if (column < p.value_width) y[column] = from_float<T>(sums[i / 2][2 * r + i % 2] * share);
+        }
+        if (p.lse && lane_index() % 4 == 0) {
+            p.lse[at[4] + row * p.row[4]] = p.keys ? largest[r] + logf(total[r]) : NEGATIVE_INFINITY;
+        }
+    }
+}
+
+KERNEL attention_bf16(PARAMETERS p) { attention_mma<bf16>(p); }
+KERNEL attention_f16(PARAMETERS p) { attention_mma<f16>(p); }

@@ -83,7 +83,7 @@ DEVICE void dq(const Parameters& p) {
 #pragma unroll
             for (int j = 0; j < OWN; ++j) {
                 const bool inside = m0 + own_row(i) < p.queries && n0 + own_column(j) < p.keys;
-                const float weight = inside ? expf(scores[i][j] * p.scale - lse[i]) : 0.0f;
+                const float weight = inside ? fast_exp(scores[i][j] * p.scale - lse[i]) : 0.0f;
                 shared.weights[own_row(i)][own_column(j)] = weight * (slopes[i][j] - delta[i]);
             }
         }
@@ -117,7 +117,7 @@ DEVICE void dkv(const Parameters& p) {
 #pragma unroll
             for (int i = 0; i < OWN; ++i) {
                 const bool inside = m0 + own_row(i) < p.keys && query < p.queries;
-                weights[i][j] = inside ? expf(weights[i][j] * p.scale - lse) : 0.0f;
+                weights[i][j] = inside ? fast_exp(weights[i][j] * p.scale - lse) : 0.0f;
                 shared.weights[own_row(i)][own_column(j)] = weights[i][j];
             }
         }
