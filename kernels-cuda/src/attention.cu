@@ -95,16 +95,8 @@ KERNEL attention(PARAMETERS p) { attention_tile(p); }
 
 extern __shared__ float4 dynamic_shared[];
 
-template <class T> DEVICE TiledMatrix<T> head(const Parameters& p, const void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
-    TiledMatrix<T> head;
-    head.base = static_cast<const T*>(base) + at[n];
-    head.row_stride = p.row[n];
-    head.depth_stride = p.channel[n];
-    head.rows = rows;
-    head.depth = width;
-    head.wide = p.wide[n];
-    head.across = false;
-    return head;
+template <class T> DEVICE TiledMatrix<T> operand(const Parameters& p, const void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
+    return head<T>(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
 }
 
 // As `weigh`, of the rows lane / 4 and lane / 4 + 8.
@@ -114,18 +106,18 @@ DEVICE void weigh(const Parameters& p, u32 n0, Fragments& scores, float (&larges
         float high = largest[r], sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < 16; ++i) {
-            float& score = scores[i / 2][2 * r + i % 2];
-            score = n0 + i / 2 * 8 + lane_index() % 4 * 2 + i % 2 < p.keys ? score * p.scale : NEGATIVE_INFINITY;
+            float& score = element(scores, r, i);
+            score = n0 + fragment_column(i) < p.keys ? score * p.scale : NEGATIVE_INFINITY;
             high = fmaxf(high, score);
         }
         high = quad_max(high);
         const float shrink = largest[r] == high ? 1.0f : fast_exp(largest[r] - high);
 #pragma unroll
         for (int i = 0; i < 16; ++i) {
-            float& score = scores[i / 2][2 * r + i % 2];
-            score = n0 + i / 2 * 8 + lane_index() % 4 * 2 + i % 2 < p.keys ? fast_exp(score - high) : 0.0f;
+            float& score = element(scores, r, i);
+            score = n0 + fragment_column(i) < p.keys ? fast_exp(score - high) : 0.0f;
             sum += score;
-            sums[i / 2][2 * r + i % 2] *= shrink;
+            element(sums, r, i) *= shrink;
         }
         total[r] = total[r] * shrink + quad_sum(sum);
         largest[r] = high;
@@ -136,8 +128,8 @@ template <class T> DEVICE void attention_mma(const Parameters& p) {
     const u32 m0 = blockIdx.x % p.tiles * KEYS;
     i64 at[5];
     locate(p.nest, blockIdx.x / p.tiles, at);
-    const auto q = head<T>(p, p.q, at, 0, p.queries, p.width), k = head<T>(p, p.k, at, 1, p.keys, p.width);
-    const auto v = head<T>(p, p.v, at, 2, p.keys, p.value_width);
+    const auto q = operand<T>(p, p.q, at, 0, p.queries, p.width), k = operand<T>(p, p.k, at, 1, p.keys, p.width);
+    const auto v = operand<T>(p, p.v, at, 2, p.keys, p.value_width);
     // The queries, then two stages of keys and values.
     const u32 queries = shared_address(dynamic_shared);
     float largest[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY}, total[2] = {0.0f, 0.0f};
@@ -164,21 +156,16 @@ template <class T> DEVICE void attention_mma(const Parameters& p) {
         __syncthreads();
     }
     await_copies<0>();
+    float share[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        const u32 row = m0 + warp_index() * 16 + lane_index() / 4 + 8 * r;
-        if (row >= p.queries) continue;
-        const float share = p.keys ? 1.0f / total[r] : 0.0f;
-        T* y = static_cast<T*>(p.y) + at[3] + row * p.row[3];
-#pragma unroll
-        for (int i = 0; i < 16; ++i) {
-            const u32 column = i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
-            if (column < p.value_width) y[column] = from_float<T>(sums[i / 2][2 * r + i % 2] * share);
-        }
-        if (p.lse && lane_index() % 4 == 0) {
+        share[r] = p.keys ? 1.0f / total[r] : 0.0f;
+        const u32 row = m0 + fragment_row(r);
+        if (p.lse && row < p.queries && lane_index() % 4 == 0) {
             p.lse[at[4] + row * p.row[4]] = p.keys ? largest[r] + logf(total[r]) : NEGATIVE_INFINITY;
         }
     }
+    store_fragments(static_cast<T*>(p.y) + at[3], p.row[3], p.queries, p.value_width, m0, sums, share);
 }
 
 KERNEL attention_bf16(PARAMETERS p) { attention_mma<bf16>(p); }

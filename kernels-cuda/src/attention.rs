@@ -37,14 +37,19 @@ parameters!(Parameters {
 pub(crate) const TILE: u32 = 64;
 /// The widest head on tensor cores: `HEAD` in `attention_mma.cuh`, whose blocks have so many threads and bytes of shared memory.
 const HEAD: u32 = 64;
-const MMA_THREADS: u32 = 128;
+pub(crate) const MMA_THREADS: u32 = 128;
 const MMA_SHARED: usize = 5 * 64 * 64 * 2;
 
 /// Whether channels can be read by 16 bytes.
-fn wide(cuda: &CudaBackend, x: &Tensor) -> Result<u32> {
+pub(crate) fn wide(cuda: &CudaBackend, x: &Tensor) -> Result<u32> {
     let others: Vec<usize> = (0..4).map(|d| stride(x, d)).collect();
     let neighbours = stride(x, 4) == 1 || x.shape()[4] == 1;
     Ok((neighbours && aligned(x.dtype(), cuda.address(x)?, &others)).into())
+}
+
+/// Whether the kernels for tensor cores serve these heads.
+pub(crate) fn on_tensor_cores(dtype: DType, sizes: &Sizes) -> bool {
+    dtype != DType::F32 && sizes.width.max(sizes.value_width) <= HEAD
 }
 
 pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
@@ -54,7 +59,6 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
     cuda.float(name, q.dtype())?;
     let sizes = Sizes::new(cuda, name, op.axis, inputs)?;
     let sequences = Sequences::new(op.axis, [q, k, v, y, lse.unwrap_or(y)]);
-    let tensor_cores = q.dtype() != DType::F32 && sizes.width.max(sizes.value_width) <= HEAD;
     // One block of columns at least, as the log-sum-exp may be wanted of values without any.
     let (tiles, chunks) = (sizes.queries.div_ceil(TILE), sizes.value_width.div_ceil(TILE).max(1));
     let parameters = Parameters {
@@ -78,7 +82,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
         unused: 0,
     };
     let blocks = sequences.count * tiles as usize * chunks as usize;
-    if tensor_cores {
+    if on_tensor_cores(q.dtype(), &sizes) {
         return cuda.launch_shared(&MODULE, &format!("attention_{}", q.dtype()), blocks, MMA_THREADS, MMA_SHARED, &parameters);
     }
     cuda.launch(&MODULE, "attention", blocks, THREADS, &parameters)

@@ -12,6 +12,19 @@ constexpr u32 HEAD_TILE = KEYS * HEAD * 2;  // bytes
 // Where chunk `chunk` of 8 columns of row `row` lies in a tile, in bytes: eight rows of an ldmatrix lie in eight groups of banks.
 DEVICE u32 head_offset(u32 row, u32 chunk) { return row * HEAD * 2 + ((chunk ^ (row & 7)) << 4); }
 
+// Rows `row` apart of one head, `width` columns `channel` apart.
+template <class T> DEVICE TiledMatrix<T> head(const void* base, i64 start, i64 row, i64 channel, u32 rows, u32 width, bool wide) {
+    TiledMatrix<T> head;
+    head.base = static_cast<const T*>(base) + start;
+    head.row_stride = row;
+    head.depth_stride = channel;
+    head.rows = rows;
+    head.depth = width;
+    head.wide = wide;
+    head.across = false;
+    return head;
+}
+
 // Rows row0 .. row0 + 63 of a head; zeros outside.
 template <class T> DEVICE void fill_head(u32 to, const TiledMatrix<T>& source, u32 row0) {
 #pragma unroll 1
@@ -50,6 +63,24 @@ DEVICE void clear(Fragments& x) {
     for (int j = 0; j < 8; ++j) {
 #pragma unroll
         for (int v = 0; v < 4; ++v) x[j][v] = 0.0f;
+    }
+}
+
+// The row and the column of element i of half r in the 16 x 64 fragments of a warp.
+DEVICE u32 fragment_row(int r) { return warp_index() * 16 + lane_index() / 4 + 8 * r; }
+DEVICE u32 fragment_column(int i) { return i / 2 * 8 + lane_index() % 4 * 2 + i % 2; }
+DEVICE float& element(Fragments& x, int r, int i) { return x[i / 2][2 * r + i % 2]; }
+
+// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart.
+template <class T> DEVICE void store_fragments(T* to, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        if (m0 + fragment_row(r) >= rows) continue;
+        T* at = to + (m0 + fragment_row(r)) * row;
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            if (fragment_column(i) < width) at[fragment_column(i)] = from_float<T>(element(sums, r, i) * factor[r]);
+        }
     }
 }
 
