@@ -382,6 +382,7 @@ pub struct Kernel {
     pub dynamic_base: u32,
     pub local_bytes: u32,
     pub max_threads: Option<u32>,
-    /// The width of the narrowest access that may touch shared memory: races are tracked in this unit.
+    /// The width of the narrowest access that may touch shared memory: races are tracked in this unit. As accesses are aligned to their own
+    /// width, none covers a part of it.
     pub granule: u32,
 }
