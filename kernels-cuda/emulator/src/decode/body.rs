@@ -205,6 +205,7 @@ impl Decoder<'_> {
             "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard"
             | "applypriority" => self.memory(i),
             "mma" => self.tensor(i),
+            "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"
             | "pmevent" => self.control(i),
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" => self.collective(i),

@@ -26,7 +26,7 @@ impl Decoder<'_> {
     }
 
     /// Remembers how narrow accesses to shared memory get.
-    fn note_width(&mut self, to: Target, bytes: u32) {
+    pub fn note_width(&mut self, to: Target, bytes: u32) {
         if matches!(to, None | Some(Space::Shared)) {
             self.granule = self.granule.min(bytes);
         }
@@ -97,6 +97,7 @@ impl Decoder<'_> {
                     _ => Err(Refusal::Unknown),
                 }
             }
+            ("async", "mbarrier") => self.arrive_after_copies(i),
             ("async", "ca" | "cg") => self.copy_async(i),
             _ => Err(Refusal::Unknown),
         }
