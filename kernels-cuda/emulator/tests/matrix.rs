@@ -56,8 +56,8 @@ fn a_pipelined_product_of_tensor_cores() {
     }
 }
 
-/// Runs one mma with fragments given by function of register and lane; returns the registers of D.
-fn mma(opcode: &str, counts: [usize; 3], registers: &[u32]) -> Vec<Vec<u32>> {
+/// Runs one mma, its fragments register after register; returns D by register and lane.
+fn mma(opcode: &str, counts: [usize; 3], registers: &[u32]) -> impl Fn(usize, usize) -> u32 + use<> {
     let [na, nb, nc] = counts;
     let total = na + nb + nc;
     let names: Vec<String> = (0..total).map(|n| format!("%r{n}")).collect();
@@ -78,7 +78,8 @@ fn mma(opcode: &str, counts: [usize; 3], registers: &[u32]) -> Vec<Vec<u32>> {
     let (from, to) = (device.upload(&words(registers)), device.empty(128 * nc));
     let launch = Launch { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared: 0 };
     device.emulator.launch(&module, "k", launch, &[&from.to_le_bytes(), &to.to_le_bytes()]).expect("no fault");
-    device.words(to, 32 * nc).chunks(32).map(<[u32]>::to_vec).collect()
+    let d = device.words(to, 32 * nc);
+    move |register, lane| d[32 * register + lane]
 }
 
 /// The layout of the ISA's figures, element by element: A row-major 16 x k, B as its transpose 8 x k, C 16 x 8.
@@ -105,10 +106,16 @@ impl Layout {
     }
 }
 
-fn check_shape(opcode: &str, layout: &Layout, to: fn(f32) -> u32, from: fn(u32) -> f32, half_sums: bool) {
+/// An element type: its bits, and what they mean.
+struct Element {
+    to: fn(f32) -> u32,
+    from: fn(u32) -> f32,
+}
+
+fn check_shape(opcode: &str, layout: &Layout, element: &Element, half_sums: bool) {
     let k = layout.k;
     let mut random = Random(2);
-    let mut matrix = |count: usize| -> Vec<u32> { (0..count).map(|_| to(random.unit())).collect() };
+    let mut matrix = |count: usize| -> Vec<u32> { (0..count).map(|_| (element.to)(random.unit())).collect() };
     let (a, b) = (matrix(16 * k), matrix(8 * k));
     let (na, nb, nc) = (16 * k / 32 / layout.packed, 8 * k / 32 / layout.packed, if half_sums { 2 } else { 4 });
     let c = |row: usize, column: usize| (row * 8 + column) as f32 / 64.0;
@@ -142,14 +149,14 @@ fn check_shape(opcode: &str, layout: &Layout, to: fn(f32) -> u32, from: fn(u32) 
         }));
     }
     let d = mma(opcode, [na, nb, nc], &registers);
-    let values = |bits: &[u32]| -> Vec<f32> { bits.iter().map(|&b| from(b)).collect() };
+    let values = |bits: &[u32]| -> Vec<f32> { bits.iter().map(|&b| (element.from)(b)).collect() };
     let expected = plain(&values(&a), &values(&b), 16, 8, k);
     for lane in 0..32 {
         for e in 0..4 {
             let (row, column) = (lane / 4 + 8 * (e / 2), lane % 4 * 2 + e % 2);
             let (found, error) = match half_sums {
-                false => (f32::from_bits(d[e][lane]), 1e-6),
-                true => (from_f16((d[e / 2][lane] >> (16 * (e % 2))) as u16), 1e-3),
+                false => (f32::from_bits(d(e, lane)), 1e-6),
+                true => (from_f16((d(e / 2, lane) >> (16 * (e % 2))) as u16), 1e-3),
             };
             let (sum, magnitude) = expected[row * 8 + column];
             let (sum, magnitude) = (sum + f64::from(c(row, column)), magnitude + 2.0);
@@ -160,23 +167,23 @@ fn check_shape(opcode: &str, layout: &Layout, to: fn(f32) -> u32, from: fn(u32) 
 
 #[test]
 fn every_shape_of_mma_has_the_layout_of_the_isa() {
-    let (half, brain): (fn(f32) -> u32, fn(f32) -> u32) = (|v| f16(v).into(), |v| bf16(v).into());
-    let (from_half, from_brain): (fn(u32) -> f32, fn(u32) -> f32) = (|b| from_f16(b as u16), |b| from_bf16(b as u16));
-    let tf32: fn(f32) -> u32 = |v| v.to_bits() & 0xffff_e000;
+    let half = Element { to: |v| f16(v).into(), from: |b| from_f16(b as u16) };
+    let brain = Element { to: |v| bf16(v).into(), from: |b| from_bf16(b as u16) };
+    let tf32 = Element { to: |v| v.to_bits() & 0xffff_e000, from: f32::from_bits };
     for k in [8, 16] {
         let layout = Layout { packed: 2, k };
-        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.f16.f16.f32"), &layout, half, from_half, false);
-        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f16.f16.f16.f16"), &layout, half, from_half, true);
-        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.bf16.bf16.f32"), &layout, brain, from_brain, false);
+        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.f16.f16.f32"), &layout, &half, false);
+        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f16.f16.f16.f16"), &layout, &half, true);
+        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.bf16.bf16.f32"), &layout, &brain, false);
     }
     for k in [4, 8] {
         let layout = Layout { packed: 1, k };
-        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.tf32.tf32.f32"), &layout, tf32, f32::from_bits, false);
+        check_shape(&format!("mma.sync.aligned.m16n8k{k}.row.col.f32.tf32.tf32.f32"), &layout, &tf32, false);
     }
 }
 
 /// Fills a matrix with its indices in shared memory, runs `middle` on row addresses `%q` and registers, returns what `%r0` to `%r3` hold.
-fn through_shared(middle: &str) -> Vec<Vec<u32>> {
+fn through_shared(middle: &str) -> impl Fn(usize, usize) -> u32 + use<> {
     let body = format!(
         ".reg .b32 %r<4>; .reg .b32 %t<4>; .reg .b32 %q; .reg .b64 %a<4>; .reg .b16 %h; .shared .align 16 .b8 tile[512];
         ld.param.u64 %a0, [p0]; mov.u32 %t0, %tid.x; mul.wide.u32 %a1, %t0, 4; add.s64 %a0, %a0, %a1;
@@ -189,7 +196,8 @@ fn through_shared(middle: &str) -> Vec<Vec<u32>> {
     let to = device.empty(512);
     let launch = Launch { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared: 0 };
     device.emulator.launch(&module, "k", launch, &[&to.to_le_bytes()]).expect("no fault");
-    device.words(to, 128).chunks(32).map(<[u32]>::to_vec).collect()
+    let found = device.words(to, 128);
+    move |register, lane| found[32 * register + lane]
 }
 
 /// Row `r` of matrix `m`, column `c` holds `64 m + 8 r + c`: what a lane stores in its row.
@@ -210,13 +218,15 @@ fn ldmatrix_deals_rows_or_columns() {
         for lane in 0..32 {
             let (row, column) = (lane / 4, lane % 4 * 2);
             let expected = element(matrix, row, column) | element(matrix, row, column + 1) << 16;
-            assert_eq!(loaded[matrix][lane], expected);
+            assert_eq!(loaded(matrix, lane), expected);
             let expected = element(matrix, column, row) | element(matrix, column + 1, row) << 16;
-            assert_eq!(transposed[matrix][lane], expected);
+            assert_eq!(transposed(matrix, lane), expected);
         }
     }
     let two = through_shared(&format!("{FILL} ldmatrix.sync.aligned.m8n8.x2.shared.b16 {{%r1, %r0}}, [%q];"));
-    assert_eq!((&two[1], &two[0]), (&loaded[0], &loaded[1]));
+    for lane in 0..32 {
+        assert_eq!((two(1, lane), two(0, lane)), (loaded(0, lane), loaded(1, lane)));
+    }
 }
 
 #[test]
@@ -231,7 +241,7 @@ fn stmatrix_undoes_ldmatrix() {
         for lane in 0..32 {
             for word in 0..4 {
                 let at = element(lane / 8, lane % 8, 2 * word);
-                assert_eq!(back[word][lane], at | (at + 1) << 16, "{trans}");
+                assert_eq!(back(word, lane), at | (at + 1) << 16, "{trans}");
             }
         }
     }

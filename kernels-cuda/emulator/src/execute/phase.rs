@@ -11,7 +11,7 @@ use super::block::Block;
 use super::warp::Warp;
 use super::{Step, stop};
 use crate::fault::{FaultKind, Space};
-use crate::memory::shadow::{Clock, Touch, WARPS};
+use crate::memory::shadow::{Clock, Touch, later};
 use crate::memory::storage::lanes;
 use crate::program::{Address, PhaseAction, Source, Target};
 
@@ -135,14 +135,12 @@ impl Warp {
         };
         let told = block.shadow.tell(self.index as usize);
         let known = block.phases.known.entry(offset).or_default();
-        for at in 0..WARPS {
-            known.arriving[at] = known.arriving[at].max(told[at]);
-        }
+        later(&mut known.arriving, &told);
         let next = match missing {
             0 => {
                 known.complete = std::mem::take(&mut known.arriving);
                 block.counters.barriers += 1;
-                Object { missing: object.expected, phase: object.phase + 1 & MOST, ..object }
+                Object { missing: object.expected, phase: (object.phase + 1) & MOST, ..object }
             }
             _ => Object { missing, ..object },
         };
