@@ -2,8 +2,10 @@
 //
 // A block has 64 queries and goes through the keys 64 at a time with a running maximum and sum (Dao et al., FlashAttention): the scores never reach
 // memory. Half types with heads of up to 64 columns run on tensor cores (`attention_bf16`, `attention_f16`; attention_mma.cuh), f32 and wider heads on
-// ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores.
+// ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores. Few queries
+// have a warp each (`attention_few`; attention_few.cuh).
 #include "attention.cuh"
+#include "attention_few.cuh"
 #include "attention_mma.cuh"
 
 struct Parameters {
@@ -12,6 +14,7 @@ struct Parameters {
     void* v;
     void* y;
     float* lse;     // or null
+    float* partial; // of few queries: [sequences, queries, segments, LEFT]
     Nest<5> nest;   // of sequences: q, k, v, y, lse
     i64 row[5];     // from token to token
     i64 channel[5];
@@ -24,7 +27,9 @@ struct Parameters {
     float scale;
     u32 type;
     u32 wide[3];    // whether q, k, v can be read by 16 bytes
-    u32 unused;
+    u32 segments;   // of the keys, for few queries
+    u32 segment_keys;
+    u32 tasks;      // sequences * queries
 };
 
 DEVICE Sequence sequence(const Parameters& p, void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
@@ -170,3 +175,69 @@ template <class T> DEVICE void attention_mma(const Parameters& p) {
 
 KERNEL attention_bf16(PARAMETERS p) { attention_mma<bf16>(p); }
 KERNEL attention_f16(PARAMETERS p) { attention_mma<f16>(p); }
+
+// ---- few queries ----
+
+// Query `task % queries` of sequence `task / queries`, over the keys of one segment.
+KERNEL attention_few(PARAMETERS p) {
+    const u32 index = blockIdx.x * 8 + warp_index(), task = index / p.segments, segment = index % p.segments;
+    if (task >= p.tasks) return;
+    i64 at[5];
+    locate(p.nest, task / p.queries, at);
+    const u32 query = task % p.queries, c = lane_index() % COLUMNS * COLUMNS;
+    const u32 begin = segment * p.segment_keys, end = min(p.keys, begin + p.segment_keys);
+    float q[COLUMNS];
+    load_eight(p.type, p.q, at[0] + query * p.row[0], p.channel[0], c, p.width, p.wide[0], q);
+    Part part;
+    part.clear();
+#pragma unroll 1
+    for (u32 first = begin; first < end; first += GROUPS) {
+        const u32 key = first + lane_index() / COLUMNS;
+        const bool inside = key < end;
+        float k[COLUMNS], v[COLUMNS], score = 0.0f;
+        load_eight(p.type, p.k, at[1] + key * p.row[1], p.channel[1], c, inside ? p.width : 0, p.wide[1], k);
+        load_eight(p.type, p.v, at[2] + key * p.row[2], p.channel[2], c, inside ? p.value_width : 0, p.wide[2], v);
+#pragma unroll
+        for (int i = 0; i < COLUMNS; ++i) score = fmaf(q[i], k[i], score);
+#pragma unroll
+        for (int step = COLUMNS / 2; step > 0; step >>= 1) score += __shfl_xor_sync(ALL_LANES, score, step);
+        if (!inside) continue;
+        score *= p.scale;
+        part.scale_to(fmaxf(part.largest, score));
+        const float weight = fast_exp(score - part.largest);
+        part.total += weight;
+#pragma unroll
+        for (int i = 0; i < COLUMNS; ++i) part.sums[i] = fmaf(weight, v[i], part.sums[i]);
+    }
+    part.join(COLUMNS);
+    part.join(2 * COLUMNS);
+    if (lane_index() >= COLUMNS) return;
+    float* left = p.partial + (u64)index * LEFT;
+#pragma unroll
+    for (int i = 0; i < COLUMNS; ++i) left[c + i] = part.sums[i];
+    if (c == 0) {
+        left[FEW_WIDTH] = part.largest;
+        left[FEW_WIDTH + 1] = part.total;
+    }
+}
+
+// The segments of a query, joined in their order: a thread for each column.
+KERNEL attention_few_join(PARAMETERS p) {
+    const u32 task = blockIdx.x * 4 + threadIdx.x / FEW_WIDTH, c = threadIdx.x % FEW_WIDTH;
+    if (task >= p.tasks) return;
+    i64 at[5];
+    locate(p.nest, task / p.queries, at);
+    const u32 query = task % p.queries;
+    const float* left = p.partial + (u64)task * p.segments * LEFT;
+    float largest = NEGATIVE_INFINITY, total = 0.0f, sum = 0.0f;
+#pragma unroll 1
+    for (u32 s = 0; s < p.segments; ++s) largest = fmaxf(largest, left[s * LEFT + FEW_WIDTH]);
+#pragma unroll 1
+    for (u32 s = 0; s < p.segments; ++s) {
+        const float high = left[s * LEFT + FEW_WIDTH], share = high == largest ? 1.0f : fast_exp(high - largest);
+        total = fmaf(left[s * LEFT + FEW_WIDTH + 1], share, total);
+        sum = fmaf(left[s * LEFT + c], share, sum);
+    }
+    if (c < p.value_width) store_as(p.type, p.y, at[3] + query * p.row[3] + c, p.keys ? sum / total : 0.0f);
+    if (p.lse && c == 0) p.lse[at[4] + query * p.row[4]] = p.keys ? largest + logf(total) : NEGATIVE_INFINITY;
+}
