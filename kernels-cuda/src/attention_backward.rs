@@ -3,7 +3,7 @@
 use tubelet_engine::{Result, Tensor, ops::attention_backward::AttentionBackward};
 
 use crate::{
-    attention::TILE,
+    attention::{MMA_THREADS, TILE, on_tensor_cores, wide},
     backend::{CudaBackend, THREADS, operand, result},
     elementwise::type_code,
     nest::Nest,
@@ -38,7 +38,11 @@ parameters!(Parameters {
     scale: f32,
     dtype: u32,
     unused: u32,
+    wide: [u32; 10],
 });
+
+/// Bytes of shared memory of a block on tensor cores: two heads of its own rows, and two stages of two heads.
+const MMA_SHARED: usize = 6 * 64 * 64 * 2;
 
 pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let name = "attention_backward";
@@ -77,11 +81,20 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
         scale: op.scale,
         dtype: type_code(q.dtype()),
         unused: 0,
+        wide: [wide(cuda, q)?, wide(cuda, k)?, wide(cuda, v)?, 0, 0, wide(cuda, gradient)?, 0, 0, 0, 0],
     };
     let blocks = |tiles: u32, chunks: u32| sequences.count * tiles as usize * chunks as usize;
     let Parameters { query_tiles, key_tiles, query_chunks, key_chunks, .. } = parameters;
     // A warp for each query.
     cuda.launch(&MODULE, "attention_backward_delta", rows.div_ceil(8), THREADS, &parameters)?;
+    if on_tensor_cores(q.dtype(), &sizes) {
+        let launch = |step: &str, tiles: u32| {
+            let kernel = format!("attention_backward_{step}_{}", q.dtype());
+            cuda.launch_shared(&MODULE, &kernel, blocks(tiles, 1), MMA_THREADS, MMA_SHARED, &parameters)
+        };
+        launch("dq", query_tiles)?;
+        return launch("dkv", key_tiles);
+    }
     cuda.launch(&MODULE, "attention_backward_dq", blocks(query_tiles, query_chunks), THREADS, &parameters)?;
     cuda.launch(&MODULE, "attention_backward_dkv", blocks(key_tiles, key_chunks), THREADS, &parameters)
 }

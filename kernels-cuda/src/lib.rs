@@ -82,3 +82,19 @@ pub fn cuda(ordinal: usize) -> Result<Device> {
 pub fn emulated() -> Result<Device> {
     Ok(driver::emulated::device(driver::emulated::Options::default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever this machine has: a device that computes, or an error that says what is missing. Nothing panics.
+    #[test]
+    fn a_machine_without_a_gpu_says_so() -> Result<()> {
+        match cuda(0) {
+            Ok(device) => assert_eq!(device.name(), "cuda:0"),
+            Err(error) => assert!(error.to_string().contains("cuda:0"), "{error}"),
+        }
+        assert!(cuda(1 << 20).is_err());
+        Ok(())
+    }
+}

@@ -125,6 +125,22 @@ pub enum Meeting {
     Or,
 }
 
+/// What is done to an `mbarrier` object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhaseAction {
+    Initialise,
+    Invalidate,
+    Arrive,
+    /// Arrives when the thread's asynchronous copies have; the flag says whether the arrival was counted by whoever initialised.
+    ArriveAfterCopies {
+        counted: bool,
+    },
+    /// Asks whether the phase of a token is over.
+    TestState,
+    /// Asks whether the last phase of a parity is over.
+    TestParity,
+}
+
 /// The arithmetic of an atomic: old and operands to new.
 pub type Combine = Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>;
 
@@ -307,6 +323,15 @@ pub enum Op {
         p: Option<PredicateSource>,
         d: Option<u32>,
     },
+    /// `d` receives the token of an arrival, `p` the answer of a test.
+    Phase {
+        action: PhaseAction,
+        to: Target,
+        address: Address,
+        d: Option<u32>,
+        p: Option<u32>,
+        value: Option<Source>,
+    },
     SyncWarp {
         members: Source,
     },
@@ -382,6 +407,7 @@ pub struct Kernel {
     pub dynamic_base: u32,
     pub local_bytes: u32,
     pub max_threads: Option<u32>,
-    /// The width of the narrowest access that may touch shared memory: races are tracked in this unit.
+    /// The width of the narrowest access that may touch shared memory: races are tracked in this unit. As accesses are aligned to their own
+    /// width, none covers a part of it.
     pub granule: u32,
 }

@@ -33,6 +33,8 @@ struct Loaded {
 #[derive(Clone, Copy)]
 struct Function {
     handle: sys::CUfunction,
+    /// The size of its parameter.
+    parameter: usize,
     /// The dynamic shared memory that the driver has been told of.
     dynamic_shared: u32,
 }
@@ -41,9 +43,6 @@ struct Function {
 unsafe impl Send for Cuda {}
 // SAFETY: as above; the tables are behind a lock.
 unsafe impl Sync for Cuda {}
-
-/// Below this much dynamic shared memory a kernel needs no permission.
-const ORDINARY_SHARED: u32 = 48 * 1024;
 
 impl Cuda {
     /// GPU `ordinal`.
@@ -95,16 +94,17 @@ impl Cuda {
     }
 
     /// The kernel, loaded and allowed as much shared memory as this launch wants.
-    fn function(&self, module: &'static Module, kernel: &str, dynamic_shared: u32) -> Result<sys::CUfunction> {
+    fn function(&self, module: &'static Module, kernel: &str, dynamic_shared: u32) -> Result<Function> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut function = match loaded.functions.get(kernel) {
-            Some(&function) => function,
-            None => {
-                let handle = self.load(&mut loaded, module, kernel)?;
-                Function { handle, dynamic_shared: ORDINARY_SHARED }
-            }
+        let known = loaded.functions.get(kernel).copied();
+        if let Some(function) = known.filter(|function| dynamic_shared <= function.dynamic_shared) {
+            return Ok(function);
+        }
+        let mut function = match known {
+            Some(function) => function,
+            None => self.load(&mut loaded, module, kernel)?,
         };
-        if dynamic_shared > function.dynamic_shared {
+        if dynamic_shared > 0 {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             let bytes = i32::try_from(dynamic_shared).unwrap_or(i32::MAX);
             // SAFETY: the function was found in a module that stays loaded.
@@ -113,10 +113,10 @@ impl Cuda {
             function.dynamic_shared = dynamic_shared;
         }
         loaded.functions.insert(kernel.to_owned(), function);
-        Ok(function.handle)
+        Ok(function)
     }
 
-    fn load(&self, loaded: &mut Loaded, module: &'static Module, kernel: &str) -> Result<sys::CUfunction> {
+    fn load(&self, loaded: &mut Loaded, module: &'static Module, kernel: &str) -> Result<Function> {
         let handle = match loaded.modules.get(module.name) {
             Some(&handle) => handle,
             None => {
@@ -128,10 +128,13 @@ impl Cuda {
                 handle
             }
         };
-        let invalid = |_| Error::Device { device: self.name.clone(), message: format!("{kernel:?} is no name of a kernel") };
-        let name = CString::new(kernel).map_err(invalid)?;
+        let invalid =
+            || Error::Device { device: self.name.clone(), message: format!("{kernel:?} is no kernel of {}", module.name) };
+        let name = CString::new(kernel).map_err(|_| invalid())?;
+        let parameter = module.parameter_bytes(kernel).ok_or_else(invalid)?;
         // SAFETY: the module is loaded.
-        unsafe { result::module::get_function(handle, name) }.map_err(|code| self.error(kernel, code))
+        let handle = unsafe { result::module::get_function(handle, name) }.map_err(|code| self.error(kernel, code))?;
+        Ok(Function { handle, parameter, dynamic_shared: 0 })
     }
 }
 
@@ -184,13 +187,17 @@ impl Driver for Cuda {
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
         self.enter()?;
         let function = self.function(module, kernel, launch.dynamic_shared)?;
+        if parameter.len() != function.parameter {
+            let message = format!("{kernel}: a parameter of {} bytes, not {}", function.parameter, parameter.len());
+            return Err(Error::Device { device: self.name.clone(), message });
+        }
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
         let mut parameters = [parameter.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the parameter is the struct that the kernel declares (a test compares their sizes), which the driver copies before it returns;
+        // SAFETY: the parameter is the struct that the kernel declares, as far as its size tells, which the driver copies before it returns;
         // the addresses in it are of tensors whose memory is reused only by later work of the same stream.
         unsafe {
             result::launch_kernel(
-                function,
+                function.handle,
                 (gx, gy, gz),
                 (bx, by, bz),
                 launch.dynamic_shared,

@@ -15,6 +15,15 @@ pub struct Module {
     pub ptx: &'static str,
 }
 
+impl Module {
+    /// The size of the one parameter that `kernel` declares.
+    pub fn parameter_bytes(&self, kernel: &str) -> Option<usize> {
+        let declaration = format!(" {kernel}_param_0[");
+        let (_, rest) = self.ptx.split_once(&declaration)?;
+        rest.split_once(']')?.0.parse().ok()
+    }
+}
+
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
@@ -50,4 +59,16 @@ pub trait Driver: Send + Sync {
     fn memory(&self) -> Result<(usize, usize)>;
     /// Multiprocessors: how many blocks keep the device busy.
     fn multiprocessors(&self) -> usize;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_in_the_text() {
+        let ptx = ".visible .entry add_f32(\n.param .align 8 .b8 add_f32_param_0[208]\n)";
+        let module = Module { name: "add", ptx };
+        assert_eq!((module.parameter_bytes("add_f32"), module.parameter_bytes("add")), (Some(208), None));
+    }
 }

@@ -107,7 +107,7 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         dynamic_base,
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
-        granule: decoder.granule.min(4),
+        granule: decoder.granule,
     })
 }
 
@@ -202,10 +202,10 @@ impl Decoder<'_> {
         match &*i.name {
             "mov" | "cvta" | "selp" | "isspacep" | "activemask" => self.moves(i),
             "setp" | "set" | "slct" | "testp" => self.comparison(i),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard" | "applypriority" => {
-                self.memory(i)
-            }
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard"
+            | "applypriority" => self.memory(i),
             "mma" => self.tensor(i),
+            "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"
             | "pmevent" => self.control(i),
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" => self.collective(i),

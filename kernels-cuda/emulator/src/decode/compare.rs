@@ -9,41 +9,43 @@ use crate::program::{Comparison, Logic, Op, PredicateSource};
 use crate::syntax::ast::{Instruction, Operand};
 use crate::types::{Type, low_bits, sign_extend};
 
-/// A relation between numbers, apart from what NaN does to it.
-fn relation(name: &str) -> Option<fn(f64, f64) -> bool> {
-    Some(match name {
-        "eq" => |a, b| a == b,
-        "ne" => |a, b| a < b || a > b,
-        "lt" => |a, b| a < b,
-        "le" => |a, b| a <= b,
-        "gt" => |a, b| a > b,
-        "ge" => |a, b| a >= b,
-        // With a trailing u, NaN on either side makes it true.
-        "equ" => |a, b| !(a < b || a > b),
-        "neu" => |a, b| a != b,
-        "ltu" => |a, b| !(a >= b),
-        "leu" => |a, b| !(a > b),
-        "gtu" => |a, b| !(a <= b),
-        "geu" => |a, b| !(a < b),
-        "num" => |a, b| !a.is_nan() && !b.is_nan(),
-        "nan" => |a, b| a.is_nan() || b.is_nan(),
-        _ => return None,
-    })
+/// A comparison of floating-point numbers by name. `lt` and its like never hold for NaN; with a trailing `u` they always do.
+fn floats(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
+    let nan = name == "nan" || name.ends_with('u');
+    match name.strip_suffix('u').unwrap_or(name) {
+        "eq" => relation(ty, ftz, nan, |a, b| a == b),
+        "ne" => relation(ty, ftz, nan, |a, b| a != b),
+        "lt" => relation(ty, ftz, nan, |a, b| a < b),
+        "le" => relation(ty, ftz, nan, |a, b| a <= b),
+        "gt" => relation(ty, ftz, nan, |a, b| a > b),
+        "ge" => relation(ty, ftz, nan, |a, b| a >= b),
+        "num" => relation(ty, ftz, nan, |_, _| true),
+        "nan" => relation(ty, ftz, nan, |_, _| false),
+        _ => None,
+    }
 }
 
-fn floats(name: &str, ty: Type, ftz: bool) -> Option<Comparison> {
-    let holds = relation(name)?;
+/// A relation for numbers of one type, with what it gives where one of them is NaN.
+fn relation(
+    ty: Type,
+    ftz: bool,
+    nan: bool,
+    holds: impl Fn(f64, f64) -> bool + Copy + Send + Sync + 'static,
+) -> Option<Comparison> {
     let single = move |bits: u64| {
         let value = f32::from_bits(bits as u32);
         f64::from(if ftz && value.is_subnormal() { 0.0 } else { value })
     };
+    let either = move |a: f64, b: f64| if a.is_nan() || b.is_nan() { nan } else { holds(a, b) };
+    let f16 = move |a: u64, b: u64| either(from_f16(a & 0xffff).into(), from_f16(b & 0xffff).into());
+    let bf16 = move |a: u64, b: u64| either(from_bf16(a).into(), from_bf16(b).into());
     Some(match ty {
-        Type::F32 => compare(move |a, b| holds(single(a), single(b))),
-        Type::F64 => compare(move |a, b| holds(f64::from_bits(a), f64::from_bits(b))),
-        Type::F16 => compare(move |a, b| holds(from_f16(a & 0xffff).into(), from_f16(b & 0xffff).into())),
-        Type::Bf16 => compare(move |a, b| holds(from_bf16(a).into(), from_bf16(b).into())),
-        Type::F16x2 => compare_pairs(move |a, b| holds(from_f16(a).into(), from_f16(b).into())),
-        Type::Bf16x2 => compare_pairs(move |a, b| holds(from_bf16(a).into(), from_bf16(b).into())),
+        Type::F32 => compare(move |a, b| either(single(a), single(b))),
+        Type::F64 => compare(move |a, b| either(f64::from_bits(a), f64::from_bits(b))),
+        Type::F16 => compare(f16),
+        Type::Bf16 => compare(bf16),
+        Type::F16x2 => compare_pairs(f16),
+        Type::Bf16x2 => compare_pairs(bf16),
         _ => return None,
     })
 }

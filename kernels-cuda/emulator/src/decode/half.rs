@@ -26,7 +26,7 @@ impl Narrow {
 
     fn give(self, value: f64) -> u64 {
         let value = match value {
-            v if self.relu && !v.is_nan() && (v < 0.0 || v == 0.0) => 0.0,
+            v if self.relu && v <= 0.0 => 0.0,
             v if self.saturate && v.is_nan() => 0.0,
             v if self.saturate => v.clamp(0.0, 1.0),
             v => v,

@@ -235,7 +235,7 @@ fn products(i: &Instruction, ty: Type) -> Option<Arithmetic> {
                 true => {
                     Arithmetic::two(class, ty, move |a, b| sign_extend(a, bits).wrapping_mul(sign_extend(b, bits)) as u64 & wide)
                 }
-                false => Arithmetic::two(class, ty, move |a, b| (a & mask) * (b & mask) & wide),
+                false => Arithmetic::two(class, ty, move |a, b| ((a & mask) * (b & mask)) & wide),
             }
         }
         ("mad", "wide") if bits <= 32 => {

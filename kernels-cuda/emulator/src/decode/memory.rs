@@ -26,7 +26,7 @@ impl Decoder<'_> {
     }
 
     /// Remembers how narrow accesses to shared memory get.
-    fn note_width(&mut self, to: Target, bytes: u32) {
+    pub fn note_width(&mut self, to: Target, bytes: u32) {
         if matches!(to, None | Some(Space::Shared)) {
             self.granule = self.granule.min(bytes);
         }
@@ -47,7 +47,7 @@ impl Decoder<'_> {
             slots.push(slot);
             width = width.min(register.bits());
         }
-        self.note_width(to, ty.bytes());
+        self.note_width(to, ty.bytes() * slots.len() as u32);
         let sign_to = (ty.signed() && width > ty.bits()).then_some(width);
         Ok(Op::Load { to, address, d: slots.into(), bytes: ty.bytes(), sign_to })
     }
@@ -65,7 +65,7 @@ impl Decoder<'_> {
         for element in elements {
             values.push(self.source(element, ty, i.line)?);
         }
-        self.note_width(to, ty.bytes());
+        self.note_width(to, ty.bytes() * values.len() as u32);
         Ok(Op::Store { to, address, values: values.into(), bytes: ty.bytes() })
     }
 
@@ -97,6 +97,7 @@ impl Decoder<'_> {
                     _ => Err(Refusal::Unknown),
                 }
             }
+            ("async", "mbarrier") => self.arrive_after_copies(i),
             ("async", "ca" | "cg") => self.copy_async(i),
             _ => Err(Refusal::Unknown),
         }
@@ -118,7 +119,7 @@ impl Decoder<'_> {
                 false => size = Some(self.source(last, Type::U32, i.line)?),
             }
         }
-        self.note_width(Some(Space::Shared), 4);
+        self.note_width(Some(Space::Shared), *bytes as u32);
         Ok(Op::CopyAsync { to, from, bytes: *bytes as u32, size, ignore })
     }
 
@@ -153,7 +154,7 @@ impl Decoder<'_> {
                 false => values.push(self.source(element, Type::B32, i.line)?),
             }
         }
-        self.note_width(Some(Space::Shared), 4);
+        self.note_width(Some(Space::Shared), 16);
         let transpose = i.has("trans");
         Ok(match loads {
             true => Op::LoadMatrix { d: d.into(), address, transpose },

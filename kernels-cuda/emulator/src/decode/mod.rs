@@ -11,6 +11,7 @@ mod half;
 mod integer;
 mod memory;
 mod operands;
+mod phase;
 mod registers;
 mod scope;
 mod tensor;

@@ -7,7 +7,8 @@ use crate::fault::{FaultKind, Space};
 use crate::memory::shadow::{Earlier, Touch};
 use crate::memory::storage::{Storage, lanes, with_cell};
 use crate::memory::window::{base, space_of};
-use crate::program::{Address, Lanes, Source, Target};
+use crate::numeric::lanes::offsets;
+use crate::program::{Address, CONSTANT, Lanes, Source, Target};
 use crate::types::{low_bits, sign_extend};
 
 /// Lanes of one access that touch the same storage, with their offsets in it.
@@ -16,14 +17,6 @@ pub struct Part<'b> {
     pub storage: &'b Storage,
     pub mask: u32,
     pub offsets: [u32; 32],
-    /// What to add to an offset to have an address for a message.
-    pub origin: u64,
-}
-
-impl Part<'_> {
-    pub fn address(&self, lane: usize) -> u64 {
-        self.origin.wrapping_add(u64::from(self.offsets[lane]))
-    }
 }
 
 /// The storage around an address.
@@ -84,16 +77,8 @@ impl<'g> Block<'g> {
         let first = mask.trailing_zeros().min(31) as usize;
         let Some(region) = self.region(to, all[first], warp) else { return self.stray(to, all[first], bytes, first) };
         let Region { space, storage, origin, bytes: size, start, stride } = region;
-        let (mut inside, mut odd, mut offsets) = (0u32, 0, [0; 32]);
-        // The last offset where an access fits; where none does, all are outside.
-        let fits = size.checked_sub(u64::from(bytes));
-        for lane in 0..32 {
-            let offset = all[lane].wrapping_sub(origin);
-            let within = fits.is_some_and(|last| offset <= last) && mask >> lane & 1 == 1;
-            inside |= u32::from(within) << lane;
-            odd |= if within { offset } else { 0 };
-            offsets[lane] = if within { start + stride * lane as u32 + offset as u32 } else { 0 };
-        }
+        let Some(last) = size.checked_sub(u64::from(bytes)) else { return self.stray(to, all[first], bytes, first) };
+        let (inside, odd, mut offsets) = offsets(all, origin, last, mask);
         if inside >> first & 1 == 0 {
             return self.stray(to, all[first], bytes, first);
         }
@@ -101,8 +86,12 @@ impl<'g> Block<'g> {
             let wrong = lanes(inside).find(|&lane| all[lane] & u64::from(align - 1) != 0).unwrap_or(first);
             return stop(wrong, FaultKind::Misaligned { space, address: all[wrong], bytes: align });
         }
-        let origin = origin.wrapping_sub(u64::from(start));
-        Ok(Part { space, storage, mask: inside, offsets, origin })
+        if stride != 0 {
+            for lane in lanes(inside) {
+                offsets[lane] += start + stride * lane as u32;
+            }
+        }
+        Ok(Part { space, storage, mask: inside, offsets })
     }
 
     #[cold]
@@ -115,9 +104,9 @@ impl<'g> Block<'g> {
 
     /// The fault of a lane that reads what was not written, or not yet.
     #[cold]
-    pub fn unwritten<T>(part: &Part<'_>, bad: u32, shift: u32, bytes: u32) -> Step<T> {
+    pub fn unwritten<T>(part: &Part<'_>, all: &Lanes, bad: u32, shift: u32, bytes: u32) -> Step<T> {
         let lane = bad.trailing_zeros().min(31) as usize;
-        let address = part.address(lane) + u64::from(shift);
+        let address = all[lane].wrapping_add(u64::from(shift));
         match part.storage.in_flight((part.offsets[lane] + shift) as usize, bytes as usize) {
             true => stop(lane, FaultKind::InFlight { address }),
             false => stop(lane, FaultKind::Uninitialised { space: part.space, address }),
@@ -172,6 +161,9 @@ impl Warp {
     ) -> Step<()> {
         let all = addresses(self, address);
         let total = bytes * d.len() as u32;
+        if matches!(to, Some(Space::Param | Space::Const)) && address.base & CONSTANT != 0 {
+            return self.load_constant(block, to, &all, d, bytes, sign_to, mask);
+        }
         let mut rest = mask;
         while rest != 0 {
             let part = block.part(to, &all, total, rest, self.index)?;
@@ -182,7 +174,7 @@ impl Warp {
                 let bad = with_cell!(bytes, C => part.storage.gather::<C>(&part.offsets, shift, part.mask, register));
                 // Parameters are written by whoever launches, padding and all.
                 if bad != 0 && part.space != Space::Param {
-                    return Block::unwritten(&part, bad, shift, bytes);
+                    return Block::unwritten(&part, &all, bad, shift, bytes);
                 }
                 if let Some(width) = sign_to {
                     for lane in lanes(part.mask) {
@@ -199,6 +191,32 @@ impl Warp {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// All lanes load the same: most of the loads from parameters.
+    #[expect(clippy::too_many_arguments, reason = "the fields of the instruction")]
+    fn load_constant(
+        &mut self,
+        block: &Block<'_>,
+        to: Target,
+        all: &Lanes,
+        d: &[u32],
+        bytes: u32,
+        sign_to: Option<u32>,
+        mask: u32,
+    ) -> Step<()> {
+        let first = mask.trailing_zeros().min(31) as usize;
+        let part = block.part(to, all, bytes * d.len() as u32, 1 << first, self.index)?;
+        for (n, &slot) in d.iter().enumerate() {
+            let offset = part.offsets[first] as usize + n * bytes as usize;
+            let mut value = with_cell!(bytes, C => part.storage.value::<C>(offset));
+            if let Some(width) = sign_to {
+                value = sign_extend(value, 8 * bytes) as u64 & low_bits(width);
+            }
+            self.scratch = [value; 32];
+            self.keep(slot, mask);
         }
         Ok(())
     }

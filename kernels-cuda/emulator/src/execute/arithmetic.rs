@@ -116,8 +116,8 @@ impl Warp {
         for (n, part) in parts.iter().enumerate() {
             let Some(d) = *part else { continue };
             let shift = n as u32 * bits;
-            for lane in 0..32 {
-                self.scratch[lane] = whole[lane] >> shift & low_bits(bits);
+            for (part, whole) in self.scratch.iter_mut().zip(&whole) {
+                *part = whole >> shift & low_bits(bits);
             }
             self.keep(d, mask);
             self.define(d, defined, mask);

@@ -37,7 +37,7 @@ impl Warp {
             for lane in lanes(part.mask) {
                 let offset = part.offsets[lane] as usize;
                 let old = with_cell!(bytes, C => part.storage.update::<C>(offset, |old| combine(old, a[lane], b[lane])));
-                let Some(old) = old else { return Block::unwritten(&part, 1 << lane, 0, bytes) };
+                let Some(old) = old else { return Block::unwritten(&part, &all, 1 << lane, 0, bytes) };
                 if let Some(d) = d {
                     self.registers[d as usize][lane] = old;
                 }

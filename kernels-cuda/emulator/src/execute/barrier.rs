@@ -7,7 +7,7 @@ use super::block::{BARRIERS, Block};
 use super::warp::{State, Warp};
 use super::{Step, stop_first};
 use crate::fault::FaultKind;
-use crate::memory::shadow::{Clock, WARPS};
+use crate::memory::shadow::{Clock, later};
 use crate::program::{Code, Meeting, Op, PredicateSource, Source};
 
 /// What has arrived at a barrier.
@@ -63,9 +63,7 @@ impl Warp {
         }
         barrier.expected = expected;
         barrier.arrived += threads;
-        for at in 0..WARPS {
-            barrier.known[at] = barrier.known[at].max(told[at]);
-        }
+        later(&mut barrier.known, &told);
         if let Some(votes) = votes {
             barrier.votes += votes.count_ones();
             barrier.voters += mask.count_ones();

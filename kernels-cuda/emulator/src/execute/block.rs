@@ -3,6 +3,7 @@
 use super::Stop;
 use super::barrier::{Barrier, Wake};
 use super::grid::Grid;
+use super::phase::Phases;
 use super::warp::{State, Warp};
 use crate::counters::{CLASSES, Counters};
 use crate::fault::{Fault, FaultKind};
@@ -24,6 +25,7 @@ pub struct Block<'g> {
     pub barriers: [Barrier; BARRIERS],
     /// Warps to wake, as a barrier has been completed.
     pub wake: Option<Wake>,
+    pub phases: Phases,
     /// Bytes of shared memory that asynchronous copies write.
     pub in_flight: u32,
     pub counters: Counters,
@@ -53,6 +55,7 @@ impl<'g> Worker<'g> {
             local_stride,
             barriers: Default::default(),
             wake: None,
+            phases: Phases::default(),
             in_flight: 0,
             counters: Counters::default(),
             tally: [0; CLASSES],
@@ -94,6 +97,7 @@ impl<'g> Worker<'g> {
         block.local.forget();
         block.shadow.restart();
         block.barriers = Default::default();
+        block.phases.clear();
         block.in_flight = 0;
         block.counters.blocks += 1;
         for warp in &mut self.warps {

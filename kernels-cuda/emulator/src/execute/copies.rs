@@ -104,7 +104,7 @@ impl Warp {
             for lane in lanes(part.mask) {
                 let (offset, size) = (part.offsets[lane] as usize, sizes[lane] as usize);
                 if let Some(at) = part.storage.first_unwritten(offset, size) {
-                    let address = part.address(lane) + (at - offset) as u64;
+                    let address = from[lane].wrapping_add((at - offset) as u64);
                     return stop(lane, FaultKind::Uninitialised { space: Space::Global, address });
                 }
                 part.storage.read(offset, &mut values[lane][..size]);

@@ -11,6 +11,7 @@ use crate::fault::{FaultKind, Space};
 use crate::memory::shadow::Touch;
 use crate::memory::storage::lanes;
 use crate::numeric::format::{F16, from_bf16, from_f16, from_tf32};
+use crate::numeric::product::{Left, Right, accumulate};
 use crate::program::{Address, Lanes, MmaInput, MmaShape, Source};
 use std::sync::atomic::{AtomicU16, AtomicU32};
 
@@ -30,7 +31,7 @@ impl Warp {
         if touch == Touch::Read {
             for lane in lanes(mask) {
                 if part.storage.first_unwritten(offsets[lane] as usize, ROW as usize).is_some() {
-                    return Block::unwritten(&part, 1 << lane, 0, ROW);
+                    return Block::unwritten(&part, all, 1 << lane, 0, ROW);
                 }
             }
         } else {
@@ -84,7 +85,7 @@ impl Warp {
         self.unpack_left(shape, a, &mut left);
         self.unpack_right(shape, b, &mut right);
         self.unpack_sums(shape, c, &mut sums);
-        product(&left, &right, &mut sums, shape.k);
+        accumulate(&left, &right, &mut sums, shape.k);
         for (n, &slot) in d.iter().enumerate() {
             for lane in 0..32 {
                 let (row, column) = (lane / 4, 2 * (lane % 4));
@@ -97,7 +98,7 @@ impl Warp {
     }
 
     /// A: register `n` of a lane holds columns `2 (l mod 4)` of row `l / 4`, 8 rows further for odd `n`, 8 columns for each two.
-    fn unpack_left(&self, shape: MmaShape, a: &[Source], left: &mut [[f32; 16]; 16]) {
+    fn unpack_left(&self, shape: MmaShape, a: &[Source], left: &mut Left) {
         for (n, &source) in a.iter().enumerate() {
             for (lane, &bits) in self.source(source).iter().enumerate() {
                 let row = lane / 4 + 8 * (n % 2);
@@ -113,7 +114,7 @@ impl Warp {
     }
 
     /// B: register `n` of a lane holds rows `2 (l mod 4)` of column `l / 4`, 8 rows further for each register.
-    fn unpack_right(&self, shape: MmaShape, b: &[Source], right: &mut [[f32; 8]; 16]) {
+    fn unpack_right(&self, shape: MmaShape, b: &[Source], right: &mut Right) {
         for (n, &source) in b.iter().enumerate() {
             for (lane, &bits) in self.source(source).iter().enumerate() {
                 let column = lane / 4;
@@ -129,7 +130,7 @@ impl Warp {
     }
 
     /// C: register `n` of a lane holds column `2 (l mod 4) + n mod 2` of row `l / 4`, 8 rows further for each two.
-    fn unpack_sums(&self, shape: MmaShape, c: &[Source], sums: &mut [[f32; 8]; 16]) {
+    fn unpack_sums(&self, shape: MmaShape, c: &[Source], sums: &mut Right) {
         for (n, &source) in c.iter().enumerate() {
             for (lane, &bits) in self.source(source).iter().enumerate() {
                 let (row, column) = (lane / 4, 2 * (lane % 4));
@@ -152,14 +153,4 @@ fn pair(input: MmaInput, bits: u64) -> (f32, f32) {
 
 fn half(value: f32) -> u64 {
     u64::from(F16.nearest(f64::from(value)))
-}
-
-fn product(left: &[[f32; 16]; 16], right: &[[f32; 8]; 16], sums: &mut [[f32; 8]; 16], k: usize) {
-    for (row, sums) in left.iter().zip(sums) {
-        for (&x, right) in row.iter().zip(right).take(k) {
-            for (sum, &y) in sums.iter_mut().zip(right) {
-                *sum = x.mul_add(y, *sum);
-            }
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod copies;
 mod flow;
 mod grid;
 mod matrix;
+mod phase;
 mod step;
 mod traffic;
 mod warp;

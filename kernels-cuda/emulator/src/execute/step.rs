@@ -5,6 +5,7 @@ use super::barrier::Arrival;
 use super::block::Block;
 use super::copies::CopyAsync;
 use super::flow::{Stuck, Wanted};
+use super::phase::PhaseOperands;
 use super::warp::{State, Warp};
 use super::{Step, stop, stop_first};
 use crate::fault::{FaultKind, Space};
@@ -20,7 +21,8 @@ impl Warp {
         let grid = block.grid;
         let limit = grid.options.instruction_limit.unwrap_or(u64::MAX);
         let until = self.executed.saturating_add(SLICE).min(limit);
-        while self.state == State::Ready {
+        self.yields = false;
+        while self.state == State::Ready && !self.yields {
             if self.executed >= until {
                 return if self.executed < limit { Ok(()) } else { stop_first(self.flow.active, FaultKind::TooLong) };
             }
@@ -84,6 +86,9 @@ impl Warp {
             }
             Op::WaitGroup(left) => self.wait_copies(block, Some(*left), mask),
             Op::WaitAll => self.wait_copies(block, None, mask),
+            &Op::Phase { action, to, address, d, p, value } => {
+                self.phase(block, PhaseOperands { action, to, address, d, p, value }, mask)
+            }
             Op::LoadMatrix { d, address, transpose } => self.load_matrix(block, d, *address, *transpose),
             Op::StoreMatrix { values, address, transpose } => self.store_matrix(block, values, *address, *transpose),
             Op::Mma { shape, d, a, b, c } => {

@@ -53,6 +53,18 @@ fn neighbours(offsets: &[u32; 32], mask: u32, bytes: u32) -> bool {
 
 /// The most different words of one bank, but the first.
 fn conflicts(offsets: &[u32], mask: u32, bytes: u32) -> u64 {
+    let width = bytes.div_ceil(4);
+    let (mut used, mut overlap) = (0u32, 0);
+    for lane in lanes(mask) {
+        let banks = (u32::MAX >> (32 - width)).rotate_left(offsets[lane] / 4 % 32);
+        overlap |= used & banks;
+        used |= banks;
+    }
+    if overlap == 0 { 0 } else { count_conflicts(offsets, mask, bytes) }
+}
+
+#[cold]
+fn count_conflicts(offsets: &[u32], mask: u32, bytes: u32) -> u64 {
     let mut words = [[0; BANKS]; BANKS];
     let mut counts = [0; BANKS];
     for lane in lanes(mask) {

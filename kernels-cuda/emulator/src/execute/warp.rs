@@ -30,6 +30,8 @@ pub struct Warp {
     /// Results before the inactive lanes are left out.
     pub scratch: Lanes,
     pub copies: Copies,
+    /// Whether other warps should run now, since this one waits for something they do.
+    pub yields: bool,
     /// Instructions executed.
     pub executed: u64,
 }
@@ -47,6 +49,7 @@ impl Warp {
             constants: kernel.constants.iter().map(|c| if let Constant::Value(v) = c { [*v; 32] } else { [0; 32] }).collect(),
             scratch: [0; 32],
             copies: Copies::default(),
+            yields: false,
             executed: 0,
         }
     }

@@ -89,9 +89,7 @@ impl Shadow {
 
     /// A warp has waited for others.
     pub fn learn(&mut self, warp: usize, clock: &Clock) {
-        for (known, new) in self.known[warp].iter_mut().zip(clock) {
-            *known = (*known).max(*new);
-        }
+        later(&mut self.known[warp], clock);
         self.known[warp][warp] = u32::MAX;
         self.floor[warp] = self.known[warp].iter().copied().min().unwrap_or(0);
     }
@@ -170,6 +168,13 @@ impl Shadow {
         }
         *granule = Granule { written_at: self.now, write_code: code, writer: thread as u16 | atomic, ..Granule::default() };
         None
+    }
+}
+
+/// For each warp the later time of two.
+pub fn later(clock: &mut Clock, other: &Clock) {
+    for (time, other) in clock.iter_mut().zip(other) {
+        *time = (*time).max(*other);
     }
 }
 

@@ -179,18 +179,24 @@ impl Storage {
     /// One value for each lane of a mask; the lanes whose value was not all written are returned.
     pub fn gather<C: Cell>(&self, offsets: &[u32; 32], shift: u32, mask: u32, to: &mut Lanes) -> u32 {
         let mut bad = 0;
-        for lane in lanes(mask) {
+        let mut one = |lane: usize| {
             let offset = (offsets[lane] + shift) as usize;
             to[lane] = self.value::<C>(offset);
             bad |= u32::from(self.mark::<C>(offset) != C::FULL) << lane;
+        };
+        match mask {
+            u32::MAX => (0..32).for_each(one),
+            _ => lanes(mask).for_each(&mut one),
         }
         bad
     }
 
     /// Writes one value for each lane of a mask, in the order of the lanes.
     pub fn scatter<C: Cell>(&self, offsets: &[u32; 32], shift: u32, mask: u32, from: &Lanes) {
-        for lane in lanes(mask) {
-            self.put::<C>((offsets[lane] + shift) as usize, from[lane]);
+        let one = |lane: usize| self.put::<C>((offsets[lane] + shift) as usize, from[lane]);
+        match mask {
+            u32::MAX => (0..32).for_each(one),
+            _ => lanes(mask).for_each(one),
         }
     }
 

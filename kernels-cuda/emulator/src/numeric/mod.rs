@@ -3,3 +3,4 @@
 pub mod exact;
 pub mod format;
 pub mod lanes;
+pub mod product;
