@@ -1,12 +1,13 @@
 //! What the tests of all operations share: the devices under test and the properties that every kernel has.
 //!
-//! The device is a parameter: `TUBELET_TEST_DEVICE` names it (`cpu`; `wgpu`, with an adapter's number if it is not the first; or
-//! `wgpu-plain`, without any optional feature of the adapter), and every property runs on it unchanged.
+//! The device is a parameter: `TUBELET_TEST_DEVICE` names it, and every property runs on it unchanged. It is `cpu`; `wgpu`, with an adapter's
+//! number if it is not the first, or `wgpu-plain`, without any optional feature of the adapter; `cuda`, with a number, or `cuda-emulated`.
 
 use std::sync::LazyLock;
 
+use tubelet_cuda::driver::emulated;
 use tubelet_engine::{
-    DType, Device, Error, Philox, Result,
+    DType, Device, Error, Philox, Result, Tensor,
     cpu::{Cpu, CpuOptions, Level},
     samples::{self, Sample, Values},
 };
@@ -15,41 +16,45 @@ use tubelet_wgsl::{Wgpu, WgpuOptions};
 /// What `TUBELET_TEST_DEVICE` names.
 enum Column {
     Cpu,
+    CudaEmulated,
     /// One device for all tests: its pipelines take longer to make than to run.
-    Wgpu(Device),
+    Gpu(Device),
 }
 
 static COLUMN: LazyLock<Column> = LazyLock::new(|| {
     let name = std::env::var("TUBELET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if name == "cpu" {
-        return Column::Cpu;
-    }
-    let plain = name == "wgpu-plain";
-    let adapter = match name.strip_prefix("wgpu") {
-        Some("" | "-plain") => Some(0),
-        Some(number) => number.strip_prefix(':').and_then(|number| number.parse().ok()),
-        None => None,
+    let (kind, number) = name.split_once(':').unwrap_or((&name, "0"));
+    let number = number.parse().unwrap_or_else(|_| panic!("TUBELET_TEST_DEVICE={name}: after the colon comes a number"));
+    let device = match kind {
+        "cpu" => return Column::Cpu,
+        "cuda-emulated" => return Column::CudaEmulated,
+        "cuda" => tubelet_cuda::cuda(number),
+        "wgpu" | "wgpu-plain" => {
+            let options = WgpuOptions { adapter: number, plain: kind == "wgpu-plain", guard: true, ..Default::default() };
+            Wgpu::new(options).map(Device::new)
+        }
+        _ => panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu[:N], wgpu-plain[:N], cuda[:N] or cuda-emulated"),
     };
-    let adapter = adapter.unwrap_or_else(|| panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu, wgpu:N or wgpu-plain"));
-    let backend = Wgpu::new(WgpuOptions { adapter, plain, guard: true, ..Default::default() });
-    let device = Device::new(backend.unwrap_or_else(|error| panic!("{error}")));
+    let device = device.unwrap_or_else(|error| panic!("{error}"));
     println!("on {}: {}", device.name(), device.backend().description());
-    Column::Wgpu(device)
+    Column::Gpu(device)
 });
 
-/// How many cases a property tries: fewer on a device where a case costs a new pipeline.
+/// How many cases a property tries: fewer on a device where a case costs a new pipeline, or an emulation.
 pub fn cases(cpu: u32) -> u32 {
     match *COLUMN {
         Column::Cpu => cpu,
-        Column::Wgpu(_) => cpu / 3,
+        Column::CudaEmulated | Column::Gpu(_) => cpu / 3,
     }
 }
 
 /// The devices under test, with the number of threads where that is a choice: on the CPU every level of vector instructions that this machine
-/// has. All of them have guarded memory: poisoned outputs and, on the CPU, canaries on both sides; shaders check their bounds.
+/// has. All of them have guarded memory: poisoned outputs and, on the CPU, canaries on both sides; shaders check their bounds, and the emulator
+/// sees every stray access.
 pub fn devices(threads: usize) -> Vec<Device> {
     match &*COLUMN {
-        Column::Wgpu(device) => vec![device.clone()],
+        Column::Gpu(device) => vec![device.clone()],
+        Column::CudaEmulated => vec![emulated::device(emulated::Options { threads, ..emulated::Options::default() })],
         Column::Cpu => {
             let level =
                 |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
@@ -88,6 +93,29 @@ pub fn deterministic(name: &str, seed: u64, size: usize, dtype: DType) -> Result
             if bits(device)? != expected {
                 let message = format!("{:?}: other bits with {}", sample.op, device.backend().description());
                 return Err(Error::invalid(name, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Small integers that look random: from -4 to 4, from 0 to 15 as bytes. Sums of thousands of their products are exact in f32.
+pub fn integers(device: &Device, dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
+    let mut rng = Philox::new(seed);
+    let mut draw = || if dtype == DType::U8 { rng.below(16) as f32 } else { rng.below(9) as f32 - 4.0 };
+    let data: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
+    Tensor::from_f32(device, dtype, shape, &data)
+}
+
+/// Every device gives exactly what the reference gives.
+pub fn equals_the_reference(what: &str, run: impl Fn(&Device) -> Result<Vec<Tensor>>) -> Result<()> {
+    let expected = run(&Device::reference())?;
+    for device in devices(2) {
+        for (i, (ours, expected)) in run(&device)?.iter().zip(&expected).enumerate() {
+            let (ours, expected) = (ours.to_f64_vec()?, expected.to_f64_vec()?);
+            if let Some(at) = (0..expected.len()).find(|&at| ours.get(at) != expected.get(at)) {
+                let message = format!("result {i}, element {at}: {:?}, expected {}", ours.get(at), expected[at]);
+                return Err(Error::invalid(format!("{what} on {}", device.backend().description()), message));
             }
         }
     }

@@ -1,5 +1,100 @@
 //! The CUDA column of Tubelet's grid: one `.cu` file and one launcher for each operation of `tubelet_engine::ops`.
 //!
-//! This crate holds no kernel yet. It will implement `tubelet_engine::Backend` over PTX that is compiled ahead of time and committed,
-//! so that building needs no CUDA toolkit and running needs the driver alone; and over an emulator of that PTX, so that every kernel is
-//! executed by tests on machines without a GPU. See `docs/status.md` for what exists.
+//! The `.cu` files are compiled to PTX ahead of time (`cargo xtask ptx`) and the PTX is committed, so that building needs no CUDA toolkit and
+//! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
+//!
+//! ```no_run
+//! let device = tubelet_cuda::cuda(0)?;
+//! # Ok::<(), tubelet_engine::Error>(())
+//! ```
+
+#[macro_use]
+mod parameters;
+mod backend;
+mod divisor;
+pub mod driver;
+mod elementwise;
+mod losses;
+mod memory;
+mod multi_tensor;
+mod nest;
+mod product;
+mod resample;
+mod rows;
+mod sequences;
+mod tubes;
+
+// The rows of the grid.
+mod adam;
+mod attention;
+mod attention_backward;
+mod attention_topk_std;
+mod attention_topk_std_backward;
+mod batch_norm;
+mod batch_norm_backward;
+mod binary;
+mod binary_cross_entropy;
+mod binary_cross_entropy_backward;
+mod concat;
+mod conv3d;
+mod conv3d_backward_video;
+mod conv3d_backward_weight;
+mod conv3d_depthwise;
+mod conv3d_depthwise_backward;
+mod copy;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod dropout;
+mod gather;
+mod gather_backward;
+mod gemm;
+mod interpolate;
+mod interpolate_backward;
+mod layer_norm;
+mod layer_norm_backward;
+mod reduce;
+mod resize;
+mod resize_backward;
+mod sgd;
+mod softmax;
+mod softmax_backward;
+mod unary;
+mod unary_backward;
+
+pub use backend::{CudaBackend, Options};
+
+use tubelet_engine::{Device, Result};
+
+/// GPU `ordinal` of this machine, with all its memory.
+///
+/// # Errors
+/// Where the driver or the GPU is missing, or is older than the kernels' PTX.
+pub fn cuda(ordinal: usize) -> Result<Device> {
+    let driver = driver::cuda::Cuda::new(ordinal)?;
+    Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
+}
+
+/// A device that executes the kernels' PTX on the CPU: slow, and strict about every access.
+///
+/// # Errors
+/// None yet.
+#[cfg(feature = "emulator")]
+pub fn emulated() -> Result<Device> {
+    Ok(driver::emulated::device(driver::emulated::Options::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever this machine has: a device that computes, or an error that says what is missing. Nothing panics.
+    #[test]
+    fn a_machine_without_a_gpu_says_so() -> Result<()> {
+        match cuda(0) {
+            Ok(device) => assert_eq!(device.name(), "cuda:0"),
+            Err(error) => assert!(error.to_string().contains("cuda:0"), "{error}"),
+        }
+        assert!(cuda(1 << 20).is_err());
+        Ok(())
+    }
+}

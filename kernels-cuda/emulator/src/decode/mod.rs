@@ -1,0 +1,21 @@
+//! From names to slots: builds [`Kernel`]s from the tree that the parser made.
+
+mod bits;
+mod body;
+mod collective;
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod half;
+mod integer;
+mod memory;
+mod operands;
+mod phase;
+mod registers;
+mod scope;
+mod tensor;
+mod variables;
+
+pub use body::kernel;
+pub use variables::place;

@@ -1,0 +1,161 @@
+//! `mbarrier` objects.
+//!
+//! The 64 bits are opaque to a program. Here they hold how many arrivals a phase needs, how many are missing, and the number of the phase,
+//! whose lowest bit is the parity that programs wait for. What those that arrive have done is kept beside.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+
+use super::access::addresses;
+use super::block::Block;
+use super::warp::Warp;
+use super::{Step, stop};
+use crate::fault::{FaultKind, Space};
+use crate::memory::shadow::{Clock, Touch, later};
+use crate::memory::storage::lanes;
+use crate::program::{Address, PhaseAction, Source, Target};
+
+/// The largest count, as the ISA has it.
+const MOST: u64 = (1 << 20) - 1;
+const BYTES: u32 = 8;
+
+/// The operands of an instruction.
+#[derive(Clone, Copy)]
+pub struct PhaseOperands {
+    pub action: PhaseAction,
+    pub to: Target,
+    pub address: Address,
+    pub d: Option<u32>,
+    pub p: Option<u32>,
+    pub value: Option<Source>,
+}
+
+/// An object's contents.
+#[derive(Clone, Copy)]
+struct Object {
+    expected: u64,
+    missing: u64,
+    phase: u64,
+}
+
+impl Object {
+    fn of(bits: u64) -> Object {
+        Object { expected: bits & MOST, missing: bits >> 20 & MOST, phase: bits >> 40 }
+    }
+
+    fn bits(self) -> u64 {
+        self.expected | self.missing << 20 | self.phase << 40
+    }
+}
+
+/// What the threads did that arrived, in the phase at hand and before the end of the last one.
+#[derive(Clone, Copy, Default)]
+struct Knowledge {
+    arriving: Clock,
+    complete: Clock,
+}
+
+/// The objects of a block, by their offsets.
+#[derive(Default)]
+pub struct Phases {
+    known: HashMap<u32, Knowledge>,
+}
+
+impl Phases {
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
+impl Warp {
+    pub fn phase(&mut self, block: &mut Block<'_>, operands: PhaseOperands, mask: u32) -> Step<()> {
+        let all = addresses(self, operands.address);
+        let part = block.part(operands.to, &all, BYTES, mask, self.index)?;
+        let (space, offsets, missing) = (part.space, part.offsets, mask & !part.mask);
+        if space != Space::Shared || missing != 0 {
+            let lane = (if missing == 0 { mask } else { missing }).trailing_zeros() as usize & 31;
+            return stop(lane, FaultKind::OutOfBounds { space, address: all[lane], bytes: BYTES });
+        }
+        let touch = if operands.action == PhaseAction::Initialise { Touch::Write } else { Touch::Atomic };
+        block.touch(&offsets, mask, BYTES, touch, self)?;
+        if let PhaseAction::ArriveAfterCopies { .. } = operands.action {
+            self.wait_copies(block, None, mask)?;
+        }
+        for lane in lanes(mask) {
+            self.phase_of_lane(block, operands, lane, offsets[lane])?;
+        }
+        block.shadow.tick();
+        Ok(())
+    }
+
+    fn phase_of_lane(&mut self, block: &mut Block<'_>, operands: PhaseOperands, lane: usize, offset: u32) -> Step<()> {
+        let value = operands.value.map(|v| self.source(v)[lane]);
+        if operands.action == PhaseAction::Initialise {
+            let count = value.unwrap_or(0);
+            if count == 0 || count > MOST {
+                return stop(lane, FaultKind::BadArguments(format!("an mbarrier for {count} arrivals").into()));
+            }
+            block.shared.put::<AtomicU64>(offset as usize, Object { expected: count, missing: count, phase: 0 }.bits());
+            block.phases.known.insert(offset, Knowledge::default());
+            return Ok(());
+        }
+        // Whoever wrote something else there has no barrier.
+        if !block.phases.known.contains_key(&offset) {
+            return stop(lane, FaultKind::Uninitialised { space: Space::Shared, address: u64::from(offset) });
+        }
+        let object = Object::of(block.shared.value::<AtomicU64>(offset as usize));
+        match operands.action {
+            PhaseAction::Initialise => {}
+            PhaseAction::Invalidate => {
+                block.phases.known.remove(&offset);
+            }
+            PhaseAction::Arrive => {
+                if let Some(d) = operands.d {
+                    self.registers[d as usize][lane] = object.bits();
+                }
+                self.arrive_at(block, lane, offset, object, value.unwrap_or(1))?;
+            }
+            // An arrival that was not counted is counted now: nothing changes but what is known.
+            PhaseAction::ArriveAfterCopies { counted } => self.arrive_at(block, lane, offset, object, u64::from(counted))?,
+            PhaseAction::TestState => {
+                let over = Object::of(value.unwrap_or(0)).phase != object.phase;
+                self.answer(block, operands.p, lane, offset, over);
+            }
+            PhaseAction::TestParity => {
+                let over = object.phase & 1 != value.unwrap_or(0) & 1;
+                self.answer(block, operands.p, lane, offset, over);
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive_at(&mut self, block: &mut Block<'_>, lane: usize, offset: u32, object: Object, count: u64) -> Step<()> {
+        let Some(missing) = object.missing.checked_sub(count) else {
+            return stop(lane, FaultKind::BadArguments("more arrivals than the mbarrier expects".into()));
+        };
+        let told = block.shadow.tell(self.index as usize);
+        let known = block.phases.known.entry(offset).or_default();
+        later(&mut known.arriving, &told);
+        let next = match missing {
+            0 => {
+                known.complete = std::mem::take(&mut known.arriving);
+                block.counters.barriers += 1;
+                Object { missing: object.expected, phase: (object.phase + 1) & MOST, ..object }
+            }
+            _ => Object { missing, ..object },
+        };
+        block.shared.put::<AtomicU64>(offset as usize, next.bits());
+        Ok(())
+    }
+
+    /// Answers a test. Who is told that a phase is over knows what those did that arrived; who is not lets others run.
+    fn answer(&mut self, block: &mut Block<'_>, p: Option<u32>, lane: usize, offset: u32, over: bool) {
+        if let Some(p) = p {
+            self.set_predicate(p, u32::from(over) << lane, 1 << lane);
+        }
+        match block.phases.known.get(&offset) {
+            Some(known) if over => block.shadow.learn(self.index as usize, &known.complete),
+            _ => self.yields = true,
+        }
+    }
+}

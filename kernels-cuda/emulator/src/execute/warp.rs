@@ -1,0 +1,195 @@
+//! The state of a warp.
+
+use super::block::Block;
+use super::copies::Copies;
+use super::flow::Flow;
+use crate::memory::storage::lanes;
+use crate::program::{CONSTANT, Constant, Kernel, LaneMask, Lanes, PREDICATE, PredicateSource, Source, Special};
+
+/// What a warp does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    /// At a barrier.
+    Waiting(usize),
+    Done,
+}
+
+/// Registers of 32 lanes, and what they do.
+pub struct Warp {
+    /// The number of the warp in its block.
+    pub index: u32,
+    pub state: State,
+    pub flow: Flow,
+    pub registers: Vec<Lanes>,
+    /// The lanes in which each register was written.
+    pub written: Vec<u32>,
+    pub predicates: Vec<u32>,
+    pub predicates_written: Vec<u32>,
+    pub constants: Vec<Lanes>,
+    /// Results before the inactive lanes are left out.
+    pub scratch: Lanes,
+    pub copies: Copies,
+    /// Whether other warps should run now, since this one waits for something they do.
+    pub yields: bool,
+    /// Instructions executed.
+    pub executed: u64,
+}
+
+impl Warp {
+    pub fn new(index: u32, kernel: &Kernel) -> Warp {
+        Warp {
+            index,
+            state: State::Done,
+            flow: Flow::default(),
+            registers: vec![[0; 32]; kernel.registers as usize],
+            written: vec![0; kernel.registers as usize],
+            predicates: vec![0; kernel.predicates as usize],
+            predicates_written: vec![0; kernel.predicates as usize],
+            constants: kernel.constants.iter().map(|c| if let Constant::Value(v) = c { [*v; 32] } else { [0; 32] }).collect(),
+            scratch: [0; 32],
+            copies: Copies::default(),
+            yields: false,
+            executed: 0,
+        }
+    }
+
+    /// The number in the block of a lane's thread.
+    pub fn thread(&self, lane: usize) -> u32 {
+        self.index * 32 + lane as u32
+    }
+
+    /// Begins a block.
+    pub fn start(&mut self, block: &Block<'_>) {
+        let threads = block.grid.threads() - self.index * 32;
+        self.flow.start(if threads >= 32 { u32::MAX } else { (1 << threads) - 1 });
+        self.state = State::Ready;
+        self.executed = 0;
+        self.written.fill(0);
+        self.predicates_written.fill(0);
+        self.copies.clear();
+        for (at, constant) in block.grid.kernel.constants.iter().enumerate() {
+            if !matches!(constant, Constant::Value(_)) {
+                self.constants[at] = std::array::from_fn(|lane| self.constant(*constant, lane as u32, block));
+            }
+        }
+    }
+
+    fn constant(&self, constant: Constant, lane: u32, block: &Block<'_>) -> u64 {
+        let grid = block.grid;
+        let launch = &grid.launch;
+        let special = match constant {
+            Constant::Value(value) => return value,
+            Constant::Global(index, offset) => {
+                return grid.globals.get(index as usize).map_or(0, |a| a.wrapping_add(offset as u64));
+            }
+            Constant::Dynamic(offset) => return u64::from(grid.kernel.dynamic_base).wrapping_add(offset as u64),
+            Constant::Special(special) => special,
+        };
+        u64::from(match special {
+            Special::ThreadId(axis) => grid.thread_id(self.index * 32 + lane)[usize::from(axis)],
+            Special::ThreadCount(axis) => launch.block[usize::from(axis)],
+            Special::BlockId(axis) => block.id[usize::from(axis)],
+            Special::BlockCount(axis) => launch.grid[usize::from(axis)],
+            Special::Lane => lane,
+            Special::Warp => self.index,
+            Special::WarpCount => grid.warps(),
+            Special::LaneMask(which) => match which {
+                LaneMask::Equal => 1 << lane,
+                LaneMask::Less => (1 << lane) - 1,
+                LaneMask::LessEqual => u32::MAX >> (31 - lane),
+                LaneMask::Greater => u32::MAX << lane & !(1 << lane),
+                LaneMask::GreaterEqual => u32::MAX << lane,
+            },
+            Special::DynamicShared => launch.dynamic_shared,
+            Special::TotalShared => grid.shared_bytes(),
+        })
+    }
+
+    #[inline]
+    pub fn source(&self, source: Source) -> &Lanes {
+        source_of(&self.registers, &self.constants, source)
+    }
+
+    #[inline]
+    pub fn predicate(&self, source: PredicateSource) -> u32 {
+        match source {
+            PredicateSource::Register(slot, false) => self.predicates[slot as usize],
+            PredicateSource::Register(slot, true) => !self.predicates[slot as usize],
+            PredicateSource::Value(value) => {
+                if value {
+                    u32::MAX
+                } else {
+                    0
+                }
+            }
+        }
+    }
+
+    /// The lanes in which a source has a value.
+    pub fn defined(&self, source: Source) -> u32 {
+        if source & CONSTANT != 0 { u32::MAX } else { self.written[source as usize] }
+    }
+
+    pub fn predicate_defined(&self, source: PredicateSource) -> u32 {
+        match source {
+            PredicateSource::Register(slot, _) => self.predicates_written[slot as usize],
+            PredicateSource::Value(_) => u32::MAX,
+        }
+    }
+
+    /// The lanes in which a slot, with [`PREDICATE`] or not, was written.
+    #[inline]
+    pub fn written(&self, slot: u32) -> u32 {
+        match slot & PREDICATE {
+            0 => self.written[slot as usize],
+            _ => self.predicates_written[(slot & !PREDICATE) as usize],
+        }
+    }
+
+    #[inline]
+    pub fn mark(&mut self, slot: u32, mask: u32) {
+        match slot & PREDICATE {
+            0 => self.written[slot as usize] |= mask,
+            _ => self.predicates_written[(slot & !PREDICATE) as usize] |= mask,
+        }
+    }
+
+    /// Writes a predicate in the lanes of a mask.
+    pub fn set_predicate(&mut self, slot: u32, value: u32, mask: u32) {
+        let old = &mut self.predicates[slot as usize];
+        *old = *old & !mask | value & mask;
+    }
+
+    /// Writes the scratch register to a register in the lanes of a mask.
+    #[inline]
+    pub fn keep(&mut self, d: u32, mask: u32) {
+        merge(&mut self.registers[d as usize], &self.scratch, mask);
+    }
+
+    /// Writes one value to a register in the lanes of a mask.
+    pub fn fill(&mut self, d: u32, value: u64, mask: u32) {
+        let register = &mut self.registers[d as usize];
+        for lane in lanes(mask) {
+            register[lane] = value;
+        }
+    }
+}
+
+#[inline]
+pub fn source_of<'w>(registers: &'w [Lanes], constants: &'w [Lanes], source: Source) -> &'w Lanes {
+    if source & CONSTANT != 0 { &constants[(source & !CONSTANT) as usize] } else { &registers[source as usize] }
+}
+
+/// Copies the lanes of a mask.
+#[inline]
+pub fn merge(to: &mut Lanes, from: &Lanes, mask: u32) {
+    if mask == u32::MAX {
+        *to = *from;
+        return;
+    }
+    for lane in 0..32 {
+        let keep = u64::from(mask >> lane & 1).wrapping_neg();
+        to[lane] = to[lane] & !keep | from[lane] & keep;
+    }
+}

@@ -1,0 +1,6 @@
+//! Memories and what is known about their contents.
+
+pub mod heap;
+pub mod shadow;
+pub mod storage;
+pub mod window;

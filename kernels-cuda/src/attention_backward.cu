@@ -1,0 +1,267 @@
+// With P = exp(scale * q * k^T - lse) and D = sum of gradient * out for each query: dv = P^T * gradient, dS = P o (gradient * v^T - D),
+// dq = scale * dS * k, dk = scale * dS^T * q (Dao et al., FlashAttention, section 3.1).
+//
+// `_delta` leaves D. `_dq` has 64 queries a block and goes through the keys, `_dkv` has 64 keys and goes through the queries: scores are computed
+// twice, and every gradient is summed by one block in one order, without atomics. As in attention.cu, half types with heads of up to 64 columns run on
+// tensor cores, others on ordinary ones with 64 columns a block.
+#include "attention.cuh"
+#include "attention_mma.cuh"
+
+enum Operand { Q, K, V, OUT, LSE, GRADIENT, DQ, DK, DV, OPERANDS };
+
+struct Parameters {
+    void* q;
+    void* k;
+    void* v;
+    void* out;
+    const float* lse;
+    void* gradient;
+    void* dq;
+    void* dk;
+    void* dv;
+    float* delta;         // [sequences, queries]
+    Nest<OPERANDS> nest;  // of sequences
+    i64 row[OPERANDS];    // from token to token
+    i64 channel[OPERANDS];
+    u32 queries;
+    u32 keys;
+    u32 width;
+    u32 value_width;
+    u32 query_tiles;
+    u32 key_tiles;
+    u32 query_chunks;  // of the columns of dq
+    u32 key_chunks;    // of the columns of dk and dv
+    u32 sequences;
+    float scale;
+    u32 type;
+    u32 unused;
+    u32 wide[OPERANDS + 1];  // whether an operand can be read by 16 bytes; one more for an even number
+};
+
+DEVICE Sequence sequence(const Parameters& p, void* base, const i64 (&at)[OPERANDS], int n, u32 rows, u32 width) {
+    return {base, at[n], p.row[n], p.channel[n], rows, width, p.type};
+}
+
+// A warp for each query.
+DEVICE void delta(const Parameters& p) {
+    const u32 task = blockIdx.x * 8 + warp_index();
+    if (task >= p.sequences * p.queries) return;
+    i64 at[OPERANDS];
+    locate(p.nest, task / p.queries, at);
+    const Sequence out = sequence(p, p.out, at, OUT, p.queries, p.value_width);
+    const Sequence gradient = sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    const u32 row = task % p.queries;
+    float sum = 0.0f;
+    for (u32 c = lane_index(); c < p.value_width; c += 32) {
+        sum += out.at(row, c) * gradient.at(row, c);
+    }
+    sum = warp_sum(sum);
+    if (lane_index() == 0) p.delta[task] = sum;
+}
+
+DEVICE void dq(const Parameters& p) {
+    __shared__ Tiles shared;
+    const u32 m0 = blockIdx.x % p.query_tiles * TILE, c0 = blockIdx.x / p.query_tiles % p.query_chunks * TILE;
+    const u32 index = blockIdx.x / p.query_tiles / p.query_chunks;
+    i64 at[OPERANDS];
+    locate(p.nest, index, at);
+    const Sequence q = sequence(p, p.q, at, Q, p.queries, p.width), k = sequence(p, p.k, at, K, p.keys, p.width);
+    const Sequence v = sequence(p, p.v, at, V, p.keys, p.value_width);
+    const Sequence gradient = sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    float lse[OWN], delta[OWN], sums[OWN][OWN];
+    clear(sums);
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) {
+        const u32 row = m0 + own_row(i);
+        lse[i] = row < p.queries ? p.lse[at[LSE] + row * p.row[LSE]] : 0.0f;
+        delta[i] = row < p.queries ? p.delta[(u64)index * p.queries + row] : 0.0f;
+    }
+#pragma unroll 1
+    for (u32 n0 = 0; n0 < p.keys; n0 += TILE) {
+        float scores[OWN][OWN], slopes[OWN][OWN];
+        multiply(q, m0, k, n0, shared, scores);
+        multiply(gradient, m0, v, n0, shared, slopes);
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) {
+#pragma unroll
+            for (int j = 0; j < OWN; ++j) {
+                const bool inside = m0 + own_row(i) < p.queries && n0 + own_column(j) < p.keys;
+                const float weight = inside ? fast_exp(scores[i][j] * p.scale - lse[i]) : 0.0f;
+                shared.weights[own_row(i)][own_column(j)] = weight * (slopes[i][j] - delta[i]);
+            }
+        }
+        add_weighted(k, n0, c0, shared, sums);
+    }
+    store_rows(sequence(p, p.dq, at, DQ, p.queries, p.width), m0, c0, shared, sums, p.scale);
+}
+
+DEVICE void dkv(const Parameters& p) {
+    __shared__ Tiles shared;
+    const u32 m0 = blockIdx.x % p.key_tiles * TILE, c0 = blockIdx.x / p.key_tiles % p.key_chunks * TILE;
+    const u32 index = blockIdx.x / p.key_tiles / p.key_chunks;
+    i64 at[OPERANDS];
+    locate(p.nest, index, at);
+    const Sequence q = sequence(p, p.q, at, Q, p.queries, p.width), k = sequence(p, p.k, at, K, p.keys, p.width);
+    const Sequence v = sequence(p, p.v, at, V, p.keys, p.value_width);
+    const Sequence gradient = sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    float key_sums[OWN][OWN], value_sums[OWN][OWN];
+    clear(key_sums);
+    clear(value_sums);
+#pragma unroll 1
+    for (u32 n0 = 0; n0 < p.queries; n0 += TILE) {
+        float weights[OWN][OWN], slopes[OWN][OWN], delta[OWN];
+        multiply(k, m0, q, n0, shared, weights);
+        multiply(v, m0, gradient, n0, shared, slopes);
+#pragma unroll
+        for (int j = 0; j < OWN; ++j) {
+            const u32 query = n0 + own_column(j);
+            const float lse = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] : 0.0f;
+            delta[j] = query < p.queries ? p.delta[(u64)index * p.queries + query] : 0.0f;
+#pragma unroll
+            for (int i = 0; i < OWN; ++i) {
+                const bool inside = m0 + own_row(i) < p.keys && query < p.queries;
+                weights[i][j] = inside ? fast_exp(weights[i][j] * p.scale - lse) : 0.0f;
+                shared.weights[own_row(i)][own_column(j)] = weights[i][j];
+            }
+        }
+        add_weighted(gradient, n0, c0, shared, value_sums);
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) {
+#pragma unroll
+            for (int j = 0; j < OWN; ++j) shared.weights[own_row(i)][own_column(j)] = weights[i][j] * (slopes[i][j] - delta[j]);
+        }
+        add_weighted(q, n0, c0, shared, key_sums);
+    }
+    store_rows(sequence(p, p.dk, at, DK, p.keys, p.width), m0, c0, shared, key_sums, p.scale);
+    store_rows(sequence(p, p.dv, at, DV, p.keys, p.value_width), m0, c0, shared, value_sums, 1.0f);
+}
+
+KERNEL attention_backward_delta(PARAMETERS p) { delta(p); }
+KERNEL attention_backward_dq(PARAMETERS p) { dq(p); }
+KERNEL attention_backward_dkv(PARAMETERS p) { dkv(p); }
+
+// ---- on tensor cores ----
+
+extern __shared__ float4 dynamic_shared[];
+
+template <class T> DEVICE TiledMatrix<T> operand(const Parameters& p, const void* base, const i64 (&at)[OPERANDS], int n, u32 rows, u32 width) {
+    return head<T>(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
+}
+
+// What a block reads: two heads of its own rows, and two that it goes through.
+template <class T> struct Heads {
+    TiledMatrix<T> own[2], other[2];
+};
+
+// Calls step(n0, stage, own, other) for each tile of the `count` rows that the block goes through: the shared addresses of the tiles. `also` fetches what
+// else belongs to a stage. Fetching runs a tile ahead of computing in one loop, so that its code is there once.
+template <class T, class Also, class Step> DEVICE void go_through(const Heads<T>& heads, u32 m0, u32 count, const Also& also, const Step& step) {
+    const u32 own = shared_address(dynamic_shared);
+    fill_head(own, heads.own[0], m0);
+    fill_head(own + HEAD_TILE, heads.own[1], m0);
+#pragma unroll 1
+    for (u32 n0 = 0, stage = 0; n0 < count + KEYS; n0 += KEYS, stage ^= 1) {
+        const u32 next = own + HEAD_TILE * (2 + 2 * stage), here = own + HEAD_TILE * (2 + 2 * (stage ^ 1));
+        if (n0 < count) {
+            fill_head(next, heads.other[0], n0);
+            fill_head(next + HEAD_TILE, heads.other[1], n0);
+            also(n0, stage);
+        }
+        commit_copies();
+        if (n0 == 0) continue;
+        await_copies<1>();
+        __syncthreads();
+        step(n0 - KEYS, stage ^ 1, own, here);
+        __syncthreads();
+    }
+    await_copies<0>();
+}
+
+template <class T> DEVICE void dq_mma(const Parameters& p) {
+    const u32 m0 = blockIdx.x % p.query_tiles * KEYS, index = blockIdx.x / p.query_tiles;
+    i64 at[OPERANDS];
+    locate(p.nest, index, at);
+    Heads<T> heads;
+    heads.own[0] = operand<T>(p, p.q, at, Q, p.queries, p.width);
+    heads.own[1] = operand<T>(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    heads.other[0] = operand<T>(p, p.k, at, K, p.keys, p.width);
+    heads.other[1] = operand<T>(p, p.v, at, V, p.keys, p.value_width);
+    float lse[2], delta[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const u32 row = m0 + fragment_row(r);
+        lse[r] = row < p.queries ? p.lse[at[LSE] + row * p.row[LSE]] : 0.0f;
+        delta[r] = row < p.queries ? p.delta[(u64)index * p.queries + row] : 0.0f;
+    }
+    Fragments sums;
+    clear(sums);
+    go_through(heads, m0, p.keys, [](u32, u32) {}, [&](u32 n0, u32, u32 own, u32 here) {
+        Fragments weights, slopes;
+        clear(weights);
+        clear(slopes);
+        multiply_rows<T>(own, warp_index() * 16, here, weights);
+        multiply_rows<T>(own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+#pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                const bool inside = m0 + fragment_row(r) < p.queries && n0 + fragment_column(i) < p.keys;
+                float& weight = element(weights, r, i);
+                weight = inside ? fast_exp(weight * p.scale - lse[r]) * (element(slopes, r, i) - delta[r]) : 0.0f;
+            }
+        }
+        add_weighted_rows<T>(weights, here, sums);
+    });
+    const float factor[2] = {p.scale, p.scale};
+    store_fragments(static_cast<T*>(p.dq) + at[DQ], p.row[DQ], p.queries, p.width, m0, sums, factor);
+}
+
+template <class T> DEVICE void dkv_mma(const Parameters& p) {
+    __shared__ float lse[2][KEYS], delta[2][KEYS];
+    const u32 m0 = blockIdx.x % p.key_tiles * KEYS, index = blockIdx.x / p.key_tiles;
+    i64 at[OPERANDS];
+    locate(p.nest, index, at);
+    Heads<T> heads;
+    heads.own[0] = operand<T>(p, p.k, at, K, p.keys, p.width);
+    heads.own[1] = operand<T>(p, p.v, at, V, p.keys, p.value_width);
+    heads.other[0] = operand<T>(p, p.q, at, Q, p.queries, p.width);
+    heads.other[1] = operand<T>(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    const auto statistics = [&](u32 n0, u32 stage) {
+        if (threadIdx.x >= KEYS) return;
+        const u32 query = n0 + threadIdx.x;
+        lse[stage][threadIdx.x] = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] : 0.0f;
+        delta[stage][threadIdx.x] = query < p.queries ? p.delta[(u64)index * p.queries + query] : 0.0f;
+    };
+    Fragments key_sums, value_sums;
+    clear(key_sums);
+    clear(value_sums);
+    go_through(heads, m0, p.queries, statistics, [&](u32 n0, u32 stage, u32 own, u32 here) {
+        Fragments weights, slopes;
+        clear(weights);
+        clear(slopes);
+        multiply_rows<T>(own, warp_index() * 16, here, weights);
+        multiply_rows<T>(own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+#pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                const u32 query = fragment_column(i);
+                const bool inside = m0 + fragment_row(r) < p.keys && n0 + query < p.queries;
+                float& weight = element(weights, r, i);
+                weight = inside ? fast_exp(weight * p.scale - lse[stage][query]) : 0.0f;
+                element(slopes, r, i) = weight * (element(slopes, r, i) - delta[stage][query]);
+            }
+        }
+        add_weighted_rows<T>(weights, here + HEAD_TILE, value_sums);
+        add_weighted_rows<T>(slopes, here, key_sums);
+    });
+    const float factor[2] = {p.scale, p.scale}, one[2] = {1.0f, 1.0f};
+    store_fragments(static_cast<T*>(p.dk) + at[DK], p.row[DK], p.keys, p.width, m0, key_sums, factor);
+    store_fragments(static_cast<T*>(p.dv) + at[DV], p.row[DV], p.keys, p.value_width, m0, value_sums, one);
+}
+
+#define TENSORS(name, type)                                                                  \
+    KERNEL attention_backward_dq_##name(PARAMETERS p) { dq_mma<type>(p); }                  \
+    KERNEL attention_backward_dkv_##name(PARAMETERS p) { dkv_mma<type>(p); }
+TENSORS(bf16, bf16)
+TENSORS(f16, f16)

@@ -1,0 +1,122 @@
+// Attention of half types on tensor cores, for heads of at most 64 columns.
+//
+// Four warps with 16 queries each go through the keys 64 at a time; cp.async fetches the next keys and values meanwhile. Scores, weights and sums stay
+// in registers: what mma.sync leaves of the scores is just what it wants of the weights (Dao, FlashAttention-2, section 3). Weights enter the product
+// with the values as two half numbers each, the second what the rounding of the first has left: the result is as good as with weights in f32.
+#pragma once
+#include "mma.cuh"
+
+constexpr int HEAD = 64, KEYS = 64, MMA_THREADS = 128;
+constexpr u32 HEAD_TILE = KEYS * HEAD * 2;  // bytes
+
+// Where chunk `chunk` of 8 columns of row `row` lies in a tile, in bytes: eight rows of an ldmatrix lie in eight groups of banks.
+DEVICE u32 head_offset(u32 row, u32 chunk) { return row * HEAD * 2 + ((chunk ^ (row & 7)) << 4); }
+
+// Rows `row` apart of one head, `width` columns `channel` apart.
+template <class T> DEVICE TiledMatrix<T> head(const void* base, i64 start, i64 row, i64 channel, u32 rows, u32 width, bool wide) {
+    TiledMatrix<T> head;
+    head.base = static_cast<const T*>(base) + start;
+    head.row_stride = row;
+    head.depth_stride = channel;
+    head.rows = rows;
+    head.depth = width;
+    head.wide = wide;
+    head.across = false;
+    return head;
+}
+
+// Rows row0 .. row0 + 63 of a head; zeros outside.
+template <class T> DEVICE void fill_head(u32 to, const TiledMatrix<T>& source, u32 row0) {
+#pragma unroll 1
+    for (u32 c = threadIdx.x; c < KEYS * HEAD / 8; c += MMA_THREADS) {
+        const u32 row = c / (HEAD / 8), chunk = c % (HEAD / 8);
+        source.place(to + head_offset(row, chunk), row0 + row, chunk * 8);
+    }
+}
+
+template <class T> DEVICE u32 pack_two(float low, float high) {
+    Pack<T, 2> two;
+    two.x[0] = from_float<T>(low);
+    two.x[1] = from_float<T>(high);
+    return *reinterpret_cast<u32*>(&two);
+}
+// What is left of two numbers that were packed.
+template <class T> DEVICE u32 pack_rest(float low, float high) {
+    return pack_two<T>(low - to_float(from_float<T>(low)), high - to_float(from_float<T>(high)));
+}
+
+// Over the four lanes that share a row.
+DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+DEVICE float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+// A tile of 16 x 64 as mma.sync leaves it: columns 8 j + 2 (lane mod 4) + {0, 1} of rows lane / 4 (v = 0, 1) and lane / 4 + 8 (v = 2, 3).
+typedef float Fragments[8][4];
+
+DEVICE void clear(Fragments& x) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+        for (int v = 0; v < 4; ++v) x[j][v] = 0.0f;
+    }
+}
+
+// The row and the column of element i of half r in the 16 x 64 fragments of a warp.
+DEVICE u32 fragment_row(int r) { return warp_index() * 16 + lane_index() / 4 + 8 * r; }
+DEVICE u32 fragment_column(int i) { return i / 2 * 8 + lane_index() % 4 * 2 + i % 2; }
+DEVICE float& element(Fragments& x, int r, int i) { return x[i / 2][2 * r + i % 2]; }
+
+// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart.
+template <class T> DEVICE void store_fragments(T* to, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        if (m0 + fragment_row(r) >= rows) continue;
+        T* at = to + (m0 + fragment_row(r)) * row;
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            if (fragment_column(i) < width) at[fragment_column(i)] = from_float<T>(element(sums, r, i) * factor[r]);
+        }
+    }
+}
+
+// scores += 16 rows from `row` on of the tile at `a` times all rows of the tile at `b`.
+template <class T> DEVICE void multiply_rows(u32 a, u32 row, u32 b, Fragments& scores) {
+    const u32 lane = lane_index();
+#pragma unroll 1
+    for (int step = 0; step < HEAD / 16; ++step) {
+        u32 x[4];
+        load_matrices(a + head_offset(row + lane % 16, step * 2 + lane / 16), x);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            u32 y[4];
+            load_matrices(b + head_offset(j * 16 + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), y);
+            multiply_add<T>(scores[2 * j], x, y[0], y[1]);
+            multiply_add<T>(scores[2 * j + 1], x, y[2], y[3]);
+        }
+    }
+}
+
+// sums += weights times the tile at `x`, whose rows are the weights' columns.
+template <class T> DEVICE void add_weighted_rows(const Fragments& weights, u32 x, Fragments& sums) {
+    const u32 lane = lane_index();
+#pragma unroll
+    for (int step = 0; step < KEYS / 16; ++step) {
+        const float(&left)[4] = weights[2 * step], (&right)[4] = weights[2 * step + 1];
+        const u32 a[4] = {pack_two<T>(left[0], left[1]), pack_two<T>(left[2], left[3]), pack_two<T>(right[0], right[1]), pack_two<T>(right[2], right[3])};
+        const u32 rest[4] = {pack_rest<T>(left[0], left[1]), pack_rest<T>(left[2], left[3]), pack_rest<T>(right[0], right[1]), pack_rest<T>(right[2], right[3])};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            u32 y[4];
+            load_matrices_transposed(x + head_offset(step * 16 + lane % 16, j * 2 + lane / 16), y);
+            multiply_add<T>(sums[2 * j], a, y[0], y[1]);
+            multiply_add<T>(sums[2 * j + 1], a, y[2], y[3]);
+            multiply_add<T>(sums[2 * j], rest, y[0], y[1]);
+            multiply_add<T>(sums[2 * j + 1], rest, y[2], y[3]);
+        }
+    }
+}

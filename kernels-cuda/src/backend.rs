@@ -1,0 +1,214 @@
+//! The backend: memory, dispatch, and what all launchers share.
+
+use std::{any::Any, sync::Arc};
+
+use bytemuck::Pod;
+use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
+
+use crate::{
+    driver::{Driver, Launch, Module},
+    memory::{CudaBuffer, Pool},
+};
+
+/// How a device is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Allocations beyond this many bytes fail.
+    pub memory_limit: Option<usize>,
+    /// Whether memory is kept for reuse. Off, an emulator sees every access beside a tensor.
+    pub caching: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { memory_limit: None, caching: true }
+    }
+}
+
+/// A device that executes this crate's PTX.
+pub struct CudaBackend {
+    driver: Arc<dyn Driver>,
+    pool: Arc<Pool>,
+}
+
+/// Threads of a block of elementwise kernels, and the most of any.
+pub(crate) const THREADS: u32 = 256;
+
+impl CudaBackend {
+    /// Over any driver.
+    pub fn new(driver: Box<dyn Driver>, options: Options) -> Self {
+        let driver: Arc<dyn Driver> = Arc::from(driver);
+        CudaBackend { pool: Pool::new(Arc::clone(&driver), options.memory_limit, options.caching), driver }
+    }
+
+    /// What executes the kernels.
+    pub fn driver(&self) -> &dyn Driver {
+        &*self.driver
+    }
+
+    /// An error for what no kernel does.
+    pub(crate) fn unsupported(&self, op: &'static str, message: impl Into<String>) -> Error {
+        Error::Unsupported { op, device: self.driver.name().into(), message: message.into() }
+    }
+
+    fn foreign(&self, message: String) -> Error {
+        Error::Device { device: self.driver.name().into(), message }
+    }
+
+    fn own<'a>(&self, buffer: &'a dyn DeviceBuffer) -> Result<&'a CudaBuffer> {
+        let own = buffer.as_any().downcast_ref::<CudaBuffer>().filter(|buffer| buffer.belongs_to(&self.pool));
+        own.ok_or_else(|| self.foreign("the buffer belongs to another device".into()))
+    }
+
+    fn range(&self, buffer: &dyn DeviceBuffer, offset: usize, len: usize) -> Result<u64> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= buffer.bytes());
+        if !inside {
+            return Err(self.foreign(format!("bytes {offset}..{offset}+{len} of a buffer of {}", buffer.bytes())));
+        }
+        Ok(self.own(buffer)?.address + offset as u64)
+    }
+
+    /// The address of a tensor's element zero.
+    pub(crate) fn address(&self, x: &Tensor) -> Result<u64> {
+        Ok(self.own(x.buffer())?.address + (x.layout().offset() * x.dtype().size()) as u64)
+    }
+
+    /// The address of an operand that may be absent: then 0.
+    pub(crate) fn address_or_null(&self, x: Option<&Tensor>) -> Result<u64> {
+        x.map_or(Ok(0), |x| self.address(x))
+    }
+
+    /// Memory for the time of one operation: what reads it is in the stream before whatever is given the memory next.
+    pub(crate) fn scratch(&self, bytes: usize) -> Result<CudaBuffer> {
+        self.pool.allocate(bytes)
+    }
+
+    /// Launches `blocks` blocks of `threads` threads of a kernel that takes `parameters`; nothing where there are no blocks.
+    pub(crate) fn launch<P: Pod>(
+        &self,
+        module: &'static Module,
+        kernel: &str,
+        blocks: usize,
+        threads: u32,
+        parameters: &P,
+    ) -> Result<()> {
+        self.launch_shared(module, kernel, blocks, threads, 0, parameters)
+    }
+
+    /// [`CudaBackend::launch`] with `shared` bytes of dynamic shared memory.
+    pub(crate) fn launch_shared<P: Pod>(
+        &self,
+        module: &'static Module,
+        kernel: &str,
+        blocks: usize,
+        threads: u32,
+        shared: usize,
+        parameters: &P,
+    ) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let too_large = |what: String| self.unsupported(module.name, what);
+        let grid = u32::try_from(blocks).ok().filter(|&n| n <= i32::MAX as u32);
+        let grid = [grid.ok_or_else(|| too_large(format!("{blocks} blocks in one launch")))?, 1, 1];
+        let dynamic_shared = u32::try_from(shared).map_err(|_| too_large(format!("{shared} bytes of shared memory")))?;
+        let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared };
+        self.driver.launch(module, kernel, launch, bytemuck::bytes_of(parameters))
+    }
+
+    /// One thread for each of `count` elements.
+    pub(crate) fn launch_each<P: Pod>(&self, module: &'static Module, kernel: &str, count: u32, parameters: &P) -> Result<()> {
+        self.launch(module, kernel, count.div_ceil(THREADS) as usize, THREADS, parameters)
+    }
+
+    /// `n` as kernels count: an error from 2³¹ on.
+    pub(crate) fn count(&self, op: &'static str, n: usize) -> Result<u32> {
+        let count = u32::try_from(n).ok().filter(|&n| n <= i32::MAX as u32);
+        count.ok_or_else(|| self.unsupported(op, format!("{n} elements in one launch, at most 2^31 - 1")))
+    }
+
+    /// The suffix of kernels for an element type that is computed in.
+    pub(crate) fn float(&self, op: &'static str, dtype: DType) -> Result<&'static str> {
+        match dtype {
+            DType::F32 | DType::BF16 | DType::F16 => Ok(dtype.name()),
+            _ => Err(self.unsupported(op, format!("{dtype}; kernels compute in f32, bf16 and f16"))),
+        }
+    }
+}
+
+/// Operand `i`, which `infer` has found present.
+pub(crate) fn operand<'a>(op: &'static str, inputs: &[Option<&'a Tensor>], i: usize) -> Result<&'a Tensor> {
+    optional(inputs, i).ok_or_else(|| Error::shape(op, format!("operand {i} is missing")))
+}
+
+/// Operand `i`, which may be absent.
+pub(crate) fn optional<'a>(inputs: &[Option<&'a Tensor>], i: usize) -> Option<&'a Tensor> {
+    inputs.get(i).copied().flatten()
+}
+
+/// Result `i`, which the engine has allocated.
+pub(crate) fn result<'a>(op: &'static str, outputs: &'a [Tensor], i: usize) -> Result<&'a Tensor> {
+    outputs.get(i).ok_or_else(|| Error::shape(op, format!("result {i} is missing")))
+}
+
+macro_rules! dispatch {
+    ($(($variant:ident, $module:ident)),*) => {
+        fn dispatch(cuda: &CudaBackend, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+            match op {
+                $(Op::$variant(op) => crate::$module::run(cuda, op, inputs, outputs)),*
+            }
+        }
+    };
+}
+for_each_operation!(dispatch);
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &str {
+        self.driver.name()
+    }
+
+    fn description(&self) -> String {
+        self.driver.description()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
+        Ok(Arc::new(self.pool.allocate(bytes)?))
+    }
+
+    fn upload(&self, src: &[u8], dst: &dyn DeviceBuffer, offset: usize) -> Result<()> {
+        let address = self.range(dst, offset, src.len())?;
+        if src.is_empty() { Ok(()) } else { self.driver.upload(src, address) }
+    }
+
+    fn download(&self, src: &dyn DeviceBuffer, offset: usize, dst: &mut [u8]) -> Result<()> {
+        let address = self.range(src, offset, dst.len())?;
+        if dst.is_empty() { Ok(()) } else { self.driver.download(address, dst) }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.driver.synchronize()
+    }
+
+    fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
+        if outputs.iter().all(|x| x.elements() == 0) {
+            return Ok(());
+        }
+        dispatch(self, op, inputs, outputs)
+    }
+
+    fn supports(&self, dtype: DType) -> bool {
+        dtype != DType::F64
+    }
+
+    fn memory(&self) -> MemoryStats {
+        self.pool.stats()
+    }
+
+    fn reset_peak(&self) {
+        self.pool.reset_peak();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

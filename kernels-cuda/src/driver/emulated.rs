@@ -1,0 +1,94 @@
+//! The emulator as a driver: no GPU, and no forgiveness.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tubelet_engine::{Device, Error, Result};
+use tubelet_ptx_emulator::{self as emulator, Emulator, Fault, FaultKind};
+
+pub use tubelet_ptx_emulator::Options;
+
+use super::{Driver, Launch, Module};
+use crate::backend::{self, CudaBackend};
+
+/// A GPU that is not there.
+pub struct Emulated {
+    emulator: Emulator,
+}
+
+const NAME: &str = "cuda-emulated";
+
+/// A device over the emulator. Every tensor is an allocation of its own, so that accesses beside it are seen.
+pub fn device(options: Options) -> Device {
+    let driver = Emulated { emulator: Emulator::new(options) };
+    Device::new(CudaBackend::new(Box::new(driver), backend::Options { memory_limit: None, caching: false }))
+}
+
+fn error(fault: Fault) -> Error {
+    Error::Device { device: NAME.into(), message: fault.to_string() }
+}
+
+/// The module's kernels, decoded once for all devices: that takes longer than most launches.
+fn decoded(module: &'static Module) -> Result<Arc<emulator::Module>> {
+    static DECODED: OnceLock<Mutex<HashMap<&'static str, Arc<emulator::Module>>>> = OnceLock::new();
+    let mut decoded = DECODED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = decoded.get(module.name) {
+        return Ok(Arc::clone(found));
+    }
+    let parsed = Arc::new(emulator::Module::parse(module.ptx.trim_end_matches('\0')).map_err(error)?);
+    decoded.insert(module.name, Arc::clone(&parsed));
+    Ok(parsed)
+}
+
+impl Driver for Emulated {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn description(&self) -> String {
+        format!("PTX for compute_80 on {} threads of the CPU", self.emulator.options().threads)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
+        match self.emulator.allocate(bytes) {
+            Ok(address) => Ok(Some(address)),
+            Err(fault) if matches!(fault.kind, FaultKind::OutOfMemory { .. }) => Ok(None),
+            Err(fault) => Err(error(fault)),
+        }
+    }
+
+    fn free(&self, address: u64) -> Result<()> {
+        self.emulator.free(address).map_err(error)
+    }
+
+    fn upload(&self, src: &[u8], address: u64) -> Result<()> {
+        self.emulator.write(address, src).map_err(error)
+    }
+
+    fn download(&self, address: u64, dst: &mut [u8]) -> Result<()> {
+        self.emulator.read(address, dst).map_err(error)
+    }
+
+    fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
+        let Launch { grid, block, dynamic_shared } = launch;
+        let launch = emulator::Launch { grid, block, dynamic_shared };
+        let done = self.emulator.launch(&*decoded(module)?, kernel, launch, &[parameter]);
+        done.map(|_| ()).map_err(error)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory(&self) -> Result<(usize, usize)> {
+        let (used, total) = self.emulator.memory();
+        let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Ok((bytes(total - used), bytes(total)))
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.emulator.options().threads
+    }
+}

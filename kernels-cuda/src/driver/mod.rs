@@ -1,0 +1,74 @@
+//! What the backend needs from whatever executes PTX: the driver of a GPU, or an emulator.
+
+pub mod cuda;
+#[cfg(feature = "emulator")]
+pub mod emulated;
+
+use tubelet_engine::Result;
+
+/// A PTX module of this crate: the kernels of one operation.
+#[derive(Debug)]
+pub struct Module {
+    /// The operation.
+    pub name: &'static str,
+    /// The text, ending in a NUL as the driver wants it.
+    pub ptx: &'static str,
+}
+
+impl Module {
+    /// The size of the one parameter that `kernel` declares.
+    pub fn parameter_bytes(&self, kernel: &str) -> Option<usize> {
+        let declaration = format!(" {kernel}_param_0[");
+        let (_, rest) = self.ptx.split_once(&declaration)?;
+        rest.split_once(']')?.0.parse().ok()
+    }
+}
+
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Bytes of shared memory beyond what the kernel declares.
+    pub dynamic_shared: u32,
+}
+
+/// One device that executes PTX. All work is done in the order of the calls; only downloads and [`Driver::synchronize`] wait.
+///
+/// The methods take addresses and kernels at their word: this crate's launchers are the only callers.
+pub trait Driver: Send + Sync {
+    /// As in `--device`: `"cuda:0"`.
+    fn name(&self) -> &str;
+    /// One line for people: the chip, its memory, its driver.
+    fn description(&self) -> String;
+    /// `bytes` bytes, aligned to 256. `None` where there is not so much left.
+    fn allocate(&self, bytes: usize) -> Result<Option<u64>>;
+    /// Gives an allocation back.
+    fn free(&self, address: u64) -> Result<()>;
+    /// Copies from the host.
+    fn upload(&self, src: &[u8], address: u64) -> Result<()>;
+    /// Copies to the host, after all work before.
+    fn download(&self, address: u64, dst: &mut [u8]) -> Result<()>;
+    /// Runs `kernel` of `module` with one by-value parameter.
+    fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()>;
+    /// Waits for all work.
+    fn synchronize(&self) -> Result<()>;
+    /// Bytes free and bytes there are.
+    fn memory(&self) -> Result<(usize, usize)>;
+    /// Multiprocessors: how many blocks keep the device busy.
+    fn multiprocessors(&self) -> usize;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_in_the_text() {
+        let ptx = ".visible .entry add_f32(\n.param .align 8 .b8 add_f32_param_0[208]\n)";
+        let module = Module { name: "add", ptx };
+        assert_eq!((module.parameter_bytes("add_f32"), module.parameter_bytes("add")), (Some(208), None));
+    }
+}

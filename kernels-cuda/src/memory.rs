@@ -1,0 +1,141 @@
+//! A caching allocator of device memory.
+//!
+//! Work is done in order, so a block can be used again as soon as its tensor is gone: what still reads it comes before what writes it next.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tubelet_engine::{DeviceBuffer, Error, MemoryStats, Result};
+
+use crate::driver::Driver;
+
+/// Blocks are recycled within size classes of at most 1/8 waste, from 512 bytes on.
+fn size_class(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(512);
+    bytes.div_ceil(step) * step
+}
+
+#[derive(Default)]
+struct State {
+    stats: MemoryStats,
+    free: HashMap<usize, Vec<u64>>,
+}
+
+/// The allocator of one device.
+pub(crate) struct Pool {
+    driver: Arc<dyn Driver>,
+    state: Mutex<State>,
+    caching: bool,
+}
+
+impl Pool {
+    /// Without `caching`, every buffer is an allocation of its own of just its size, so that an emulator sees every access beside it.
+    pub fn new(driver: Arc<dyn Driver>, limit: Option<usize>, caching: bool) -> Arc<Self> {
+        let state = State { stats: MemoryStats { limit, ..MemoryStats::default() }, free: HashMap::new() };
+        Arc::new(Pool { driver, state: Mutex::new(state), caching })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stats(&self) -> MemoryStats {
+        self.lock().stats
+    }
+
+    pub fn reset_peak(&self) {
+        let stats = &mut self.lock().stats;
+        stats.peak = stats.live;
+    }
+
+    /// A buffer of `bytes` bytes of arbitrary content.
+    pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<CudaBuffer> {
+        if bytes == 0 {
+            return Ok(CudaBuffer { address: 0, bytes, class: 0, pool: Arc::clone(self) });
+        }
+        let mut state = self.lock();
+        let MemoryStats { live, limit, .. } = state.stats;
+        let refusal = || Error::OutOfMemory { device: self.driver.name().into(), requested: bytes, live, limit };
+        if bytes > isize::MAX as usize / 2 || limit.is_some_and(|limit| live.saturating_add(bytes) > limit) {
+            return Err(refusal());
+        }
+        let class = if self.caching { size_class(bytes) } else { bytes };
+        let address = match state.free.get_mut(&class).and_then(Vec::pop) {
+            Some(address) => {
+                state.stats.cached -= class;
+                address
+            }
+            None => self.fresh(&mut state, class)?.ok_or_else(refusal)?,
+        };
+        state.stats.live += bytes;
+        state.stats.peak = state.stats.peak.max(state.stats.live);
+        Ok(CudaBuffer { address, bytes, class, pool: Arc::clone(self) })
+    }
+
+    /// Memory from the driver; where it has none left, what is cached goes back first.
+    fn fresh(&self, state: &mut State, class: usize) -> Result<Option<u64>> {
+        if let Some(address) = self.driver.allocate(class)? {
+            return Ok(Some(address));
+        }
+        self.driver.synchronize()?;
+        for address in std::mem::take(&mut state.free).into_values().flatten() {
+            self.driver.free(address)?;
+        }
+        state.stats.cached = 0;
+        self.driver.allocate(class)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for address in std::mem::take(&mut state.free).into_values().flatten() {
+            // A device that fails now has failed before, and said so.
+            let _ = self.driver.free(address);
+        }
+    }
+}
+
+/// A block of device memory. Dropping it returns it to its pool.
+pub(crate) struct CudaBuffer {
+    pub address: u64,
+    bytes: usize,
+    class: usize,
+    pool: Arc<Pool>,
+}
+
+impl CudaBuffer {
+    /// Whether it is memory of this pool's device.
+    pub fn belongs_to(&self, pool: &Arc<Pool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
+    }
+}
+
+impl DeviceBuffer for CudaBuffer {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for CudaBuffer {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut state = self.pool.lock();
+        state.stats.live -= self.bytes;
+        if self.pool.caching {
+            state.stats.cached += self.class;
+            state.free.entry(self.class).or_default().push(self.address);
+        } else {
+            drop(state);
+            let _ = self.pool.driver.free(self.address);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+// The transpose of resizing; see resample.cuh. The gradient has any strides, dx is contiguous.
+#include "resample.cuh"
+
+#define DEFINE(name, type) \
+    KERNEL resize_backward_##name(PARAMETERS p) { resample<type>(p); }
+FOR_EACH_FLOAT(DEFINE)

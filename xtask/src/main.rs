@@ -1,0 +1,30 @@
+//! Build steps that need more than a Rust compiler; their results are committed, so that building does not.
+
+mod nvrtc;
+mod ptx;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask ptx [--check] [OPERATION...]
+
+  Compiles kernels-cuda/src/*.cu to kernels-cuda/ptx/*.ptx with NVRTC 12.4.127.
+  --check writes nothing and fails where the committed PTX has other bytes.
+
+  TUBELET_NVRTC         libnvrtc.so, if it is not among the system's libraries
+  TUBELET_CUDA_INCLUDE  the folder of cuda_bf16.h, if it is not beside NVRTC";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.split_first() {
+        Some((command, rest)) if command == "ptx" => ptx::run(rest),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
