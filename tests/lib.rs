@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use tubelet_cuda::driver::emulated;
+use tubelet_cuda::emulated;
 use tubelet_engine::{
     DType, Device, Error, Philox, Result, Tensor,
     cpu::{Cpu, CpuOptions, Level},

@@ -62,6 +62,8 @@ mod unary;
 mod unary_backward;
 
 pub use backend::{CudaBackend, Options};
+#[cfg(feature = "emulator")]
+pub use driver::emulated;
 
 use tubelet_engine::{Device, Result};
 
@@ -74,13 +76,9 @@ pub fn cuda(ordinal: usize) -> Result<Device> {
     Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
 }
 
-/// A device that executes the kernels' PTX on the CPU: slow, and strict about every access.
-///
-/// # Errors
-/// None yet.
-#[cfg(feature = "emulator")]
-pub fn emulated() -> Result<Device> {
-    Ok(driver::emulated::device(driver::emulated::Options::default()))
+/// How many GPUs this machine has; none where there is no driver.
+pub fn count() -> usize {
+    driver::cuda::count().map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
 #[cfg(test)]

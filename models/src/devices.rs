@@ -7,6 +7,10 @@ use tubelet_wgsl::{Wgpu, WgpuOptions};
 /// The names that [`open`] takes, each with what it is.
 pub const NAMES: &[(&str, &str)] = &[
     ("cpu", "this machine's processor: vectorised, multi-threaded kernels"),
+    #[cfg(feature = "cuda")]
+    ("cuda", "an NVIDIA GPU, Ampere or later; cuda:1 is the second"),
+    #[cfg(feature = "cuda-emulated")]
+    ("cuda-emulated", "the CUDA kernels, their PTX executed by the processor; slow, and strict about every access"),
     #[cfg(feature = "wgpu")]
     ("wgpu", "a GPU with a Vulkan, Metal or DX12 driver; wgpu:1 is the second"),
     ("reference", "plain loops in f64: the oracle, slow"),
@@ -23,10 +27,13 @@ pub fn open(name: &str) -> Result<Device> {
         ("cpu", None) => Device::cpu(),
         ("reference", None) => Ok(Device::reference()),
         ("meter", None) => Ok(Device::meter()),
+        #[cfg(feature = "cuda")]
+        ("cuda", number) => tubelet_cuda::cuda(ordinal(name, number)?),
+        #[cfg(feature = "cuda-emulated")]
+        ("cuda-emulated", None) => Ok(tubelet_cuda::emulated::device(Default::default())),
         #[cfg(feature = "wgpu")]
         ("wgpu", number) => {
-            let adapter = number.unwrap_or("0").parse();
-            let adapter = adapter.map_err(|_| Error::invalid("--device", format!("{name:?}: after the colon comes a number")))?;
+            let adapter = ordinal(name, number)?;
             // Measuring which tiles are fastest is for people's machines; `off` is for those who compare times.
             let tune = std::env::var("TUBELET_TUNE").as_deref() != Ok("off");
             let options = WgpuOptions { adapter, tune, cache: tubelet_wgsl::cache_folder(), ..Default::default() };
@@ -37,6 +44,12 @@ pub fn open(name: &str) -> Result<Device> {
             Err(Error::invalid("--device", format!("{name:?} is none of {}", known.join(", "))))
         }
     }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn ordinal(name: &str, number: Option<&str>) -> Result<usize> {
+    let ordinal = number.unwrap_or("0").parse();
+    ordinal.map_err(|_| Error::invalid("--device", format!("{name:?}: after the colon comes a number")))
 }
 
 /// Every device of this machine that [`open`] would try: a kind that can have several is there once for each, and once where there is none.
@@ -51,6 +64,8 @@ pub fn list() -> Vec<(String, &'static str)> {
 /// How many devices of a kind that is numbered there are.
 fn count(name: &str) -> usize {
     match name {
+        #[cfg(feature = "cuda")]
+        "cuda" => tubelet_cuda::count(),
         #[cfg(feature = "wgpu")]
         "wgpu" => tubelet_wgsl::adapters().len(),
         _ => 0,

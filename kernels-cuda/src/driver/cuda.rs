@@ -1,6 +1,7 @@
 //! NVIDIA's driver, loaded when first asked for.
 
 use std::{
+    any::Any,
     collections::HashMap,
     ffi::{CString, c_void},
     sync::{Mutex, PoisonError},
@@ -54,14 +55,7 @@ impl Cuda {
         let error = |message: String| Error::Device { device: name.clone(), message };
         let failed = |what: &'static str| move |code: DriverError| (what, code);
         let describe = |(what, code): (&'static str, DriverError)| error(format!("{what}: {}", explain(code)));
-        // SAFETY: asks whether the library can be opened, which runs the initialisers of NVIDIA's driver and nothing of ours.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(error(
-                "no NVIDIA driver on this machine (libcuda.so.1, nvcuda.dll); a GPU needs driver 550 or later".into(),
-            ));
-        }
-        result::init().map_err(failed("starting the driver")).map_err(describe)?;
-        let count = result::device::get_count().map_err(failed("counting GPUs")).map_err(describe)?;
+        let count = count().map_err(error)?;
         let index = i32::try_from(ordinal).ok().filter(|&i| i < count);
         let index = index.ok_or_else(|| error(format!("this machine has {count} GPUs, counted from 0")))?;
         let device = result::device::get(index).map_err(failed("opening the GPU")).map_err(describe)?;
@@ -136,6 +130,16 @@ impl Cuda {
         let handle = unsafe { result::module::get_function(handle, name) }.map_err(|code| self.error(kernel, code))?;
         Ok(Function { handle, parameter, dynamic_shared: 0 })
     }
+}
+
+/// How many GPUs the driver knows, or why it cannot be asked.
+pub(crate) fn count() -> std::result::Result<i32, String> {
+    // SAFETY: asks whether the library can be opened, which runs the initialisers of NVIDIA's driver and nothing of ours.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("no NVIDIA driver on this machine (libcuda.so.1, nvcuda.dll); a GPU needs driver 550 or later".into());
+    }
+    result::init().map_err(|code| format!("starting the driver: {}", explain(code)))?;
+    result::device::get_count().map_err(|code| format!("counting GPUs: {}", explain(code)))
 }
 
 /// The driver's words for an error.
@@ -216,6 +220,10 @@ impl Driver for Cuda {
     fn memory(&self) -> Result<(usize, usize)> {
         self.enter()?;
         result::mem_get_info().map_err(|code| self.error("asking for memory", code))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 
     fn multiprocessors(&self) -> usize {

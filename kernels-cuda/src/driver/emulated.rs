@@ -1,14 +1,15 @@
 //! The emulator as a driver: no GPU, and no forgiveness.
 
 use std::{
-    collections::HashMap,
+    any::Any,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use tubelet_engine::{Device, Error, Result};
 use tubelet_ptx_emulator::{self as emulator, Emulator, Fault, FaultKind};
 
-pub use tubelet_ptx_emulator::Options;
+pub use tubelet_ptx_emulator::{Counters, Options};
 
 use super::{Driver, Launch, Module};
 use crate::backend::{self, CudaBackend};
@@ -16,14 +17,22 @@ use crate::backend::{self, CudaBackend};
 /// A GPU that is not there.
 pub struct Emulated {
     emulator: Emulator,
+    counters: Mutex<BTreeMap<String, Counters>>,
 }
 
 const NAME: &str = "cuda-emulated";
 
 /// A device over the emulator. Every tensor is an allocation of its own, so that accesses beside it are seen.
 pub fn device(options: Options) -> Device {
-    let driver = Emulated { emulator: Emulator::new(options) };
+    let driver = Emulated { emulator: Emulator::new(options), counters: Mutex::default() };
     Device::new(CudaBackend::new(Box::new(driver), backend::Options { memory_limit: None, caching: false }))
+}
+
+/// What each kernel has cost since this was last asked; `None` for a device that is not emulated.
+pub fn take_counters(device: &Device) -> Option<BTreeMap<String, Counters>> {
+    let backend = device.backend().as_any().downcast_ref::<CudaBackend>()?;
+    let emulated = backend.driver().as_any().downcast_ref::<Emulated>()?;
+    Some(std::mem::take(&mut *emulated.counters.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn error(fault: Fault) -> Error {
@@ -74,8 +83,10 @@ impl Driver for Emulated {
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
         let Launch { grid, block, dynamic_shared } = launch;
         let launch = emulator::Launch { grid, block, dynamic_shared };
-        let done = self.emulator.launch(&*decoded(module)?, kernel, launch, &[parameter]);
-        done.map(|_| ()).map_err(error)
+        let cost = self.emulator.launch(&*decoded(module)?, kernel, launch, &[parameter]).map_err(error)?;
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        *counters.entry(kernel.to_owned()).or_default() += cost;
+        Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -86,6 +97,10 @@ impl Driver for Emulated {
         let (used, total) = self.emulator.memory();
         let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok((bytes(total - used), bytes(total)))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 
     fn multiprocessors(&self) -> usize {

@@ -4,6 +4,8 @@ pub mod cuda;
 #[cfg(feature = "emulator")]
 pub mod emulated;
 
+use std::any::Any;
+
 use tubelet_engine::Result;
 
 /// A PTX module of this crate: the kernels of one operation.
@@ -57,6 +59,8 @@ pub trait Driver: Send + Sync {
     fn synchronize(&self) -> Result<()>;
     /// Bytes free and bytes there are.
     fn memory(&self) -> Result<(usize, usize)>;
+    /// The driver itself, for those who know what it is.
+    fn as_any(&self) -> &dyn Any;
     /// Multiprocessors: how many blocks keep the device busy.
     fn multiprocessors(&self) -> usize;
 }

@@ -27,7 +27,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     if !arguments.json {
         table.print();
-        say!("\nCUDA devices have no kernels in this version: see docs/status.md.");
     }
     Ok(true)
 }

@@ -1,9 +1,10 @@
 use clap::Args;
 use serde_json::json;
+use tubelet_cuda::emulated;
 use tubelet_models::{
-    Result, devices,
+    Error, Result, devices,
     engine::{
-        DType, Op, Philox,
+        DType, Device, Op, Philox,
         samples::{self, Report, Values},
     },
 };
@@ -25,6 +26,9 @@ pub struct Arguments {
     /// Only operations whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// What each kernel costs: instructions, sectors of global memory, conflicts of shared memory. Of `cuda-emulated` only.
+    #[arg(long)]
+    counters: bool,
     /// One JSON object per operation and element type.
     #[arg(long)]
     json: bool,
@@ -72,7 +76,27 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     bar.finish_and_clear();
     if !arguments.json {
         table.print();
+        if arguments.counters {
+            counters(&device)?.print();
+        }
         failures.iter().take(10).for_each(|failure| say!("\n{failure}"));
     }
     Ok(failures.is_empty())
+}
+
+/// A row for each kernel that was launched.
+fn counters(device: &Device) -> Result<Table> {
+    let all = emulated::take_counters(device);
+    let all = all.ok_or_else(|| Error::invalid("--counters", "only cuda-emulated counts instructions"))?;
+    let columns =
+        ["kernel", "blocks", "instructions", "of them mma", "sectors a request", "bank conflicts a request", "barriers"];
+    let mut table = Table::new(columns);
+    let each = |count: u64, requests: u64| format!("{:.2}", count as f64 / requests.max(1) as f64);
+    for (kernel, c) in all {
+        let [blocks, all, mma, barriers] = [c.blocks, c.instructions(), c.tensor, c.barriers].map(|n| n.to_string());
+        let sectors = each(c.global_transactions, c.global_requests);
+        let conflicts = each(c.shared_bank_conflicts, c.shared_requests);
+        table.row([&kernel, &blocks, &all, &mma, &sectors, &conflicts, &barriers].map(String::as_str));
+    }
+    Ok(table)
 }
