@@ -67,7 +67,9 @@ pub fn adapters() -> Vec<String> {
 }
 
 fn describe(info: &wgpu::AdapterInfo, features: Features, limits: &wgpu::Limits) -> String {
-    let halves = if features.contains(Features::SHADER_I16) { "16-bit integers" } else { "no 16-bit integers" };
+    let kinds = [(Features::SHADER_F16, "f16"), (Features::SHADER_I16, "16-bit integers")];
+    let halves: Vec<&str> = kinds.iter().filter(|(kind, _)| features.contains(*kind)).map(|(_, name)| *name).collect();
+    let halves = if halves.is_empty() { "no halves in shaders".to_owned() } else { halves.join(", ") };
     let subgroup = match subgroup(info, features) {
         Some(size) => format!("subgroups of {size}"),
         None => "no subgroups of one size".into(),
@@ -112,7 +114,8 @@ impl Wgpu {
         }
         let adapter = adapters.swap_remove(options.adapter);
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let wanted = if options.plain { Features::empty() } else { Features::SHADER_I16 | Features::SUBGROUP };
+        let wanted =
+            if options.plain { Features::empty() } else { Features::SHADER_F16 | Features::SHADER_I16 | Features::SUBGROUP };
         let features = adapter.features() & (wanted | Features::PIPELINE_CACHE);
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tubelet"),

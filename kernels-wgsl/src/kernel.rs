@@ -19,6 +19,7 @@
 use std::fmt::Write;
 
 use tubelet_engine::{DType, Error, Layout, Result, Tensor};
+use wgpu::Features;
 
 use crate::{device::Wgpu, recorder::SLOT};
 
@@ -50,6 +51,30 @@ enum View {
     /// By the strides of the given number of dimensions.
     Strided(usize),
     Written,
+}
+
+/// What a shader sees in a buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Element {
+    Float,
+    Integer,
+    Float16,
+    /// The bits of a half.
+    Integer16,
+    /// Words with several elements each.
+    Packed,
+}
+
+impl Element {
+    fn of(dtype: DType, gpu: &Wgpu) -> Element {
+        match dtype {
+            _ if gpu.is_packed(dtype) => Element::Packed,
+            DType::F16 if gpu.features.contains(Features::SHADER_F16) => Element::Float16,
+            DType::BF16 | DType::F16 => Element::Integer16,
+            DType::I32 => Element::Integer,
+            _ => Element::Float,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -260,9 +285,10 @@ impl<'a> Kernel<'a> {
     /// The whole shader.
     fn text(&self, entry: &str, gpu: &Wgpu) -> String {
         let mut text = String::new();
-        let halves = self.operands.iter().filter_map(|x| x.tensor).any(|x| matches!(x.dtype(), DType::BF16 | DType::F16));
-        if halves && !gpu.is_packed(DType::BF16) {
-            text.push_str("enable wgpu_int16;\n");
+        for (element, extension) in [(Element::Float16, "f16"), (Element::Integer16, "wgpu_int16")] {
+            if self.operands.iter().filter_map(|x| x.tensor).any(|x| Element::of(x.dtype(), gpu) == element) {
+                let _ = writeln!(text, "enable {extension};");
+            }
         }
         let _ = writeln!(text, "const LANES: u32 = {}u;", self.lanes);
         for (name, value) in &self.constants {
@@ -301,31 +327,32 @@ impl Bound<'_> {
             let _ = writeln!(text, "{nothing}");
             return;
         };
-        let packed = gpu.is_packed(tensor.dtype());
-        let element = match tensor.dtype() {
-            DType::I32 => "i32",
-            _ if packed && written => "atomic<u32>",
-            _ if packed => "u32",
-            DType::BF16 | DType::F16 => "u16",
-            _ => "f32",
+        let element = Element::of(tensor.dtype(), gpu);
+        let ty = match element {
+            Element::Packed if written => "atomic<u32>",
+            Element::Packed => "u32",
+            Element::Float16 => "f16",
+            Element::Integer16 => "u16",
+            Element::Integer => "i32",
+            Element::Float => "f32",
         };
         let access = if written { "read_write" } else { "read" };
-        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{element}>;");
+        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{ty}>;");
         *binding += 1;
-        if written { stores(text, x, tensor.dtype(), packed) } else { self.loads(text, tensor.dtype(), packed) }
+        if written { stores(text, x, tensor.dtype(), element) } else { self.loads(text, tensor.dtype(), element) }
     }
 
-    fn loads(&self, text: &mut String, dtype: DType, packed: bool) {
+    fn loads(&self, text: &mut String, dtype: DType, element: Element) {
         let x = self.name;
-        let half = match packed {
-            true => format!("({x}_data[at >> 1u] >> (16u * (at & 1u))) & 0xffffu"),
-            false => format!("u32({x}_data[at])"),
+        let half = match element {
+            Element::Packed => format!("({x}_data[at >> 1u] >> (16u * (at & 1u))) & 0xffffu"),
+            _ => format!("u32({x}_data[at])"),
         };
         let value = match dtype {
             DType::BF16 => format!("bf16_load({half})"),
-            DType::F16 => format!("f16_load({half})"),
+            DType::F16 if element != Element::Float16 => format!("f16_load({half})"),
             DType::U8 => format!("f32(({x}_data[at >> 2u] >> (8u * (at & 3u))) & 255u)"),
-            DType::I32 => format!("f32({x}_data[at])"),
+            DType::F16 | DType::I32 => format!("f32({x}_data[at])"),
             _ => format!("{x}_data[at]"),
         };
         let _ = writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return {value}; }}");
@@ -342,10 +369,11 @@ impl Bound<'_> {
     }
 }
 
-fn stores(text: &mut String, x: &str, dtype: DType, packed: bool) {
-    let half = |bits: &str| match packed {
-        true => format!("atomicOr(&{x}_data[at >> 1u], {bits}(value) << (16u * (at & 1u)));"),
-        false => format!("{x}_data[at] = u16({bits}(value));"),
+fn stores(text: &mut String, x: &str, dtype: DType, element: Element) {
+    let half = |bits: &str| match element {
+        Element::Packed => format!("atomicOr(&{x}_data[at >> 1u], {bits}(value) << (16u * (at & 1u)));"),
+        Element::Float16 => format!("{x}_data[at] = f16(value);"),
+        _ => format!("{x}_data[at] = u16({bits}(value));"),
     };
     let as_float = format!("{x}_store(at, f32(value));");
     let (value, int) = match dtype {

@@ -2,8 +2,8 @@
 //! Vulkan, Metal or DX12 driver.
 //!
 //! Arithmetic is f32 throughout, so results are those of the other columns within the tolerances of their tests. bf16 and f16 are storage,
-//! and u8 video goes in as it is. Where the adapter has them, subgroups do the sums of rows and 16-bit integers (`SHADER_I16`) hold the
-//! halves; elsewhere workgroup memory and words do: every kernel has both paths ([`WgpuOptions::plain`]).
+//! and u8 video goes in as it is. Where the adapter has them, subgroups do the sums of rows and shaders see halves as they are
+//! (`SHADER_F16`, `SHADER_I16`); elsewhere workgroup memory and words do: every kernel has both paths ([`WgpuOptions::plain`]).
 //!
 //! ```no_run
 //! use tubelet_engine::{DType, Device, Tensor, ops};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tubelet_engine::{DType, DeviceBuffer, Error, MemoryStats, Result, Tensor};
-use wgpu::{BufferDescriptor, BufferUsages};
+use wgpu::{BufferDescriptor, BufferUsages, Features};
 
 use crate::{device::Wgpu, recorder::STAGED};
 
@@ -147,7 +147,8 @@ impl Wgpu {
     pub(crate) fn is_packed(&self, dtype: DType) -> bool {
         match dtype {
             DType::U8 => true,
-            DType::BF16 | DType::F16 => !self.features.contains(wgpu::Features::SHADER_I16),
+            DType::BF16 => !self.features.contains(Features::SHADER_I16),
+            DType::F16 => !self.features.intersects(Features::SHADER_I16 | Features::SHADER_F16),
             _ => false,
         }
     }

@@ -58,7 +58,7 @@ fn check(texts: &[String], allowed: Capabilities) {
 #[test]
 fn shaders_with_all_features_are_valid_for_every_driver() {
     let Some(texts) = shaders(WgpuOptions::default()) else { return };
-    check(&texts, Capabilities::SHADER_INT16 | Capabilities::SUBGROUP);
+    check(&texts, Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT16 | Capabilities::SUBGROUP);
 }
 
 #[test]
