@@ -2,6 +2,7 @@
 
 mod nvrtc;
 mod ptx;
+mod ptxas;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,11 @@ cargo xtask ptx [--check] [OPERATION...]
   Compiles kernels-cuda/src/*.cu to kernels-cuda/ptx/*.ptx with NVRTC 12.4.127.
   --check writes nothing and fails where the committed PTX has other bytes.
 
+cargo xtask ptxas [--check]
+
+  Assembles the PTX for every chip with ptxas 12.9.86, writes what each kernel takes to kernels-cuda/ptx/resources.txt, refuses spills.
+
+  TUBELET_PTXAS         ptxas, if it is not on the path
   TUBELET_NVRTC         libnvrtc.so, if it is not among the system's libraries
   TUBELET_CUDA_INCLUDE  the folder of cuda_bf16.h, if it is not beside NVRTC";
 
@@ -18,6 +24,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.split_first() {
         Some((command, rest)) if command == "ptx" => ptx::run(rest),
+        Some((command, rest)) if command == "ptxas" => ptxas::run(rest),
         _ => Err(USAGE.into()),
     };
     match done {
