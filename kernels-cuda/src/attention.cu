@@ -14,7 +14,7 @@ struct Parameters {
     void* v;
     void* y;
     float* lse;     // or null
-    float* partial; // of few queries: [sequences, queries, segments, LEFT]
+    float* partial; // of few queries with several segments of keys: [sequences, queries, segments, LEFT]
     Nest<5> nest;   // of sequences: q, k, v, y, lse
     i64 row[5];     // from token to token
     i64 channel[5];
@@ -212,6 +212,15 @@ KERNEL attention_few(PARAMETERS p) {
     part.join(COLUMNS);
     part.join(2 * COLUMNS);
     if (lane_index() >= COLUMNS) return;
+    if (p.segments == 1) {
+        const float share = p.keys ? 1.0f / part.total : 0.0f;
+#pragma unroll
+        for (int i = 0; i < COLUMNS; ++i) {
+            if (c + i < p.value_width) store_as(p.type, p.y, at[3] + query * p.row[3] + c + i, part.sums[i] * share);
+        }
+        if (p.lse && c == 0) p.lse[at[4] + query * p.row[4]] = p.keys ? part.largest + logf(part.total) : NEGATIVE_INFINITY;
+        return;
+    }
     float* left = p.partial + (u64)index * LEFT;
 #pragma unroll
     for (int i = 0; i < COLUMNS; ++i) left[c + i] = part.sums[i];
