@@ -127,7 +127,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
     }
     let blocks = sequences.count * tiles as usize * chunks as usize;
     if on_tensor_cores(q.dtype(), &sizes) {
-        return cuda.launch_shared(&MODULE, &format!("attention_{}", q.dtype()), blocks, MMA_THREADS, MMA_SHARED, &parameters);
+        return cuda.launch_shared(&MODULE, "attention_half", blocks, MMA_THREADS, MMA_SHARED, &parameters);
     }
     cuda.launch(&MODULE, "attention", blocks, THREADS, &parameters)
 }
