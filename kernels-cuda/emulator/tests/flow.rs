@@ -231,6 +231,14 @@ fn narrow_and_wide_accesses() {
 }
 
 #[test]
+fn hints_to_caches_change_nothing() {
+    let body = "createpolicy.fractional.L2::evict_last.b64 %rd3, 1.0; ld.global.nc.L1::no_allocate.L2::128B.u32 %r3, [%rd2];
+        ld.global.L2::cache_hint.u32 %r4, [%rd2], %rd3; prefetch.global.L2 [%rd2]; st.global.cs.u32 [%rd2], %r0;
+        ld.relaxed.gpu.global.u32 %r5, [%rd2]; sub.u32 %r2, %r3, %r4; add.u32 %r2, %r2, %r5;";
+    gives(body, 32, |t| t);
+}
+
+#[test]
 fn results_and_counters_are_the_same_for_any_number_of_host_threads() {
     // Float atomics on one word: their order matters, so blocks take turns.
     let body = ".reg .f32 %f<3>; cvt.rn.f32.u32 %f0, %r1; rcp.rn.f32 %f0, %f0; setp.eq.u32 %p1, %r0, 0; @!%p1 bra $skip;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::modifiers;
 use super::scope::{Scopes, Symbol};
 use super::variables::Variables;
 use crate::counters::Class;
@@ -199,11 +200,14 @@ impl Decoder<'_> {
 
     /// Tries the families one after the other; each answers `Unknown` for names that are not its own.
     fn instruction(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
+        if !modifiers::known(i) {
+            return Err(Refusal::Unknown);
+        }
         match &*i.name {
             "mov" | "cvta" | "selp" | "isspacep" | "activemask" => self.moves(i),
             "setp" | "set" | "slct" | "testp" => self.comparison(i),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard"
-            | "applypriority" => self.memory(i),
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "createpolicy" | "prefetch" | "prefetchu"
+            | "discard" | "applypriority" => self.memory(i),
             "mma" => self.tensor(i),
             "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"

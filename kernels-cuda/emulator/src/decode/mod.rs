@@ -10,6 +10,7 @@ mod float;
 mod half;
 mod integer;
 mod memory;
+mod modifiers;
 mod operands;
 mod phase;
 mod registers;

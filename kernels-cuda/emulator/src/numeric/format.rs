@@ -145,6 +145,7 @@ fn power(exponent: i32) -> f64 {
 }
 
 /// f16 bits as f32: exact, and without branches.
+#[inline(always)]
 pub fn from_f16(bits: u64) -> f32 {
     let bits = bits as u32;
     let sign = (bits & 0x8000) << 16;
@@ -156,6 +157,7 @@ pub fn from_f16(bits: u64) -> f32 {
 }
 
 /// A number as f32, rounded in a direction.
+#[inline(always)]
 pub fn to_single(value: f64, rounding: Rounding) -> f32 {
     let near = value as f32;
     let back = f64::from(near);
@@ -170,11 +172,13 @@ pub fn to_single(value: f64, rounding: Rounding) -> f32 {
 }
 
 /// bf16 bits as f32: exact.
+#[inline(always)]
 pub fn from_bf16(bits: u64) -> f32 {
     f32::from_bits((bits as u32) << 16)
 }
 
 /// tf32: the 19 upper bits of f32, the rest ignored.
+#[inline(always)]
 pub fn from_tf32(bits: u64) -> f32 {
     f32::from_bits(bits as u32 & 0xffff_e000)
 }

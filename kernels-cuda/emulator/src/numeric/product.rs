@@ -22,17 +22,47 @@ pub fn multiply(shape: MmaShape, a: &[&Lanes], b: &[&Lanes], c: &[&Lanes], d: &m
         unsafe { multiply_wide(shape, a, b, c, d) };
         return;
     }
-    multiply_any(shape, a, b, c, d);
+    multiply_by(accumulate, shape, a, b, c, d);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn multiply_wide(shape: MmaShape, a: &[&Lanes], b: &[&Lanes], c: &[&Lanes], d: &mut [Lanes; 4]) {
-    multiply_any(shape, a, b, c, d);
+    multiply_by(|a, b, c, k| accumulate_wide(a, b, c, k), shape, a, b, c, d);
+}
+
+/// By hand: the compiler does not find the vectors of [`accumulate`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn accumulate_wide(a: &Left, b: &Right, c: &mut Right, k: usize) {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+    // Eight rows at a time: independent chains keep the multipliers busy.
+    for (a, c) in a.chunks_exact(8).zip(c.chunks_exact_mut(8)) {
+        // SAFETY: a row of C is eight numbers.
+        let mut sums: [_; 8] = std::array::from_fn(|row| unsafe { _mm256_loadu_ps(c[row].as_ptr()) });
+        for (k, b) in b.iter().enumerate().take(k) {
+            // SAFETY: a row of B is eight numbers.
+            let b = unsafe { _mm256_loadu_ps(b.as_ptr()) };
+            for (sum, a) in sums.iter_mut().zip(a) {
+                *sum = _mm256_fmadd_ps(_mm256_set1_ps(a[k]), b, *sum);
+            }
+        }
+        for (sum, c) in sums.into_iter().zip(c) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(c.as_mut_ptr(), sum) };
+        }
+    }
 }
 
 #[inline(always)]
-fn multiply_any(shape: MmaShape, a: &[&Lanes], b: &[&Lanes], c: &[&Lanes], d: &mut [Lanes; 4]) {
+fn multiply_by(
+    accumulate: impl Fn(&Left, &Right, &mut Right, usize),
+    shape: MmaShape,
+    a: &[&Lanes],
+    b: &[&Lanes],
+    c: &[&Lanes],
+    d: &mut [Lanes; 4],
+) {
     let mut left = [[0.0; 16]; 16];
     let mut right = [[0.0; 8]; 16];
     let mut sums = [[0.0; 8]; 16];
@@ -43,28 +73,35 @@ fn multiply_any(shape: MmaShape, a: &[&Lanes], b: &[&Lanes], c: &[&Lanes], d: &m
     pack_sums(shape.half_sums, &sums, d);
 }
 
-/// The elements of a register: two, or one and a zero.
+/// The elements of each lane: lower and upper, or one and nothing. Loops without branches, which become vectors.
 #[inline(always)]
-fn elements(input: MmaInput, bits: u64) -> (f32, f32) {
+fn elements(input: MmaInput, bits: &Lanes) -> [[f32; 32]; 2] {
     match input {
-        MmaInput::F16 => (from_f16(bits & 0xffff), from_f16(bits >> 16 & 0xffff)),
-        MmaInput::Bf16 => (from_bf16(bits & 0xffff), from_bf16(bits >> 16 & 0xffff)),
-        MmaInput::Tf32 => (from_tf32(bits), 0.0),
+        MmaInput::F16 => [each(bits, |b| from_f16(b & 0xffff)), each(bits, |b| from_f16(b >> 16 & 0xffff))],
+        MmaInput::Bf16 => [each(bits, from_bf16), each(bits, |b| f32::from_bits(b as u32 & 0xffff_0000))],
+        MmaInput::Tf32 => [each(bits, from_tf32), [0.0; 32]],
     }
+}
+
+#[inline(always)]
+fn each(bits: &Lanes, f: impl Fn(u64) -> f32) -> [f32; 32] {
+    let mut all = [0.0; 32];
+    for (value, &bits) in all.iter_mut().zip(bits) {
+        *value = f(bits);
+    }
+    all
 }
 
 /// Odd registers are 8 rows further down, each two registers one block further right.
 #[inline(always)]
 fn unpack_left(input: MmaInput, a: &[&Lanes], left: &mut Left) {
-    for (n, lanes) in a.iter().enumerate() {
-        for (row, four) in lanes.chunks_exact(4).enumerate() {
-            let row = &mut left[row + 8 * (n % 2)];
-            for (t, &bits) in four.iter().enumerate() {
-                let (low, high) = elements(input, bits);
-                match input {
-                    MmaInput::Tf32 => row[t + 4 * (n / 2)] = low,
-                    _ => (row[2 * t + 8 * (n / 2)], row[2 * t + 8 * (n / 2) + 1]) = (low, high),
-                }
+    for (n, bits) in a.iter().enumerate() {
+        let [low, high] = elements(input, bits);
+        for lane in 0..32 {
+            let (row, t) = (&mut left[lane / 4 + 8 * (n % 2)], lane % 4);
+            match input {
+                MmaInput::Tf32 => row[t + 4 * (n / 2)] = low[lane],
+                _ => (row[2 * t + 8 * (n / 2)], row[2 * t + 8 * (n / 2) + 1]) = (low[lane], high[lane]),
             }
         }
     }
@@ -73,14 +110,13 @@ fn unpack_left(input: MmaInput, a: &[&Lanes], left: &mut Left) {
 /// Each register is one block further down.
 #[inline(always)]
 fn unpack_right(input: MmaInput, b: &[&Lanes], right: &mut Right) {
-    for (n, lanes) in b.iter().enumerate() {
-        for (column, four) in lanes.chunks_exact(4).enumerate() {
-            for (t, &bits) in four.iter().enumerate() {
-                let (low, high) = elements(input, bits);
-                match input {
-                    MmaInput::Tf32 => right[t + 4 * n][column] = low,
-                    _ => (right[2 * t + 8 * n][column], right[2 * t + 8 * n + 1][column]) = (low, high),
-                }
+    for (n, bits) in b.iter().enumerate() {
+        let [low, high] = elements(input, bits);
+        for lane in 0..32 {
+            let (column, t) = (lane / 4, lane % 4);
+            match input {
+                MmaInput::Tf32 => right[t + 4 * n][column] = low[lane],
+                _ => (right[2 * t + 8 * n][column], right[2 * t + 8 * n + 1][column]) = (low[lane], high[lane]),
             }
         }
     }
@@ -89,13 +125,16 @@ fn unpack_right(input: MmaInput, b: &[&Lanes], right: &mut Right) {
 /// In f32, two registers share a block: one has the even columns, one the odd ones.
 #[inline(always)]
 fn unpack_sums(half: bool, c: &[&Lanes], sums: &mut Right) {
-    for (n, lanes) in c.iter().enumerate() {
-        for (row, four) in lanes.chunks_exact(4).enumerate() {
-            for (t, &bits) in four.iter().enumerate() {
-                match half {
-                    true => (sums[row + 8 * n][2 * t], sums[row + 8 * n][2 * t + 1]) = elements(MmaInput::F16, bits),
-                    false => sums[row + 8 * (n / 2)][2 * t + n % 2] = f32::from_bits(bits as u32),
-                }
+    for (n, bits) in c.iter().enumerate() {
+        if half {
+            let [low, high] = elements(MmaInput::F16, bits);
+            for lane in 0..32 {
+                let (row, t) = (&mut sums[lane / 4 + 8 * n], lane % 4);
+                (row[2 * t], row[2 * t + 1]) = (low[lane], high[lane]);
+            }
+        } else {
+            for (lane, &bits) in bits.iter().enumerate() {
+                sums[lane / 4 + 8 * (n / 2)][2 * (lane % 4) + n % 2] = f32::from_bits(bits as u32);
             }
         }
     }
@@ -120,16 +159,11 @@ fn narrow(value: f32) -> u64 {
 
 #[inline(always)]
 fn accumulate(a: &Left, b: &Right, c: &mut Right, k: usize) {
-    // Four rows at a time: independent chains keep the multipliers busy.
-    for (a, c) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
-        let mut sums = [c[0], c[1], c[2], c[3]];
-        for (k, b) in b.iter().enumerate().take(k) {
-            for (a, sums) in a.iter().zip(&mut sums) {
-                for (sum, b) in sums.iter_mut().zip(b) {
-                    *sum = a[k].mul_add(*b, *sum);
-                }
+    for (a, c) in a.iter().zip(c) {
+        for (&a, b) in a.iter().zip(b).take(k) {
+            for (c, &b) in c.iter_mut().zip(b) {
+                *c = a.mul_add(b, *c);
             }
         }
-        c.copy_from_slice(&sums);
     }
 }
