@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::modifiers;
 use super::scope::{Scopes, Symbol};
+use super::slots;
 use super::variables::Variables;
 use crate::counters::Class;
 use crate::fault::ParseError;
@@ -97,7 +98,7 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
     let mut code = decoder.statements(function.body)?;
     decoder.resolve(&mut code)?;
     let dynamic_base = decoder.shared_bytes.next_multiple_of(decoder.dynamic.unwrap_or(1).max(16));
-    Ok(Kernel {
+    let mut kernel = Kernel {
         name: function.name,
         code,
         registers: decoder.registers,
@@ -109,7 +110,9 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
         granule: decoder.granule,
-    })
+    };
+    slots::share(&mut kernel, decoder.carry);
+    Ok(kernel)
 }
 
 impl Decoder<'_> {

@@ -15,6 +15,7 @@ mod operands;
 mod phase;
 mod registers;
 mod scope;
+mod slots;
 mod tensor;
 mod variables;
 

@@ -112,7 +112,6 @@ impl Warp {
                 // Time passes by instructions.
                 let now = if *bits >= 64 { self.executed } else { self.executed & 0xffff_ffff };
                 self.fill(*d, now, mask);
-                self.written[*d as usize] |= mask;
                 Ok(())
             }
             _ => {
