@@ -178,7 +178,7 @@ KERNEL attention_half(PARAMETERS p) {
 // ---- few queries ----
 
 // Query `task % queries` of sequence `task / queries`, over the keys of one segment.
-KERNEL attention_few(PARAMETERS p) {
+ROOMY_KERNEL attention_few(PARAMETERS p) {
     const u32 index = blockIdx.x * 8 + warp_index(), task = index / p.segments, segment = index % p.segments;
     if (task >= p.tasks) return;
     i64 at[5];

@@ -138,7 +138,7 @@ DEVICE void dkv(const Parameters& p) {
 
 KERNEL attention_backward_delta(PARAMETERS p) { delta(p); }
 KERNEL attention_backward_dq(PARAMETERS p) { dq(p); }
-KERNEL attention_backward_dkv(PARAMETERS p) { dkv(p); }
+ROOMY_KERNEL attention_backward_dkv(PARAMETERS p) { dkv(p); }
 
 // ---- on tensor cores ----
 

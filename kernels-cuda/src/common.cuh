@@ -18,6 +18,8 @@ typedef long long i64;
 #define DEVICE __device__ __forceinline__
 // A block of 256 threads: four or more of them fit a multiprocessor from Ampere on.
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
+// Where ptxas would spill registers for the sake of more blocks on a multiprocessor: one is enough.
+#define ROOMY_KERNEL extern "C" __global__ void __launch_bounds__(256, 1)
 // Its argument: what a loop indexes stays where the launch has put it, without a copy of its own for every thread.
 #define PARAMETERS const __grid_constant__ Parameters
 

@@ -74,7 +74,7 @@ template <class T> DEVICE void parameters(const Parameters& p) {
 }
 
 #define DEFINE(name, type)                                                             \
-    KERNEL layer_norm_backward_##name##_dx(PARAMETERS p) { dx<type>(p); }              \
+    ROOMY_KERNEL layer_norm_backward_##name##_dx(PARAMETERS p) { dx<type>(p); }        \
     KERNEL layer_norm_backward_##name##_sums(PARAMETERS p) { sums<type>(p); }          \
     KERNEL layer_norm_backward_##name##_parameters(PARAMETERS p) { parameters<type>(p); }
 FOR_EACH_FLOAT(DEFINE)
