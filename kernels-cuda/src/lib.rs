@@ -2,6 +2,7 @@
 //!
 //! The `.cu` files are compiled to PTX ahead of time (`cargo xtask ptx`) and the PTX is committed, so that building needs no CUDA toolkit and
 //! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
+//! With the feature `emulator`, `emulated` executes the same PTX on the CPU and refuses stray accesses, races and reads of what nobody wrote.
 //!
 //! ```no_run
 //! let device = tubelet_cuda::cuda(0)?;
