@@ -5,21 +5,35 @@ use tubelet_engine::{
 
 crate::properties!("gemm");
 
-/// Small integers, the same on every device.
-fn integers(seed: usize, count: usize) -> Vec<f32> {
-    (0..count).map(|i| ((i + seed).wrapping_mul(2_654_435_761) >> 7) as f32 % 5.0 - 2.0).collect()
+/// A matrix of small integers, in memory row by row or column by column.
+struct Matrix {
+    rows: usize,
+    columns: usize,
+    across: bool,
+    data: Vec<f32>,
 }
 
-/// `[rows, columns]`, in memory row by row or column by column.
-fn matrix(device: &Device, dtype: DType, seed: usize, rows: usize, columns: usize, across: bool) -> Result<Tensor> {
-    let data = integers(seed, rows * columns);
-    if across {
-        return Tensor::from_f32(device, dtype, &[columns, rows], &data)?.transpose();
+impl Matrix {
+    fn new(seed: usize, rows: usize, columns: usize, across: bool) -> Self {
+        let number = |i: usize| ((i + seed).wrapping_mul(2_654_435_761) >> 7) % 5;
+        let data = (0..rows * columns).map(|i| number(i) as f32 - 2.0).collect();
+        Matrix { rows, columns, across, data }
     }
-    Tensor::from_f32(device, dtype, &[rows, columns], &data)
+
+    fn at(&self, row: usize, column: usize) -> f32 {
+        self.data[if self.across { column * self.rows + row } else { row * self.columns + column }]
+    }
+
+    fn tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
+        match self.across {
+            true => Tensor::from_f32(device, dtype, &[self.columns, self.rows], &self.data)?.transpose(),
+            false => Tensor::from_f32(device, dtype, &[self.rows, self.columns], &self.data),
+        }
+    }
 }
 
-/// Every way to cut a product: large tiles, parts along the depth, operands that lie across, residuals with any strides.
+/// Every way to cut a product: large tiles, parts along the depth, operands that lie across, residuals with any strides. Sums of small integers
+/// are exact in f32, in any order.
 #[test]
 fn large_products_are_exact() -> Result<()> {
     let cases = [
@@ -30,17 +44,20 @@ fn large_products_are_exact() -> Result<()> {
         (40, 24, 1500, true, true, DType::F16),
     ];
     for (m, n, k, x_across, weight_across, dtype) in cases {
-        let run = |device: &Device| -> Result<Vec<f64>> {
-            let x = matrix(device, dtype, 1, m, k, x_across)?;
-            let weight = matrix(device, dtype, 2, n, k, weight_across)?;
-            let bias = Tensor::from_f32(device, dtype, &[n], &integers(3, n))?;
-            let residual = matrix(device, dtype, 4, m, n, x_across)?;
-            let op = Gemm { alpha: 1.0, function: None };
-            gemm(op, &x, &weight, Some(&bias), Some(&residual))?.to_f64_vec()
-        };
-        let expected = run(&Device::reference())?;
+        let (x, weight) = (Matrix::new(1, m, k, x_across), Matrix::new(2, n, k, weight_across));
+        let (bias, residual) = (Matrix::new(3, 1, n, false), Matrix::new(4, m, n, x_across));
+        let (x_rows, weight_rows): (Vec<f32>, Vec<f32>) =
+            ((0..m * k).map(|i| x.at(i / k, i % k)).collect(), (0..n * k).map(|i| weight.at(i / k, i % k)).collect());
+        let dot =
+            |r: usize, c: usize| -> f32 { x_rows[r * k..][..k].iter().zip(&weight_rows[c * k..][..k]).map(|(a, b)| a * b).sum() };
+        let sums: Vec<f32> = (0..m * n).map(|i| dot(i / n, i % n) + bias.at(0, i % n) + residual.at(i / n, i % n)).collect();
+        let expected = Tensor::from_f32(&Device::reference(), dtype, &[m, n], &sums)?.to_f64_vec()?;
         for device in tubelet_tests::devices(2) {
-            assert_eq!(run(&device)?, expected, "{m} x {n} x {k}, {dtype}, {}", device.backend().description());
+            let operand = |matrix: &Matrix| matrix.tensor(&device, dtype);
+            let (x, weight, residual) = (operand(&x)?, operand(&weight)?, operand(&residual)?);
+            let bias = operand(&bias)?.reshape(&[n])?;
+            let y = gemm(Gemm { alpha: 1.0, function: None }, &x, &weight, Some(&bias), Some(&residual))?.to_f64_vec()?;
+            assert!(y == expected, "{m} x {n} x {k}, {dtype}, {}", device.backend().description());
         }
     }
     Ok(())

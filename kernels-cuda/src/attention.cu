@@ -1,7 +1,7 @@
 // y = softmax(scale * q * k^T) * v along one axis of a grid of tokens, for every head; operands have any strides, y is contiguous.
 //
 // A block has 64 queries and goes through the keys 64 at a time with a running maximum and sum (Dao et al., FlashAttention): the scores never reach
-// memory. Half types with heads of up to 64 columns run on tensor cores (`attention_bf16`, `attention_f16`; attention_mma.cuh), f32 and wider heads on
+// memory. Half types with heads of up to 64 columns run on tensor cores (`attention_half`; attention_mma.cuh), f32 and wider heads on
 // ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores. Few queries
 // have a warp each (`attention_few`; attention_few.cuh).
 #include "attention.cuh"
@@ -14,7 +14,7 @@ struct Parameters {
     void* v;
     void* y;
     float* lse;     // or null
-    float* partial; // of few queries: [sequences, queries, segments, LEFT]
+    float* partial; // of few queries with several segments of keys: [sequences, queries, segments, LEFT]
     Nest<5> nest;   // of sequences: q, k, v, y, lse
     i64 row[5];     // from token to token
     i64 channel[5];
@@ -100,8 +100,8 @@ KERNEL attention(PARAMETERS p) { attention_tile(p); }
 
 extern __shared__ float4 dynamic_shared[];
 
-template <class T> DEVICE TiledMatrix<T> operand(const Parameters& p, const void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
-    return head<T>(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
+DEVICE TiledMatrix<Bits> operand(const Parameters& p, const void* base, const i64 (&at)[5], int n, u32 rows, u32 width) {
+    return head(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
 }
 
 // As `weigh`, of the rows lane / 4 and lane / 4 + 8.
@@ -129,12 +129,12 @@ DEVICE void weigh(const Parameters& p, u32 n0, Fragments& scores, float (&larges
     }
 }
 
-template <class T> DEVICE void attention_mma(const Parameters& p) {
+KERNEL attention_half(PARAMETERS p) {
     const u32 m0 = blockIdx.x % p.tiles * KEYS;
     i64 at[5];
     locate(p.nest, blockIdx.x / p.tiles, at);
-    const auto q = operand<T>(p, p.q, at, 0, p.queries, p.width), k = operand<T>(p, p.k, at, 1, p.keys, p.width);
-    const auto v = operand<T>(p, p.v, at, 2, p.keys, p.value_width);
+    const auto q = operand(p, p.q, at, 0, p.queries, p.width), k = operand(p, p.k, at, 1, p.keys, p.width);
+    const auto v = operand(p, p.v, at, 2, p.keys, p.value_width);
     // The queries, then two stages of keys and values.
     const u32 queries = shared_address(dynamic_shared);
     float largest[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY}, total[2] = {0.0f, 0.0f};
@@ -155,12 +155,14 @@ template <class T> DEVICE void attention_mma(const Parameters& p) {
         __syncthreads();
         Fragments scores;
         clear(scores);
-        multiply_rows<T>(queries, warp_index() * 16, here, scores);
+        multiply_rows(p.type, queries, warp_index() * 16, here, scores);
         weigh(p, n0 - KEYS, scores, largest, total, sums);
-        add_weighted_rows<T>(scores, here + HEAD_TILE, sums);
+        add_weighted_rows(p.type, scores, here + HEAD_TILE, sums);
         __syncthreads();
     }
+    // Where there was nothing to go through, nobody has waited for anybody yet.
     await_copies<0>();
+    __syncthreads();
     float share[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -170,11 +172,8 @@ template <class T> DEVICE void attention_mma(const Parameters& p) {
             p.lse[at[4] + row * p.row[4]] = p.keys ? largest[r] + logf(total[r]) : NEGATIVE_INFINITY;
         }
     }
-    store_fragments(static_cast<T*>(p.y) + at[3], p.row[3], p.queries, p.value_width, m0, sums, share);
+    store_fragments(p.type, p.y, at[3], p.row[3], p.queries, p.value_width, m0, sums, share, reinterpret_cast<float*>(dynamic_shared));
 }
-
-KERNEL attention_bf16(PARAMETERS p) { attention_mma<bf16>(p); }
-KERNEL attention_f16(PARAMETERS p) { attention_mma<f16>(p); }
 
 // ---- few queries ----
 
@@ -212,6 +211,15 @@ KERNEL attention_few(PARAMETERS p) {
     part.join(COLUMNS);
     part.join(2 * COLUMNS);
     if (lane_index() >= COLUMNS) return;
+    if (p.segments == 1) {
+        const float share = p.keys ? 1.0f / part.total : 0.0f;
+#pragma unroll
+        for (int i = 0; i < COLUMNS; ++i) {
+            if (c + i < p.value_width) store_as(p.type, p.y, at[3] + query * p.row[3] + c + i, part.sums[i] * share);
+        }
+        if (p.lse && c == 0) p.lse[at[4] + query * p.row[4]] = p.keys ? part.largest + logf(part.total) : NEGATIVE_INFINITY;
+        return;
+    }
     float* left = p.partial + (u64)index * LEFT;
 #pragma unroll
     for (int i = 0; i < COLUMNS; ++i) left[c + i] = part.sums[i];

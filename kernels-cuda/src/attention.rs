@@ -94,7 +94,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
     let segments = Segments::new(tasks, sizes.keys);
     let few = are_few(&sizes);
     let warps = tasks as usize * segments.count as usize;
-    let partial = if few { Some(cuda.scratch(warps * LEFT * 4)?) } else { None };
+    let partial = if few && segments.count > 1 { Some(cuda.scratch(warps * LEFT * 4)?) } else { None };
     let parameters = Parameters {
         q: cuda.address(q)?,
         k: cuda.address(k)?,
@@ -120,11 +120,14 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
     };
     if few {
         cuda.launch(&MODULE, "attention_few", warps.div_ceil(8), THREADS, &parameters)?;
-        return cuda.launch(&MODULE, "attention_few_join", (tasks as usize).div_ceil(4), THREADS, &parameters);
+        return match partial {
+            Some(_) => cuda.launch(&MODULE, "attention_few_join", (tasks as usize).div_ceil(4), THREADS, &parameters),
+            None => Ok(()),
+        };
     }
     let blocks = sequences.count * tiles as usize * chunks as usize;
     if on_tensor_cores(q.dtype(), &sizes) {
-        return cuda.launch_shared(&MODULE, &format!("attention_{}", q.dtype()), blocks, MMA_THREADS, MMA_SHARED, &parameters);
+        return cuda.launch_shared(&MODULE, "attention_half", blocks, MMA_THREADS, MMA_SHARED, &parameters);
     }
     cuda.launch(&MODULE, "attention", blocks, THREADS, &parameters)
 }

@@ -144,18 +144,18 @@ KERNEL attention_backward_dkv(PARAMETERS p) { dkv(p); }
 
 extern __shared__ float4 dynamic_shared[];
 
-template <class T> DEVICE TiledMatrix<T> operand(const Parameters& p, const void* base, const i64 (&at)[OPERANDS], int n, u32 rows, u32 width) {
-    return head<T>(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
+DEVICE TiledMatrix<Bits> operand(const Parameters& p, const void* base, const i64 (&at)[OPERANDS], int n, u32 rows, u32 width) {
+    return head(base, at[n], p.row[n], p.channel[n], rows, width, p.wide[n]);
 }
 
 // What a block reads: two heads of its own rows, and two that it goes through.
-template <class T> struct Heads {
-    TiledMatrix<T> own[2], other[2];
+struct Heads {
+    TiledMatrix<Bits> own[2], other[2];
 };
 
 // Calls step(n0, stage, own, other) for each tile of the `count` rows that the block goes through: the shared addresses of the tiles. `also` fetches what
 // else belongs to a stage. Fetching runs a tile ahead of computing in one loop, so that its code is there once.
-template <class T, class Also, class Step> DEVICE void go_through(const Heads<T>& heads, u32 m0, u32 count, const Also& also, const Step& step) {
+template <class Also, class Step> DEVICE void go_through(const Heads& heads, u32 m0, u32 count, const Also& also, const Step& step) {
     const u32 own = shared_address(dynamic_shared);
     fill_head(own, heads.own[0], m0);
     fill_head(own + HEAD_TILE, heads.own[1], m0);
@@ -174,18 +174,20 @@ template <class T, class Also, class Step> DEVICE void go_through(const Heads<T>
         step(n0 - KEYS, stage ^ 1, own, here);
         __syncthreads();
     }
+    // Where there was nothing to go through, nobody has waited for anybody yet.
     await_copies<0>();
+    __syncthreads();
 }
 
-template <class T> DEVICE void dq_mma(const Parameters& p) {
+KERNEL attention_backward_dq_half(PARAMETERS p) {
     const u32 m0 = blockIdx.x % p.query_tiles * KEYS, index = blockIdx.x / p.query_tiles;
     i64 at[OPERANDS];
     locate(p.nest, index, at);
-    Heads<T> heads;
-    heads.own[0] = operand<T>(p, p.q, at, Q, p.queries, p.width);
-    heads.own[1] = operand<T>(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
-    heads.other[0] = operand<T>(p, p.k, at, K, p.keys, p.width);
-    heads.other[1] = operand<T>(p, p.v, at, V, p.keys, p.value_width);
+    Heads heads;
+    heads.own[0] = operand(p, p.q, at, Q, p.queries, p.width);
+    heads.own[1] = operand(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    heads.other[0] = operand(p, p.k, at, K, p.keys, p.width);
+    heads.other[1] = operand(p, p.v, at, V, p.keys, p.value_width);
     float lse[2], delta[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -199,8 +201,8 @@ template <class T> DEVICE void dq_mma(const Parameters& p) {
         Fragments weights, slopes;
         clear(weights);
         clear(slopes);
-        multiply_rows<T>(own, warp_index() * 16, here, weights);
-        multiply_rows<T>(own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+        multiply_rows(p.type, own, warp_index() * 16, here, weights);
+        multiply_rows(p.type, own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
@@ -210,22 +212,22 @@ template <class T> DEVICE void dq_mma(const Parameters& p) {
                 weight = inside ? fast_exp(weight * p.scale - lse[r]) * (element(slopes, r, i) - delta[r]) : 0.0f;
             }
         }
-        add_weighted_rows<T>(weights, here, sums);
+        add_weighted_rows(p.type, weights, here, sums);
     });
     const float factor[2] = {p.scale, p.scale};
-    store_fragments(static_cast<T*>(p.dq) + at[DQ], p.row[DQ], p.queries, p.width, m0, sums, factor);
+    store_fragments(p.type, p.dq, at[DQ], p.row[DQ], p.queries, p.width, m0, sums, factor, reinterpret_cast<float*>(dynamic_shared));
 }
 
-template <class T> DEVICE void dkv_mma(const Parameters& p) {
+KERNEL attention_backward_dkv_half(PARAMETERS p) {
     __shared__ float lse[2][KEYS], delta[2][KEYS];
     const u32 m0 = blockIdx.x % p.key_tiles * KEYS, index = blockIdx.x / p.key_tiles;
     i64 at[OPERANDS];
     locate(p.nest, index, at);
-    Heads<T> heads;
-    heads.own[0] = operand<T>(p, p.k, at, K, p.keys, p.width);
-    heads.own[1] = operand<T>(p, p.v, at, V, p.keys, p.value_width);
-    heads.other[0] = operand<T>(p, p.q, at, Q, p.queries, p.width);
-    heads.other[1] = operand<T>(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    Heads heads;
+    heads.own[0] = operand(p, p.k, at, K, p.keys, p.width);
+    heads.own[1] = operand(p, p.v, at, V, p.keys, p.value_width);
+    heads.other[0] = operand(p, p.q, at, Q, p.queries, p.width);
+    heads.other[1] = operand(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
     const auto statistics = [&](u32 n0, u32 stage) {
         if (threadIdx.x >= KEYS) return;
         const u32 query = n0 + threadIdx.x;
@@ -239,8 +241,8 @@ template <class T> DEVICE void dkv_mma(const Parameters& p) {
         Fragments weights, slopes;
         clear(weights);
         clear(slopes);
-        multiply_rows<T>(own, warp_index() * 16, here, weights);
-        multiply_rows<T>(own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+        multiply_rows(p.type, own, warp_index() * 16, here, weights);
+        multiply_rows(p.type, own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
@@ -252,16 +254,10 @@ template <class T> DEVICE void dkv_mma(const Parameters& p) {
                 element(slopes, r, i) = weight * (element(slopes, r, i) - delta[stage][query]);
             }
         }
-        add_weighted_rows<T>(weights, here + HEAD_TILE, value_sums);
-        add_weighted_rows<T>(slopes, here, key_sums);
+        add_weighted_rows(p.type, weights, here + HEAD_TILE, value_sums);
+        add_weighted_rows(p.type, slopes, here, key_sums);
     });
     const float factor[2] = {p.scale, p.scale}, one[2] = {1.0f, 1.0f};
-    store_fragments(static_cast<T*>(p.dk) + at[DK], p.row[DK], p.keys, p.width, m0, key_sums, factor);
-    store_fragments(static_cast<T*>(p.dv) + at[DV], p.row[DV], p.keys, p.value_width, m0, value_sums, one);
+    store_fragments(p.type, p.dk, at[DK], p.row[DK], p.keys, p.width, m0, key_sums, factor, reinterpret_cast<float*>(dynamic_shared));
+    store_fragments(p.type, p.dv, at[DV], p.row[DV], p.keys, p.value_width, m0, value_sums, one, reinterpret_cast<float*>(dynamic_shared));
 }
-
-#define TENSORS(name, type)                                                                  \
-    KERNEL attention_backward_dq_##name(PARAMETERS p) { dq_mma<type>(p); }                  \
-    KERNEL attention_backward_dkv_##name(PARAMETERS p) { dkv_mma<type>(p); }
-TENSORS(bf16, bf16)
-TENSORS(f16, f16)

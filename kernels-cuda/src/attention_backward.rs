@@ -89,7 +89,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
     cuda.launch(&MODULE, "attention_backward_delta", rows.div_ceil(8), THREADS, &parameters)?;
     if on_tensor_cores(q.dtype(), &sizes) {
         let launch = |step: &str, tiles: u32| {
-            let kernel = format!("attention_backward_{step}_{}", q.dtype());
+            let kernel = format!("attention_backward_{step}_half");
             cuda.launch_shared(&MODULE, &kernel, blocks(tiles, 1), MMA_THREADS, MMA_SHARED, &parameters)
         };
         launch("dq", query_tiles)?;

@@ -3,6 +3,8 @@
 // Four warps with 16 queries each go through the keys 64 at a time; cp.async fetches the next keys and values meanwhile. Scores, weights and sums stay
 // in registers: what mma.sync leaves of the scores is just what it wants of the weights (Dao, FlashAttention-2, section 3). Weights enter the product
 // with the values as two half numbers each, the second what the rounding of the first has left: the result is as good as with weights in f32.
+//
+// bf16 and f16 share a kernel, which branches around the sixteen products of a step and nowhere else.
 #pragma once
 #include "mma.cuh"
 
@@ -12,10 +14,13 @@ constexpr u32 HEAD_TILE = KEYS * HEAD * 2;  // bytes
 // Where chunk `chunk` of 8 columns of row `row` lies in a tile, in bytes: eight rows of an ldmatrix lie in eight groups of banks.
 DEVICE u32 head_offset(u32 row, u32 chunk) { return row * HEAD * 2 + ((chunk ^ (row & 7)) << 4); }
 
+// Elements before anyone asks what they are.
+typedef unsigned short Bits;
+
 // Rows `row` apart of one head, `width` columns `channel` apart.
-template <class T> DEVICE TiledMatrix<T> head(const void* base, i64 start, i64 row, i64 channel, u32 rows, u32 width, bool wide) {
-    TiledMatrix<T> head;
-    head.base = static_cast<const T*>(base) + start;
+DEVICE TiledMatrix<Bits> head(const void* base, i64 start, i64 row, i64 channel, u32 rows, u32 width, bool wide) {
+    TiledMatrix<Bits> head;
+    head.base = static_cast<const Bits*>(base) + start;
     head.row_stride = row;
     head.depth_stride = channel;
     head.rows = rows;
@@ -26,7 +31,7 @@ template <class T> DEVICE TiledMatrix<T> head(const void* base, i64 start, i64 r
 }
 
 // Rows row0 .. row0 + 63 of a head; zeros outside.
-template <class T> DEVICE void fill_head(u32 to, const TiledMatrix<T>& source, u32 row0) {
+DEVICE void fill_head(u32 to, const TiledMatrix<Bits>& source, u32 row0) {
 #pragma unroll 1
     for (u32 c = threadIdx.x; c < KEYS * HEAD / 8; c += MMA_THREADS) {
         const u32 row = c / (HEAD / 8), chunk = c % (HEAD / 8);
@@ -71,52 +76,66 @@ DEVICE u32 fragment_row(int r) { return warp_index() * 16 + lane_index() / 4 + 8
 DEVICE u32 fragment_column(int i) { return i / 2 * 8 + lane_index() % 4 * 2 + i % 2; }
 DEVICE float& element(Fragments& x, int r, int i) { return x[i / 2][2 * r + i % 2]; }
 
-// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart.
-template <class T> DEVICE void store_fragments(T* to, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2]) {
+// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart; through `shared`, which nobody uses any more, so that
+// neighbours are stored by neighbours.
+DEVICE void store_fragments(u32 type, void* to, i64 start, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2], float* shared) {
+    constexpr u32 PITCH = HEAD + 4;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        if (m0 + fragment_row(r) >= rows) continue;
-        T* at = to + (m0 + fragment_row(r)) * row;
 #pragma unroll
-        for (int i = 0; i < 16; ++i) {
-            if (fragment_column(i) < width) at[fragment_column(i)] = from_float<T>(element(sums, r, i) * factor[r]);
-        }
+        for (int i = 0; i < 16; ++i) shared[fragment_row(r) * PITCH + fragment_column(i)] = element(sums, r, i) * factor[r];
     }
+    __syncthreads();
+    const u32 c = threadIdx.x % HEAD;
+#pragma unroll 1
+    for (u32 r = threadIdx.x / HEAD; r < KEYS && m0 + r < rows; r += MMA_THREADS / HEAD) {
+        if (c < width) store_as(type, to, start + (m0 + r) * row + c, shared[r * PITCH + c]);
+    }
+    __syncthreads();
+}
+
+// The products of a step: of 16 columns of the left operand and 16 rows of the right one, whose fragments are `y`.
+template <class T> DEVICE void multiply_step(const u32 (&x)[4], const u32 (&y)[4][4], Fragments& sums) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) multiply_add<T>(sums[j], x, y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
 }
 
 // scores += 16 rows from `row` on of the tile at `a` times all rows of the tile at `b`.
-template <class T> DEVICE void multiply_rows(u32 a, u32 row, u32 b, Fragments& scores) {
+DEVICE void multiply_rows(u32 type, u32 a, u32 row, u32 b, Fragments& scores) {
     const u32 lane = lane_index();
 #pragma unroll 1
     for (int step = 0; step < HEAD / 16; ++step) {
-        u32 x[4];
+        u32 x[4], y[4][4];
         load_matrices(a + head_offset(row + lane % 16, step * 2 + lane / 16), x);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            u32 y[4];
-            load_matrices(b + head_offset(j * 16 + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), y);
-            multiply_add<T>(scores[2 * j], x, y[0], y[1]);
-            multiply_add<T>(scores[2 * j + 1], x, y[2], y[3]);
+        for (int j = 0; j < 4; ++j) load_matrices(b + head_offset(j * 16 + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), y[j]);
+        if (type == BF16) {
+            multiply_step<bf16>(x, y, scores);
+        } else {
+            multiply_step<f16>(x, y, scores);
         }
     }
 }
 
+template <class T> DEVICE void weighted_step(const float (&left)[4], const float (&right)[4], const u32 (&y)[4][4], Fragments& sums) {
+    const u32 x[4] = {pack_two<T>(left[0], left[1]), pack_two<T>(left[2], left[3]), pack_two<T>(right[0], right[1]), pack_two<T>(right[2], right[3])};
+    const u32 rest[4] = {pack_rest<T>(left[0], left[1]), pack_rest<T>(left[2], left[3]), pack_rest<T>(right[0], right[1]), pack_rest<T>(right[2], right[3])};
+    multiply_step<T>(x, y, sums);
+    multiply_step<T>(rest, y, sums);
+}
+
 // sums += weights times the tile at `x`, whose rows are the weights' columns.
-template <class T> DEVICE void add_weighted_rows(const Fragments& weights, u32 x, Fragments& sums) {
+DEVICE void add_weighted_rows(u32 type, const Fragments& weights, u32 x, Fragments& sums) {
     const u32 lane = lane_index();
 #pragma unroll
     for (int step = 0; step < KEYS / 16; ++step) {
-        const float(&left)[4] = weights[2 * step], (&right)[4] = weights[2 * step + 1];
-        const u32 a[4] = {pack_two<T>(left[0], left[1]), pack_two<T>(left[2], left[3]), pack_two<T>(right[0], right[1]), pack_two<T>(right[2], right[3])};
-        const u32 rest[4] = {pack_rest<T>(left[0], left[1]), pack_rest<T>(left[2], left[3]), pack_rest<T>(right[0], right[1]), pack_rest<T>(right[2], right[3])};
+        u32 y[4][4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            u32 y[4];
-            load_matrices_transposed(x + head_offset(step * 16 + lane % 16, j * 2 + lane / 16), y);
-            multiply_add<T>(sums[2 * j], a, y[0], y[1]);
-            multiply_add<T>(sums[2 * j + 1], a, y[2], y[3]);
-            multiply_add<T>(sums[2 * j], rest, y[0], y[1]);
-            multiply_add<T>(sums[2 * j + 1], rest, y[2], y[3]);
+        for (int j = 0; j < 4; ++j) load_matrices_transposed(x + head_offset(step * 16 + lane % 16, j * 2 + lane / 16), y[j]);
+        if (type == BF16) {
+            weighted_step<bf16>(weights[2 * step], weights[2 * step + 1], y, sums);
+        } else {
+            weighted_step<f16>(weights[2 * step], weights[2 * step + 1], y, sums);
         }
     }
 }

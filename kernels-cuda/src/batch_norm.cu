@@ -32,7 +32,7 @@ DEVICE float element(const Parameters& p, u32 row, u32 column) {
 }
 
 KERNEL batch_norm_sums(PARAMETERS p) {
-    column_sums<1>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, float(&sums)[1]) {
+    column_sums<1>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, Sum(&sums)[1]) {
         const float x = element(p, row, c), centered = p.second ? x - p.mean[c] : 0.0f;
         sums[0] += p.second ? centered * centered : x;
     });

@@ -41,7 +41,7 @@ DEVICE Element element(const Parameters& p, u32 row, u32 c) {
 }
 
 KERNEL batch_norm_backward_sums(PARAMETERS p) {
-    column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, float(&sums)[2]) {
+    column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, Sum(&sums)[2]) {
         const Element e = element(p, row, c);
         sums[0] += e.gradient * e.hat;
         sums[1] += e.gradient;

@@ -56,7 +56,7 @@ template <class T> DEVICE void dx(const Parameters& p) {
 }
 
 template <class T> DEVICE void sums(const Parameters& p) {
-    column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, float(&sums)[2]) {
+    column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, Sum(&sums)[2]) {
         i64 at[2];
         locate(p.nest, row, at);
         const float x = to_float(static_cast<const T*>(p.x)[at[0] + c * p.x_stride]);

@@ -103,7 +103,7 @@ template <class T> struct Matrix {
             return;
         }
 #pragma unroll
-        for (int v = 0; v < V; ++v) out[v] = row < rows && k + v < depth ? from[v * depth_stride] : from_float<T>(0.0f);
+        for (int v = 0; v < V; ++v) out[v] = row < rows && k + v < depth ? from[v * depth_stride] : T{};
     }
 };
 

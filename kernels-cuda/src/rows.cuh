@@ -50,36 +50,46 @@ template <class T, class F> DEVICE void map_row(const T* row, i64 stride, u32 co
 
 // ---- sums over rows ----
 
+// A sum that keeps what each addition rounds away (Knuth, TAOCP 4.2.2): of a hundred thousand rows it is as good as of ten.
+struct Sum {
+    float high = 0.0f, low = 0.0f;
+
+    DEVICE void operator+=(float x) {
+        const float sum = high + x, added = sum - high;
+        low += (high - (sum - added)) + (x - added);
+        high = sum;
+    }
+    // Infinities leave NaN in the low part, and are right in the high one.
+    DEVICE float value() const {
+        const float sum = high + low;
+        return sum == sum ? sum : high;
+    }
+};
+
 // 32 columns by 8 rows of threads sum one segment of the rows: partial[segment, k, column] for K sums that f(row, column, sums) adds to.
 template <int K, class F> DEVICE void column_sums(u32 rows, u32 columns, u32 segments, float* partial, const F& f) {
     __shared__ float shared[8][K][32];
     const u32 groups = (columns + 31) / 32;
     const u32 segment = blockIdx.x / groups, column = blockIdx.x % groups * 32 + threadIdx.x % 32, lane = threadIdx.x / 32;
-    float sums[K];
-#pragma unroll
-    for (int k = 0; k < K; ++k) sums[k] = 0.0f;
+    Sum sums[K];
     if (column < columns) {
         for (u32 row = segment * 8 + lane; row < rows; row += 8 * segments) f(row, column, sums);
     }
 #pragma unroll
-    for (int k = 0; k < K; ++k) shared[lane][k][threadIdx.x % 32] = sums[k];
+    for (int k = 0; k < K; ++k) shared[lane][k][threadIdx.x % 32] = sums[k].value();
     __syncthreads();
     if (lane < K && column < columns) {
-        float sum = 0.0f;
+        Sum sum;
+#pragma unroll 1
         for (u32 r = 0; r < 8; ++r) sum += shared[r][lane][threadIdx.x % 32];
-        partial[((i64)segment * K + lane) * columns + column] = sum;
+        partial[((i64)segment * K + lane) * columns + column] = sum.value();
     }
 }
 
-// Sum k of a column over the segments: first of eight each, so that a long sum is rounded as seldom as a short one.
+// Sum k of a column over the segments.
 template <int K> DEVICE float column_total(const float* partial, u32 segments, u32 columns, int k, u32 column) {
-    float sum = 0.0f;
+    Sum sum;
 #pragma unroll 1
-    for (u32 first = 0; first < segments; first += 8) {
-        float eight = 0.0f;
-#pragma unroll 1
-        for (u32 s = first; s < min(first + 8, segments); ++s) eight += partial[((i64)s * K + k) * columns + column];
-        sum += eight;
-    }
-    return sum;
+    for (u32 s = 0; s < segments; ++s) sum += partial[((i64)s * K + k) * columns + column];
+    return sum.value();
 }

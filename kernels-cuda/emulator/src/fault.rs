@@ -58,7 +58,7 @@ pub enum FaultKind {
     Uninitialised {
         /// What was read.
         space: Space,
-        /// The address, or the number of the register slot.
+        /// The address; for a register, a number that means nothing outside the emulator.
         address: u64,
     },
     /// Two threads touch the same byte of shared memory, one of them writes, and no barrier stands between them.
@@ -127,9 +127,7 @@ impl fmt::Display for FaultKind {
             Self::Misaligned { space, address, bytes } => {
                 write!(f, "address {address:#x} in {space} is no multiple of {bytes}")
             }
-            Self::Uninitialised { space: Space::Register, address } => {
-                write!(f, "read of an uninitialised register (slot {address})")
-            }
+            Self::Uninitialised { space: Space::Register, .. } => f.write_str("read of a register that nobody wrote"),
             Self::Uninitialised { space, address } => write!(f, "read of uninitialised {space} at {address:#x}"),
             Self::Race { address, other, line } => {
                 write!(f, "race at shared address {address:#x} with thread {other:?} at line {line}")

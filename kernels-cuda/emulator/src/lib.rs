@@ -58,3 +58,8 @@ pub use counters::Counters;
 pub use emulator::{Emulator, Launch, Options};
 pub use fault::{Fault, FaultKind, SourceLine, Space};
 pub use module::Module;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

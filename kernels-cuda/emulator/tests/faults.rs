@@ -302,7 +302,13 @@ fn copies_of_others_need_a_barrier_after_the_wait() {
 fn unknown_instructions_are_refused_by_name() {
     for text in [
         "wgmma.fence.sync.aligned;",
-        "add.u32.strange %r1, %r0, 1, 2;",
+        "add.strange.u32 %r1, %r0, 1;",
+        "min.relu.s32 %r1, %r0, 1;",
+        "add.rn.oob.f32 %f1, %f0, %f0;",
+        "add.u32 %r1, %r0;",
+        "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 %f0, %f1, %f2, %f3;",
+        "st.async.shared.u32 [%rd0], %r0;",
+        "redux.sync.min.f32 %f0, %f1, -1;",
         "call (%r1), f, (%r0);",
         "tex.1d.v4.f32.s32 {%f0}, [%r0];",
     ] {

@@ -11,7 +11,7 @@ const REGISTERS: &str = ".reg .b32 %r<16>; .reg .b64 %rd<6>; .reg .pred %p<6>;
 
 /// `k` with the global thread in `%r1`; stores `%r2` of each thread.
 fn run(body: &str, grid: u32, block: u32, threads: usize) -> Result<(Vec<u32>, Counters), Fault> {
-    let module = Module::parse(&kernel(1, &format!("{REGISTERS}\n{body}\n$store: st.global.u32 [%rd2], %r2; ret;")))?;
+    let module = Module::parse(&kernel(1, &format!("{REGISTERS}\n{body}\n$store: st.global.u32 [%rd2], %r2; $quit: ret;")))?;
     let device = Device::new(threads);
     let count = (grid * block) as usize;
     let buffer = device.upload(&words(&vec![u32::MAX; count]));
@@ -59,19 +59,17 @@ fn loops_that_lanes_leave_one_by_one() {
 
 #[test]
 fn early_returns_do_not_keep_the_others_apart() {
-    // Lanes 0..8 return from within a branch; the others meet again for a shuffle that names them.
-    let body = "setp.ge.u32 %p1, %r0, 16; @%p1 bra $high; setp.lt.u32 %p2, %r0, 8; @%p2 bra $store; mov.u32 %r2, 1; bra $join;
+    // Lanes 0 to 7 leave from within a branch; the others meet again after it, before a shuffle names them.
+    let body = "setp.ge.u32 %p1, %r0, 16; @%p1 bra $high; setp.lt.u32 %p2, %r0, 8; @%p2 bra $quit; mov.u32 %r2, 1; bra $join;
         $high: mov.u32 %r2, 2; $join: add.u32 %r2, %r2, 10; add.u32 %r2, %r2, 10; shfl.sync.down.b32 %r2, %r2, 1, 31, 0xffffff00;";
-    let counters = gives(body, 32, |t| {
-        if t < 8 {
-            0
-        } else if t < 15 {
-            21
-        } else {
-            22
-        }
+    let counters = gives(body, 32, |t| match t {
+        0..8 => u32::MAX,
+        8..15 => 21,
+        _ => 22,
     });
     assert_eq!(counters.divergent_branches, 2);
+    // 8 to begin with, 2 up to the branch, 4 and 1 on its sides, then 4 and the end, once; those that left early come to it alone.
+    assert_eq!(counters.instructions(), 8 + 2 + 4 + 1 + 4 + 1 + 1);
 }
 
 #[test]
@@ -228,6 +226,14 @@ fn narrow_and_wide_accesses() {
     let body = ".local .align 16 .b8 l[32]; st.local.v4.u32 [l], {%r0, 1, 2, 3}; ld.local.v2.u32 {%r3, %r4}, [l+8]; ld.local.u32 %r5, [l];
         mad.lo.u32 %r2, %r3, %r4, %r5;";
     gives(body, 40, |t| 6 + t);
+}
+
+#[test]
+fn hints_to_caches_change_nothing() {
+    let body = "createpolicy.fractional.L2::evict_last.b64 %rd3, 1.0; ld.global.nc.L1::no_allocate.L2::128B.u32 %r3, [%rd2];
+        ld.global.L2::cache_hint.u32 %r4, [%rd2], %rd3; prefetch.global.L2 [%rd2]; st.global.cs.u32 [%rd2], %r0;
+        ld.relaxed.gpu.global.u32 %r5, [%rd2]; sub.u32 %r2, %r3, %r4; add.u32 %r2, %r2, %r5;";
+    gives(body, 32, |t| t);
 }
 
 #[test]

@@ -153,6 +153,8 @@ fn bits_and_fields() {
             word | u64::from(byte) << (8 * n)
         })
     });
+    narrow("bmsk.wrap.b32 %r3, %r0, %r1;", |a, b, _| ((1 << (b & 31)) - 1) << (a & 31));
+    narrow("bmsk.clamp.b32 %r3, %r0, %r1;", |a, b, _| ((1 << b.min(32)) - 1) << a.min(32));
     narrow("dp4a.s32.s32 %r3, %r0, %r1, %r2;", |a, b, c| {
         let dot: i64 = (0..4).map(|n| i64::from((a >> (8 * n)) as i8) * i64::from((b >> (8 * n)) as i8)).sum();
         (dot as u64).wrapping_add(c)

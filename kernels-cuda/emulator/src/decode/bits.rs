@@ -29,7 +29,7 @@ pub fn build(i: &Instruction, ty: Type) -> Option<Arithmetic> {
             built.types = [Type::B32, Type::B32, Type::S32, Type::S32];
             Some(built)
         }
-        "bmsk" => Arithmetic::two(class, ty, mask_of),
+        "bmsk" => bit_mask(i, ty),
         "szext" => size_extend(i, ty),
         "dp4a" => dot4(i),
         _ => None,
@@ -165,9 +165,11 @@ fn find_nth(mask: u64, base: u64, offset: u64) -> u64 {
     0xffff_ffff
 }
 
-fn mask_of(start: u64, length: u64) -> u64 {
-    let (start, length) = ((start & 31) as u32, (length & 31) as u32);
-    low_bits(length) << start & 0xffff_ffff
+/// `bmsk`: so many ones from a position on; both are taken modulo 32, or are 32 at most.
+fn bit_mask(i: &Instruction, ty: Type) -> Option<Arithmetic> {
+    let clamp = i.has("clamp");
+    let limit = move |x: u64| if clamp { (x & 0xffff_ffff).min(32) } else { x & 31 } as u32;
+    Arithmetic::two(Class::Integer, ty, move |start, length| low_bits(limit(length)) << limit(start) & 0xffff_ffff)
 }
 
 fn size_extend(i: &Instruction, ty: Type) -> Option<Arithmetic> {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::modifiers;
 use super::scope::{Scopes, Symbol};
+use super::slots;
 use super::variables::Variables;
 use crate::counters::Class;
 use crate::fault::ParseError;
@@ -96,7 +98,7 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
     let mut code = decoder.statements(function.body)?;
     decoder.resolve(&mut code)?;
     let dynamic_base = decoder.shared_bytes.next_multiple_of(decoder.dynamic.unwrap_or(1).max(16));
-    Ok(Kernel {
+    let mut kernel = Kernel {
         name: function.name,
         code,
         registers: decoder.registers,
@@ -108,7 +110,9 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
         granule: decoder.granule,
-    })
+    };
+    slots::share(&mut kernel, decoder.carry);
+    Ok(kernel)
 }
 
 impl Decoder<'_> {
@@ -199,11 +203,14 @@ impl Decoder<'_> {
 
     /// Tries the families one after the other; each answers `Unknown` for names that are not its own.
     fn instruction(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
+        if !modifiers::known(i) {
+            return Err(Refusal::Unknown);
+        }
         match &*i.name {
             "mov" | "cvta" | "selp" | "isspacep" | "activemask" => self.moves(i),
             "setp" | "set" | "slct" | "testp" => self.comparison(i),
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "prefetch" | "prefetchu" | "discard"
-            | "applypriority" => self.memory(i),
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "createpolicy" | "prefetch" | "prefetchu"
+            | "discard" | "applypriority" => self.memory(i),
             "mma" => self.tensor(i),
             "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"

@@ -124,7 +124,7 @@ impl Decoder<'_> {
             ("xor", _) => |a, b| a ^ b,
             _ => return Err(Refusal::Unknown),
         };
-        if ty.bits() != 32 {
+        if ty.bits() != 32 || ty.float() {
             return Err(Refusal::Unknown);
         }
         let a = self.source(operand(i, 1)?, ty, i.line)?;

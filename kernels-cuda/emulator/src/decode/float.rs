@@ -6,7 +6,7 @@
 use super::integer::Arithmetic;
 use crate::counters::Class;
 use crate::numeric::exact;
-use crate::numeric::format::{F32, Rounding};
+use crate::numeric::format::{F32, Rounding, to_single};
 use crate::syntax::ast::Instruction;
 use crate::types::Type;
 
@@ -41,7 +41,7 @@ impl Modifiers {
 
     /// A result that is rounded only here.
     fn give_exact(self, value: f64) -> u64 {
-        self.give(f32::from_bits(F32.round(value, self.rounding)))
+        self.give(to_single(value, self.rounding))
     }
 }
 

@@ -7,17 +7,28 @@ use crate::counters::Class;
 use crate::fault::Space;
 use crate::numeric::exact;
 use crate::numeric::format::{BF16, F16, Format};
-use crate::program::{Combine, Op, Target};
+use crate::program::{Combine, Constant, Op, Target};
 use crate::syntax::ast::{Instruction, Operand};
 use crate::types::{Type, low_bits, sign_extend};
 
 impl Decoder<'_> {
     pub fn memory(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
+        if i.has("L2::cache_hint") {
+            // The last operand is a policy: a hint like the others.
+            let mut plain = i.clone();
+            plain.operands.pop();
+            plain.parts.retain(|p| &**p != "L2::cache_hint");
+            return self.memory(&plain);
+        }
         let op = match &*i.name {
             "ld" | "ldu" => self.load(i)?,
             "st" => self.store(i)?,
             "atom" | "red" => self.atomic(i)?,
             "cp" => self.copy(i)?,
+            "createpolicy" => {
+                let a = self.constant(Constant::Value(0));
+                Op::Move { d: self.destination(operand(i, 0)?, i.line)?.0, a }
+            }
             "ldmatrix" | "stmatrix" => self.matrix(i)?,
             // Hints.
             _ => Op::Nothing,

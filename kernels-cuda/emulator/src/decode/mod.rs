@@ -10,10 +10,12 @@ mod float;
 mod half;
 mod integer;
 mod memory;
+mod modifiers;
 mod operands;
 mod phase;
 mod registers;
 mod scope;
+mod slots;
 mod tensor;
 mod variables;
 

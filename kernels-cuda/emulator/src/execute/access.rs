@@ -147,26 +147,40 @@ impl<'g> Block<'g> {
     }
 }
 
+/// The operands of a load.
+#[derive(Clone, Copy)]
+pub struct Load<'o> {
+    pub to: Target,
+    pub address: Address,
+    pub d: &'o [u32],
+    pub bytes: u32,
+    pub sign_to: Option<u32>,
+}
+
+impl Load<'_> {
+    fn total(&self) -> u32 {
+        self.bytes * self.d.len() as u32
+    }
+
+    /// A loaded value as it stands in a register.
+    fn extend(&self, value: u64) -> u64 {
+        match self.sign_to {
+            Some(width) => sign_extend(value, 8 * self.bytes) as u64 & low_bits(width),
+            None => value,
+        }
+    }
+}
+
 impl Warp {
-    #[expect(clippy::too_many_arguments, reason = "the fields of the instruction")]
-    pub fn load(
-        &mut self,
-        block: &mut Block<'_>,
-        to: Target,
-        address: Address,
-        d: &[u32],
-        bytes: u32,
-        sign_to: Option<u32>,
-        mask: u32,
-    ) -> Step<()> {
+    pub fn load(&mut self, block: &mut Block<'_>, load: Load<'_>, mask: u32) -> Step<()> {
+        let Load { to, address, d, bytes, sign_to } = load;
         let all = addresses(self, address);
-        let total = bytes * d.len() as u32;
         if matches!(to, Some(Space::Param | Space::Const)) && address.base & CONSTANT != 0 {
-            return self.load_constant(block, to, &all, d, bytes, sign_to, mask);
+            return self.load_constant(block, load, &all, mask);
         }
         let mut rest = mask;
         while rest != 0 {
-            let part = block.part(to, &all, total, rest, self.index)?;
+            let part = block.part(to, &all, load.total(), rest, self.index)?;
             rest &= !part.mask;
             for (n, &slot) in d.iter().enumerate() {
                 let shift = n as u32 * bytes;
@@ -176,18 +190,18 @@ impl Warp {
                 if bad != 0 && part.space != Space::Param {
                     return Block::unwritten(&part, &all, bad, shift, bytes);
                 }
-                if let Some(width) = sign_to {
+                if sign_to.is_some() {
                     for lane in lanes(part.mask) {
-                        register[lane] = sign_extend(register[lane], 8 * bytes) as u64 & low_bits(width);
+                        register[lane] = load.extend(register[lane]);
                     }
                 }
             }
             let Part { space, offsets, mask, .. } = part;
             match space {
-                Space::Global => traffic::global(&mut block.counters, &offsets, mask, total),
+                Space::Global => traffic::global(&mut block.counters, &offsets, mask, load.total()),
                 Space::Shared => {
-                    traffic::shared(&mut block.counters, &offsets, mask, total);
-                    block.touch(&offsets, mask, total, Touch::Read, self)?;
+                    traffic::shared(&mut block.counters, &offsets, mask, load.total());
+                    block.touch(&offsets, mask, load.total(), Touch::Read, self)?;
                 }
                 _ => {}
             }
@@ -196,26 +210,13 @@ impl Warp {
     }
 
     /// All lanes load the same: most of the loads from parameters.
-    #[expect(clippy::too_many_arguments, reason = "the fields of the instruction")]
-    fn load_constant(
-        &mut self,
-        block: &Block<'_>,
-        to: Target,
-        all: &Lanes,
-        d: &[u32],
-        bytes: u32,
-        sign_to: Option<u32>,
-        mask: u32,
-    ) -> Step<()> {
+    fn load_constant(&mut self, block: &Block<'_>, load: Load<'_>, all: &Lanes, mask: u32) -> Step<()> {
         let first = mask.trailing_zeros().min(31) as usize;
-        let part = block.part(to, all, bytes * d.len() as u32, 1 << first, self.index)?;
-        for (n, &slot) in d.iter().enumerate() {
-            let offset = part.offsets[first] as usize + n * bytes as usize;
-            let mut value = with_cell!(bytes, C => part.storage.value::<C>(offset));
-            if let Some(width) = sign_to {
-                value = sign_extend(value, 8 * bytes) as u64 & low_bits(width);
-            }
-            self.scratch = [value; 32];
+        let part = block.part(load.to, all, load.total(), 1 << first, self.index)?;
+        for (n, &slot) in load.d.iter().enumerate() {
+            let offset = part.offsets[first] as usize + n * load.bytes as usize;
+            let value = with_cell!(load.bytes, C => part.storage.value::<C>(offset));
+            self.scratch = [load.extend(value); 32];
             self.keep(slot, mask);
         }
         Ok(())

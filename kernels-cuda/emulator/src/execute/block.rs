@@ -60,7 +60,7 @@ impl<'g> Worker<'g> {
             counters: Counters::default(),
             tally: [0; CLASSES],
         };
-        Ok(Worker { block, warps: (0..grid.warps()).map(|index| Warp::new(index, kernel)).collect() })
+        Ok(Worker { block, warps: (0..grid.warps()).map(|index| Warp::new(index, grid)).collect() })
     }
 
     pub fn counters(&self) -> Counters {

@@ -1,7 +1,4 @@
 //! Matrix fragments: `ldmatrix`, `stmatrix`, `mma.sync`.
-//!
-//! A sum of `mma.sync` is a chain of fused multiply-adds in f32 in the order of k. The ISA leaves order and rounding open; hardware keeps a
-//! few bits less within one instruction, so results agree within the usual bound for f32 sums, not bit for bit.
 
 use super::access::addresses;
 use super::block::Block;
@@ -10,9 +7,8 @@ use super::{Step, stop};
 use crate::fault::{FaultKind, Space};
 use crate::memory::shadow::Touch;
 use crate::memory::storage::lanes;
-use crate::numeric::format::{F16, from_bf16, from_f16, from_tf32};
-use crate::numeric::product::{Left, Right, accumulate};
-use crate::program::{Address, Lanes, MmaInput, MmaShape, Source};
+use crate::numeric::product;
+use crate::program::{Address, Lanes, MmaShape, Source};
 use std::sync::atomic::{AtomicU16, AtomicU32};
 
 /// Bytes of a row of an 8x8 matrix.
@@ -77,80 +73,18 @@ impl Warp {
         Ok(())
     }
 
-    /// `mma.sync` m16n8k4, k8, k16: fragments to matrices, the product, and back.
+    /// `mma.sync`.
     pub fn multiply(&mut self, shape: MmaShape, d: &[u32], a: &[Source], b: &[Source], c: &[Source]) {
-        let mut left = [[0.0; 16]; 16];
-        let mut right = [[0.0; 8]; 16];
-        let mut sums = [[0.0; 8]; 16];
-        self.unpack_left(shape, a, &mut left);
-        self.unpack_right(shape, b, &mut right);
-        self.unpack_sums(shape, c, &mut sums);
-        accumulate(&left, &right, &mut sums, shape.k);
-        for (n, &slot) in d.iter().enumerate() {
-            for lane in 0..32 {
-                let (row, column) = (lane / 4, 2 * (lane % 4));
-                self.registers[slot as usize][lane] = match shape.half_sums {
-                    false => sums[row + 8 * (n / 2)][column + n % 2].to_bits().into(),
-                    true => half(sums[row + 8 * n][column]) | half(sums[row + 8 * n][column + 1]) << 16,
-                };
-            }
+        let mut sums = [[0; 32]; 4];
+        {
+            let registers = |sources: &[Source]| -> [&Lanes; 4] {
+                std::array::from_fn(|n| sources.get(n).map_or(&self.scratch, |&source| self.source(source)))
+            };
+            let (left, right, start) = (registers(a), registers(b), registers(c));
+            product::multiply(shape, &left[..a.len()], &right[..b.len()], &start[..c.len()], &mut sums);
+        }
+        for (&slot, sums) in d.iter().zip(&sums) {
+            self.registers[slot as usize] = *sums;
         }
     }
-
-    /// A: register `n` of a lane holds columns `2 (l mod 4)` of row `l / 4`, 8 rows further for odd `n`, 8 columns for each two.
-    fn unpack_left(&self, shape: MmaShape, a: &[Source], left: &mut Left) {
-        for (n, &source) in a.iter().enumerate() {
-            for (lane, &bits) in self.source(source).iter().enumerate() {
-                let row = lane / 4 + 8 * (n % 2);
-                match shape.input {
-                    MmaInput::Tf32 => left[row][lane % 4 + 4 * (n / 2)] = from_tf32(bits),
-                    _ => {
-                        let column = 2 * (lane % 4) + 8 * (n / 2);
-                        (left[row][column], left[row][column + 1]) = pair(shape.input, bits);
-                    }
-                }
-            }
-        }
-    }
-
-    /// B: register `n` of a lane holds rows `2 (l mod 4)` of column `l / 4`, 8 rows further for each register.
-    fn unpack_right(&self, shape: MmaShape, b: &[Source], right: &mut Right) {
-        for (n, &source) in b.iter().enumerate() {
-            for (lane, &bits) in self.source(source).iter().enumerate() {
-                let column = lane / 4;
-                match shape.input {
-                    MmaInput::Tf32 => right[lane % 4 + 4 * n][column] = from_tf32(bits),
-                    _ => {
-                        let row = 2 * (lane % 4) + 8 * n;
-                        (right[row][column], right[row + 1][column]) = pair(shape.input, bits);
-                    }
-                }
-            }
-        }
-    }
-
-    /// C: register `n` of a lane holds column `2 (l mod 4) + n mod 2` of row `l / 4`, 8 rows further for each two.
-    fn unpack_sums(&self, shape: MmaShape, c: &[Source], sums: &mut Right) {
-        for (n, &source) in c.iter().enumerate() {
-            for (lane, &bits) in self.source(source).iter().enumerate() {
-                let (row, column) = (lane / 4, 2 * (lane % 4));
-                match shape.half_sums {
-                    false => sums[row + 8 * (n / 2)][column + n % 2] = f32::from_bits(bits as u32),
-                    true => (sums[row + 8 * n][column], sums[row + 8 * n][column + 1]) = pair(MmaInput::F16, bits),
-                }
-            }
-        }
-    }
-}
-
-/// Two elements of a register, the lower first.
-fn pair(input: MmaInput, bits: u64) -> (f32, f32) {
-    match input {
-        MmaInput::F16 => (from_f16(bits & 0xffff), from_f16(bits >> 16 & 0xffff)),
-        _ => (from_bf16(bits & 0xffff), from_bf16(bits >> 16 & 0xffff)),
-    }
-}
-
-fn half(value: f32) -> u64 {
-    u64::from(F16.nearest(f64::from(value)))
 }

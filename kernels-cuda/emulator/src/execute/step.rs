@@ -1,5 +1,6 @@
 //! One instruction after the other.
 
+use super::access::Load;
 use super::atomic::Atomic;
 use super::barrier::Arrival;
 use super::block::Block;
@@ -72,7 +73,7 @@ impl Warp {
     #[inline(always)]
     fn execute(&mut self, op: &Op, mask: u32, block: &mut Block<'_>) -> Step<()> {
         match op {
-            Op::Load { to, address, d, bytes, sign_to } => self.load(block, *to, *address, d, *bytes, *sign_to, mask),
+            &Op::Load { to, address, ref d, bytes, sign_to } => self.load(block, Load { to, address, d, bytes, sign_to }, mask),
             Op::Store { to, address, values, bytes } => self.store(block, *to, *address, values, *bytes, mask),
             &Op::Atomic { to, address, d, a, b, bytes, ref combine } => {
                 self.atomic(block, Atomic { to, address, d, a, b, bytes, combine }, mask)
@@ -112,7 +113,6 @@ impl Warp {
                 // Time passes by instructions.
                 let now = if *bits >= 64 { self.executed } else { self.executed & 0xffff_ffff };
                 self.fill(*d, now, mask);
-                self.written[*d as usize] |= mask;
                 Ok(())
             }
             _ => {

@@ -3,8 +3,9 @@
 use super::block::Block;
 use super::copies::Copies;
 use super::flow::Flow;
+use super::grid::Grid;
 use crate::memory::storage::lanes;
-use crate::program::{CONSTANT, Constant, Kernel, LaneMask, Lanes, PREDICATE, PredicateSource, Source, Special};
+use crate::program::{CONSTANT, Constant, LaneMask, Lanes, PREDICATE, PredicateSource, Source, Special};
 
 /// What a warp does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub struct Warp {
 }
 
 impl Warp {
-    pub fn new(index: u32, kernel: &Kernel) -> Warp {
+    pub fn new(index: u32, grid: &Grid<'_>) -> Warp {
+        let kernel = grid.kernel;
         Warp {
             index,
             state: State::Done,
@@ -46,7 +48,7 @@ impl Warp {
             written: vec![0; kernel.registers as usize],
             predicates: vec![0; kernel.predicates as usize],
             predicates_written: vec![0; kernel.predicates as usize],
-            constants: kernel.constants.iter().map(|c| if let Constant::Value(v) = c { [*v; 32] } else { [0; 32] }).collect(),
+            constants: kernel.constants.iter().map(|c| std::array::from_fn(|lane| value(*c, index, lane as u32, grid))).collect(),
             scratch: [0; 32],
             copies: Copies::default(),
             yields: false,
@@ -68,42 +70,12 @@ impl Warp {
         self.written.fill(0);
         self.predicates_written.fill(0);
         self.copies.clear();
-        for (at, constant) in block.grid.kernel.constants.iter().enumerate() {
-            if !matches!(constant, Constant::Value(_)) {
-                self.constants[at] = std::array::from_fn(|lane| self.constant(*constant, lane as u32, block));
+        // Of all constants, these differ from block to block.
+        for (constant, lanes) in block.grid.kernel.constants.iter().zip(&mut self.constants) {
+            if let Constant::Special(Special::BlockId(axis)) = constant {
+                *lanes = [u64::from(block.id[usize::from(*axis)]); 32];
             }
         }
-    }
-
-    fn constant(&self, constant: Constant, lane: u32, block: &Block<'_>) -> u64 {
-        let grid = block.grid;
-        let launch = &grid.launch;
-        let special = match constant {
-            Constant::Value(value) => return value,
-            Constant::Global(index, offset) => {
-                return grid.globals.get(index as usize).map_or(0, |a| a.wrapping_add(offset as u64));
-            }
-            Constant::Dynamic(offset) => return u64::from(grid.kernel.dynamic_base).wrapping_add(offset as u64),
-            Constant::Special(special) => special,
-        };
-        u64::from(match special {
-            Special::ThreadId(axis) => grid.thread_id(self.index * 32 + lane)[usize::from(axis)],
-            Special::ThreadCount(axis) => launch.block[usize::from(axis)],
-            Special::BlockId(axis) => block.id[usize::from(axis)],
-            Special::BlockCount(axis) => launch.grid[usize::from(axis)],
-            Special::Lane => lane,
-            Special::Warp => self.index,
-            Special::WarpCount => grid.warps(),
-            Special::LaneMask(which) => match which {
-                LaneMask::Equal => 1 << lane,
-                LaneMask::Less => (1 << lane) - 1,
-                LaneMask::LessEqual => u32::MAX >> (31 - lane),
-                LaneMask::Greater => u32::MAX << lane & !(1 << lane),
-                LaneMask::GreaterEqual => u32::MAX << lane,
-            },
-            Special::DynamicShared => launch.dynamic_shared,
-            Special::TotalShared => grid.shared_bytes(),
-        })
     }
 
     #[inline]
@@ -174,6 +146,36 @@ impl Warp {
             register[lane] = value;
         }
     }
+}
+
+/// What a constant is for a lane of a warp.
+fn value(constant: Constant, warp: u32, lane: u32, grid: &Grid<'_>) -> u64 {
+    let special = match constant {
+        Constant::Value(value) => return value,
+        Constant::Global(index, offset) => {
+            return grid.globals.get(index as usize).map_or(0, |a| a.wrapping_add(offset as u64));
+        }
+        Constant::Dynamic(offset) => return u64::from(grid.kernel.dynamic_base).wrapping_add(offset as u64),
+        Constant::Special(special) => special,
+    };
+    u64::from(match special {
+        Special::ThreadId(axis) => grid.thread_id(warp * 32 + lane)[usize::from(axis)],
+        Special::ThreadCount(axis) => grid.launch.block[usize::from(axis)],
+        Special::BlockId(_) => 0,
+        Special::BlockCount(axis) => grid.launch.grid[usize::from(axis)],
+        Special::Lane => lane,
+        Special::Warp => warp,
+        Special::WarpCount => grid.warps(),
+        Special::LaneMask(which) => match which {
+            LaneMask::Equal => 1 << lane,
+            LaneMask::Less => (1 << lane) - 1,
+            LaneMask::LessEqual => u32::MAX >> (31 - lane),
+            LaneMask::Greater => u32::MAX << lane & !(1 << lane),
+            LaneMask::GreaterEqual => u32::MAX << lane,
+        },
+        Special::DynamicShared => grid.launch.dynamic_shared,
+        Special::TotalShared => grid.shared_bytes(),
+    })
 }
 
 #[inline]

@@ -144,26 +144,41 @@ fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// f16 bits as f32: exact.
+/// f16 bits as f32: exact, and without branches.
+#[inline(always)]
 pub fn from_f16(bits: u64) -> f32 {
     let bits = bits as u32;
     let sign = (bits & 0x8000) << 16;
     let rest = bits & 0x7fff;
-    let magnitude = match rest >> 10 {
-        0 => return f32::from_bits(sign | (rest as f32 * f32::from_bits(0x3380_0000)).to_bits()),
-        31 if rest & 0x3ff != 0 => 0x7fff_ffff,
-        31 => 0x7f80_0000,
-        _ => (rest << 13) + (112 << 23),
-    };
-    f32::from_bits(sign | magnitude)
+    // With the fields in place, only the bias of the exponent is off; this multiplication also makes subnormal numbers normal.
+    let finite = f32::from_bits(rest << 13) * f32::from_bits((127 + 112) << 23);
+    let special = if rest > 0x7c00 { 0x7fff_ffff } else { 0x7f80_0000 };
+    f32::from_bits(sign | if rest >= 0x7c00 { special } else { finite.to_bits() })
+}
+
+/// A number as f32, rounded in a direction.
+#[inline(always)]
+pub fn to_single(value: f64, rounding: Rounding) -> f32 {
+    let near = value as f32;
+    let back = f64::from(near);
+    let (above, below) = (back > value, back < value);
+    match rounding {
+        Rounding::Down if above => near.next_down(),
+        Rounding::Up if below => near.next_up(),
+        Rounding::Zero if above && value > 0.0 => near.next_down(),
+        Rounding::Zero if below && value < 0.0 => near.next_up(),
+        _ => near,
+    }
 }
 
 /// bf16 bits as f32: exact.
+#[inline(always)]
 pub fn from_bf16(bits: u64) -> f32 {
     f32::from_bits((bits as u32) << 16)
 }
 
 /// tf32: the 19 upper bits of f32, the rest ignored.
+#[inline(always)]
 pub fn from_tf32(bits: u64) -> f32 {
     f32::from_bits(bits as u32 & 0xffff_e000)
 }
