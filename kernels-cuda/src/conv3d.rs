@@ -25,7 +25,8 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Conv3d, inputs: &[Option<&Tensor>], o
     let (dtype, weight) = (cuda.float(name, weight.dtype())?, weight.detach().contiguous()?);
     let conv = Convolution::new(name, op, video.shape(), &weight.shape()[1..4], y.shape());
     let normalisation = conv.normalisation(cuda)?;
-    let tubes = conv.tubes(cuda, video, weight.dtype(), normalisation.as_ref())?;
+    let video = conv.near(video)?;
+    let tubes = conv.tubes(cuda, &video, weight.dtype(), normalisation.as_ref())?;
 
     let (rows, columns, all_columns) = (conv.positions(), conv.outputs(), conv.result[4]);
     let (elements, tokens) = (conv.elements(), conv.result[1..4].iter().product::<usize>());

@@ -54,9 +54,11 @@ template <class T> DEVICE void finish(const Parameters& p) {
 #define DEFINE_F32(video)                                                                         \
     KERNEL conv3d_backward_weight_f32_##video##_large(PARAMETERS p) { of_f32<video, 8>(p); }      \
     KERNEL conv3d_backward_weight_f32_##video##_small(PARAMETERS p) { of_f32<video, 4>(p); }
+// Four warps, of which four blocks are enough: more would cost registers that the compiler has no other place for.
+#define SMALL_KERNEL extern "C" __global__ void __launch_bounds__(128, 4)
 #define DEFINE(name, video)                                                                                   \
     KERNEL conv3d_backward_weight_##name##_##video##_large(PARAMETERS p) { of_half<name, video, 128, 4>(p); } \
-    KERNEL conv3d_backward_weight_##name##_##video##_small(PARAMETERS p) { of_half<name, video, 64, 2>(p); }
+    SMALL_KERNEL conv3d_backward_weight_##name##_##video##_small(PARAMETERS p) { of_half<name, video, 64, 2>(p); }
 DEFINE_F32(f32)
 DEFINE_F32(u8)
 DEFINE(bf16, bf16)

@@ -18,7 +18,8 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Conv3dBackwardWeight, inputs: &[Optio
     let (dtype, suffix, gradient) = (gradient.dtype(), cuda.float(name, gradient.dtype())?, gradient.detach().contiguous()?);
     let conv = Convolution::new(name, &op.conv, video.shape(), &op.kernel, gradient.shape());
     let normalisation = conv.normalisation(cuda)?;
-    let tubes = conv.tubes(cuda, video, dtype, normalisation.as_ref())?;
+    let video = conv.near(video)?;
+    let tubes = conv.tubes(cuda, &video, dtype, normalisation.as_ref())?;
 
     let (rows, columns, groups) = (conv.outputs(), conv.elements(), op.conv.groups);
     let depth = depth_in_parts(conv.positions(), tubes.parts);

@@ -17,8 +17,7 @@ DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"
 template <int PENDING> DEVICE void await_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
 // 16 bytes to shared memory, out of registers.
-template <class T> DEVICE void store_chunk(u32 to, const T (&held)[8]) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(held);
+DEVICE void store_chunk(u32 to, uint4 bits) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w) : "memory");
 }
 
@@ -95,7 +94,7 @@ template <class T> struct TiledMatrix : Matrix<T> {
     template <class U, class Source> static DEVICE void place_chunk(const Source& source, u32 to, u32 row, u32 k) {
         U held[8];
         source.template chunk<8>(row, k, held);
-        store_chunk(to, held);
+        store_chunk(to, *reinterpret_cast<const uint4*>(held));
     }
 };
 

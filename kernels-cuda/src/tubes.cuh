@@ -1,7 +1,8 @@
 // The tubes that a convolution reads, as a matrix that is never stored: row m is a position of the kernel, column k an element of the tube under it.
 //
 // A chunk of neighbours along k is one access where it lies side by side in the video (`wide`), and is gathered element by element where it does not: channels
-// first, runs of odd length, padding to the left. Divisions are multiplications (divisor.cuh).
+// first, runs of odd length, padding to the left. Divisions are multiplications (divisor.cuh), and places in the video 32-bit numbers that may wrap around on
+// the way: filling tiles costs about as many instructions as multiplying them.
 //
 // Voxels that are normalised on the way have more digits than bf16 or f16. Tensor cores take them in two halves, `upper + lower`, of which the lower is what
 // rounding the upper has left: then each tile of depth comes twice, once with either half (`parts` = 2).
@@ -13,7 +14,7 @@ struct Tubes {
     const void* video;   // [B, T, H, W, C]
     const float* scale;  // [groups, kw, C / groups]: what the elements of a run are multiplied by, or null
     const float* shift;
-    i64 stride[5];
+    u32 stride[5];
     Divisor place[3];   // T', H', W'
     Divisor run;        // kw * C / groups
     Divisor channels;   // C / groups
@@ -25,7 +26,6 @@ struct Tubes {
     u32 elements;   // kt * kh * kw * C / groups
     u32 parts;
     u32 wide;
-    u32 unused;
 };
 
 template <class Video> struct TubeReader {
@@ -35,30 +35,30 @@ template <class Video> struct TubeReader {
     const float* shift;
 
     DEVICE TubeReader(const Tubes& tubes, u32 group) : p(tubes) {
-        video = static_cast<const Video*>(p.video) + (i64)group * p.channels.divisor * p.stride[4];
+        video = static_cast<const Video*>(p.video) + group * p.channels.divisor * p.stride[4];
         scale = p.scale ? p.scale + group * p.run.divisor : nullptr;
         shift = p.shift + group * p.run.divisor;
     }
 
     // Where a tube begins: maybe in the padding.
     struct Corner {
-        const Video* at;
-        i32 t, h, w;
+        u32 at;
+        u32 t, h, w;
     };
     DEVICE Corner corner(u32 m) const {
         u32 b = m;
         const u32 w = split(b, p.place[2]), h = split(b, p.place[1]), t = split(b, p.place[0]);
         Corner out;
-        out.t = (i32)(t * p.step[0]) + p.start[0];
-        out.h = (i32)(h * p.step[1]) + p.start[1];
-        out.w = (i32)(w * p.step[2]) + p.start[2];
-        out.at = video + b * p.stride[0] + out.t * p.stride[1] + out.h * p.stride[2] + out.w * p.stride[3];
+        out.t = t * p.step[0] + p.start[0];
+        out.h = h * p.step[1] + p.start[1];
+        out.w = w * p.step[2] + p.start[2];
+        out.at = b * p.stride[0] + out.t * p.stride[1] + out.h * p.stride[2] + out.w * p.stride[3];
         return out;
     }
 
     // Element k of the tube at a corner.
     struct Element {
-        const Video* at;
+        u32 at;
         u32 in_run;
         bool inside;  // and not in the padding
     };
@@ -78,7 +78,7 @@ template <class Video> struct TubeReader {
     DEVICE float element(const Corner& corner, u32 k) const {
         const Element from = find(corner, k);
         if (!from.inside) return 0.0f;
-        const float x = to_float(*from.at);
+        const float x = to_float(video[from.at]);
         return scale ? fmaf(scale[from.in_run], x, shift[from.in_run]) : x;
     }
 
@@ -104,7 +104,7 @@ template <class Video> struct TubeReader {
         }
         const Element from = find_chunk(m, k);
         if (!from.inside) return;
-        const Pack<Video, V> pack = load_pack<Video, V>(from.at);
+        const Pack<Video, V> pack = load_pack<Video, V>(video + from.at);
 #pragma unroll
         for (int v = 0; v < V; ++v) out[v] = to_float(pack.x[v]);
         if (!scale) return;
@@ -146,12 +146,21 @@ template <class Video> struct TubeColumns {
 DEVICE u32 depth_of(u32 parts, u32 k) { return parts == 1 ? k : k / (2 * MMA_DEPTH) * MMA_DEPTH + k % MMA_DEPTH; }
 DEVICE bool is_lower(u32 parts, u32 k) { return parts != 1 && k / MMA_DEPTH % 2 != 0; }
 
-template <class T> DEVICE T half_of(float x, bool lower) {
-    const T upper = from_float<T>(x);
-    if (!lower) return upper;
-    const float rest = x - to_float(upper);
-    // Beyond the largest number the upper half is infinite, and enough.
-    return from_float<T>(isfinite(rest) ? rest : 0.0f);
+// Two neighbours rounded by one instruction.
+template <class T> DEVICE u32 round_pair(float a, float b);
+template <> DEVICE u32 round_pair<bf16>(float a, float b) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<const u32*>(&pair);
+}
+template <> DEVICE u32 round_pair<f16>(float a, float b) {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return *reinterpret_cast<const u32*>(&pair);
+}
+
+// What rounding to T leaves. Beyond the largest number the upper half is infinite, and enough.
+template <class T> DEVICE float rest_of(float x) {
+    const float rest = x - to_float(from_float<T>(x));
+    return isfinite(rest) ? rest : 0.0f;
 }
 
 template <class T, class Video> struct TubeTiles {
@@ -165,16 +174,17 @@ template <class T, class Video> struct TubeTiles {
         if constexpr (sizeof(T) == sizeof(Video)) {
             if (tubes.p.wide && !tubes.scale) {
                 const auto from = tubes.find_chunk(m, k);
-                copy_async(to, from.inside ? from.at : tubes.video, from.inside ? 16 : 0);
+                copy_async(to, tubes.video + (from.inside ? from.at : 0), from.inside ? 16 : 0);
                 return;
             }
         }
         float x[8];
         tubes.chunk(m, k, x);
-        T held[8];
+        if (lower) {
 #pragma unroll
-        for (int v = 0; v < 8; ++v) held[v] = half_of<T>(x[v], lower);
-        store_chunk(to, held);
+            for (int v = 0; v < 8; ++v) x[v] = rest_of<T>(x[v]);
+        }
+        store_chunk(to, make_uint4(round_pair<T>(x[0], x[1]), round_pair<T>(x[2], x[3]), round_pair<T>(x[4], x[5]), round_pair<T>(x[6], x[7])));
     }
 };
 
@@ -197,7 +207,7 @@ template <class T> struct PartedColumns : TiledMatrix<T> {
         T held[8];
 #pragma unroll
         for (int v = 0; v < 8; ++v) held[v] = k < this->depth && row + v < this->rows ? from[v] : from_float<T>(0.0f);
-        store_chunk(to, held);
+        store_chunk(to, *reinterpret_cast<const uint4*>(held));
     }
 };
 

@@ -15,7 +15,7 @@ parameters!(
         video: u64,
         scale: u64,
         shift: u64,
-        stride: [i64; 5],
+        stride: [u32; 5],
         place: [Divisor; 3],
         run: Divisor,
         channels: Divisor,
@@ -27,7 +27,6 @@ parameters!(
         elements: u32,
         parts: u32,
         wide: u32,
-        unused: u32,
     }
 );
 
@@ -90,12 +89,12 @@ impl<'a> Convolution<'a> {
         Ok([at(0)?, at(1)?, at(2)?])
     }
 
-    /// The sizes `d` of a shape as kernels count them.
+    /// Three sizes as kernels count them.
     pub fn sizes(&self, cuda: &CudaBackend, shape: &[usize]) -> Result<[u32; 3]> {
         Ok([cuda.count(self.name, shape[0])?, cuda.count(self.name, shape[1])?, cuda.count(self.name, shape[2])?])
     }
 
-    /// Divisors by the sizes of a shape.
+    /// Divisors by three sizes.
     pub fn divisors(&self, cuda: &CudaBackend, shape: &[usize]) -> Result<[Divisor; 3]> {
         let by = |n: usize| Divisor::new(cuda, self.name, n);
         Ok([by(shape[0])?, by(shape[1])?, by(shape[2])?])
@@ -121,7 +120,17 @@ impl<'a> Convolution<'a> {
         Ok(neighbours && lines && (in_column || in_run))
     }
 
-    /// The tubes of `video` for a kernel that computes in `dtype`.
+    /// The video, where its elements do not lie further apart than kernels count; else a copy.
+    pub fn near(&self, video: &Tensor) -> Result<Tensor> {
+        let last =
+            (0..5).try_fold(0usize, |at, d| at.checked_add(self.video[d].saturating_sub(1).checked_mul(stride(video, d))?));
+        match last {
+            Some(last) if last <= i32::MAX as usize => Ok(video.detach()),
+            _ => video.detach().contiguous(),
+        }
+    }
+
+    /// The tubes of a video that is [near](Self::near) for a kernel that computes in `dtype`.
     pub fn tubes(
         &self,
         cuda: &CudaBackend,
@@ -131,7 +140,10 @@ impl<'a> Convolution<'a> {
     ) -> Result<Tubes> {
         let count = |n: usize| cuda.count(self.name, n);
         let by = |n: usize| Divisor::new(cuda, self.name, n);
-        let mut strides = [0, 1, 2, 3, 4].map(|d| stride(video, d) as i64);
+        let mut strides = [0; 5];
+        for (d, to) in strides.iter_mut().enumerate() {
+            *to = count(stride(video, d))?;
+        }
         if self.video[4] == 1 {
             strides[4] = 1;
         }
@@ -151,7 +163,6 @@ impl<'a> Convolution<'a> {
             elements: count(self.elements())?,
             parts: if normalisation.is_some() && dtype != DType::F32 { 2 } else { 1 },
             wide: self.wide(cuda, video, dtype)?.into(),
-            unused: 0,
         })
     }
 
