@@ -66,10 +66,10 @@ template <class T> DEVICE void finish(const Parameters& p) {
 
 #define DEFINE_F32(video)                                                                \
     KERNEL conv3d_f32_##video##_large(PARAMETERS p) { conv3d_f32<video, 8>(p); }         \
-    KERNEL conv3d_f32_##video##_small(PARAMETERS p) { conv3d_f32<video, 4>(p); }
+    ROOMY_KERNEL conv3d_f32_##video##_small(PARAMETERS p) { conv3d_f32<video, 4>(p); }
 #define DEFINE(name, video)                                                              \
     KERNEL conv3d_##name##_##video##_large(PARAMETERS p) { conv3d_half<name, video, 128, 4>(p); } \
-    KERNEL conv3d_##name##_##video##_small(PARAMETERS p) { conv3d_half<name, video, 64, 2>(p); }
+    ROOMY_KERNEL conv3d_##name##_##video##_small(PARAMETERS p) { conv3d_half<name, video, 64, 2>(p); }
 DEFINE_F32(f32)
 DEFINE_F32(u8)
 DEFINE(bf16, bf16)
