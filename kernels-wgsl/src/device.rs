@@ -9,7 +9,14 @@ use std::{
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 use wgpu::{Backends, Features, Instance, InstanceDescriptor, InstanceFlags};
 
-use crate::{cache, memory::Pool, pipeline::Pipelines, recorder::Recorder, tuner::Tuner};
+use crate::{
+    cache,
+    memory::Pool,
+    pipeline::Pipelines,
+    profile::{Profile, Times},
+    recorder::Recorder,
+    tuner::Tuner,
+};
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +31,8 @@ pub struct WgpuOptions {
     pub cache: Option<PathBuf>,
     /// Measure which tile is best for a product of a shape that is new to the adapter. It changes no bit of the result.
     pub tune: bool,
+    /// Measure how long each kernel takes, by the device's clock: see [`Wgpu::take_times`]. Slows everything down.
+    pub profile: bool,
     /// Use no optional feature of the adapter: for tests of the path that every adapter can take.
     pub plain: bool,
     /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
@@ -116,7 +125,11 @@ impl Wgpu {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let wanted =
             if options.plain { Features::empty() } else { Features::SHADER_F16 | Features::SHADER_I16 | Features::SUBGROUP };
-        let features = adapter.features() & (wanted | Features::PIPELINE_CACHE);
+        let clock = if options.profile { Features::TIMESTAMP_QUERY } else { Features::empty() };
+        if !adapter.features().contains(clock) {
+            return Err(failed("this adapter has no timestamps".into()));
+        }
+        let features = adapter.features() & (wanted | clock | Features::PIPELINE_CACHE);
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tubelet"),
             required_features: features,
@@ -138,7 +151,7 @@ impl Wgpu {
         let in_cache = |kind, extension| Some(options.cache.as_ref()?.join(cache::file_name(kind, &info, extension)));
         let pool = Pool::new(name.clone(), device.clone(), options.memory_limit, largest_tensor(&limits));
         Ok(Wgpu {
-            recorder: Mutex::new(Recorder::new(&device)),
+            recorder: Mutex::new(Recorder::new(&device, options.profile.then(|| Profile::new(&device, &queue)))),
             pipelines: Pipelines::new(&device, &limits, in_cache("pipelines", "bin")),
             tuner: Tuner::new(options.tune, in_cache("tiles", "txt")),
             subgroup: subgroup(&info, features),
@@ -156,6 +169,16 @@ impl Wgpu {
     /// How many kernels have been launched on this device.
     pub fn launches(&self) -> u64 {
         self.recorder().launches()
+    }
+
+    /// Launches and seconds of each kernel since this was last asked, for a device that measures them ([`WgpuOptions::profile`]). Waits for all
+    /// work before.
+    ///
+    /// # Errors
+    /// What the driver has reported.
+    pub fn take_times(&self) -> Result<Times> {
+        self.wait()?;
+        Ok(self.recorder().take_times())
     }
 
     /// Gives cached memory back to the driver.

@@ -258,7 +258,7 @@ impl<'a> Kernel<'a> {
         let bindings = gpu.device.create_bind_group(&descriptor);
         // As square as need be: groups beyond the count end at once.
         let rows = groups.div_ceil(MOST_GROUPS);
-        recorder.launch(gpu, &pipeline, &bindings, &self.parameters, [groups.div_ceil(rows) as u32, rows as u32]);
+        recorder.launch(gpu, self.name, &pipeline, &bindings, &self.parameters, [groups.div_ceil(rows) as u32, rows as u32]);
         Ok(())
     }
 

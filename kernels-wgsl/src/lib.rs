@@ -20,6 +20,7 @@ mod device;
 mod kernel;
 mod memory;
 mod pipeline;
+mod profile;
 mod recorder;
 mod tuner;
 
@@ -63,3 +64,4 @@ mod unary_backward;
 
 pub use cache::cache_folder;
 pub use device::{Wgpu, WgpuOptions, adapters};
+pub use profile::Times;

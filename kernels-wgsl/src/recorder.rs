@@ -2,13 +2,17 @@
 
 use wgpu::{Buffer, BufferDescriptor, BufferSize, BufferUsages, CommandEncoder, ComputePass, util::StagingBelt};
 
-use crate::{device::Wgpu, pipeline::Pipeline};
+use crate::{
+    device::Wgpu,
+    pipeline::Pipeline,
+    profile::{Profile, Times},
+};
 
 /// Bytes of parameters that a launch can have.
 pub(crate) const SLOT: usize = 1024;
 /// Launches in one submission. A device starts while the host records on; more would delay the start, fewer cost a submission's overhead
 /// (0.2 ms on the software device) more often.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// Uploads up to so many bytes wait their turn among the launches; larger ones go at once, after what was launched before.
 pub(crate) const STAGED: usize = 1 << 20;
@@ -25,21 +29,27 @@ pub(crate) struct Recorder {
     uploads: StagingBelt,
     uploaded: usize,
     launches: u64,
+    profile: Option<Profile>,
 }
 
 impl Recorder {
-    pub fn new(device: &wgpu::Device) -> Self {
+    pub fn new(device: &wgpu::Device, profile: Option<Profile>) -> Self {
         let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
         let size = (BATCH * SLOT) as u64;
         let parameters =
             device.create_buffer(&BufferDescriptor { label: Some("parameters"), size, usage, mapped_at_creation: false });
         let uploads = StagingBelt::new(device.clone(), STAGED as u64);
         let staged = Vec::with_capacity(BATCH * SLOT);
-        Recorder { encoder: None, pass: None, parameters, staged, uploads, uploaded: 0, launches: 0 }
+        Recorder { encoder: None, pass: None, parameters, staged, uploads, uploaded: 0, launches: 0, profile }
     }
 
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// What each kernel has taken since this was last asked; empty where that is not measured.
+    pub fn take_times(&mut self) -> Times {
+        self.profile.as_mut().map(Profile::take).unwrap_or_default()
     }
 
     /// The buffer of all launches' parameters; a launch sees [`SLOT`] bytes of it.
@@ -47,9 +57,24 @@ impl Recorder {
         &self.parameters
     }
 
-    /// Appends one launch.
-    pub fn launch(&mut self, gpu: &Wgpu, pipeline: &Pipeline, bindings: &wgpu::BindGroup, parameters: &[u8], groups: [u32; 2]) {
+    /// Appends one launch of the kernel `name`.
+    pub fn launch(
+        &mut self,
+        gpu: &Wgpu,
+        name: &'static str,
+        pipeline: &Pipeline,
+        bindings: &wgpu::BindGroup,
+        parameters: &[u8],
+        groups: [u32; 2],
+    ) {
         let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+        if let Some(profile) = &mut self.profile {
+            // Timestamps are taken where passes begin and end, so that each launch has one of its own.
+            self.pass = None;
+            let timestamp_writes = Some(profile.next(name));
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            self.pass = Some(encoder.begin_compute_pass(&descriptor).forget_lifetime());
+        }
         let pass = self.pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
         pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, bindings, &[self.staged.len() as u32]);
@@ -91,7 +116,10 @@ impl Recorder {
     /// Sends everything to the device.
     pub fn submit(&mut self, gpu: &Wgpu) {
         self.pass = None;
-        if let Some(encoder) = self.encoder.take() {
+        if let Some(mut encoder) = self.encoder.take() {
+            if let Some(profile) = &self.profile {
+                profile.resolve(&mut encoder);
+            }
             // Written before this submission's commands and after those of the one before, so one buffer serves them all.
             gpu.queue.write_buffer(&self.parameters, 0, &self.staged);
             self.uploads.finish();
@@ -99,6 +127,9 @@ impl Recorder {
             self.uploads.recall();
             self.staged.clear();
             self.uploaded = 0;
+            if let Some(profile) = &mut self.profile {
+                profile.collect(&gpu.device);
+            }
         }
     }
 }

@@ -184,3 +184,17 @@ fn tiles_are_measured_once_kept_and_change_no_bit() {
     }
     assert_eq!(products(&open(true)), expected);
 }
+
+#[test]
+fn kernels_are_timed_where_the_adapter_has_a_clock() {
+    let Some(wgpu) = common::device(WgpuOptions::default()) else { return };
+    let expected = work(&Device::new(wgpu), 0);
+    let timed = match Wgpu::new(WgpuOptions { profile: true, ..Default::default() }) {
+        Ok(wgpu) => Device::new(wgpu),
+        Err(error) => return println!("skipped: {error}"),
+    };
+    assert_eq!(work(&timed, 0), expected);
+    let times = timed.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").take_times().expect("times");
+    assert_eq!(times.keys().copied().collect::<Vec<_>>(), ["binary", "gemm", "softmax"]);
+    assert!(times.values().all(|&(launches, seconds)| launches == 40 && seconds > 0.0), "{times:?}");
+}

@@ -34,16 +34,33 @@ pub fn open(name: &str) -> Result<Device> {
         #[cfg(feature = "wgpu")]
         ("wgpu", number) => {
             let adapter = ordinal(name, number)?;
-            // Measuring which tiles are fastest is for people's machines; `off` is for those who compare times.
-            let tune = std::env::var("TUBELET_TUNE").as_deref() != Ok("off");
-            let options = WgpuOptions { adapter, tune, cache: tubelet_wgsl::cache_folder(), ..Default::default() };
-            Ok(Device::new(Wgpu::new(options)?))
+            Ok(Device::new(Wgpu::new(options(adapter))?))
         }
         _ => {
             let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
             Err(Error::invalid("--device", format!("{name:?} is none of {}", known.join(", "))))
         }
     }
+}
+
+/// As [`open`], with a clock for its kernels.
+///
+/// # Errors
+/// As [`open`], and for devices that cannot time their kernels.
+#[cfg(feature = "wgpu")]
+pub fn open_profiled(name: &str) -> Result<Device> {
+    let (kind, number) = name.split_once(':').map_or((name, None), |(kind, number)| (kind, Some(number)));
+    match kind {
+        "wgpu" => Ok(Device::new(Wgpu::new(WgpuOptions { profile: true, ..options(ordinal(name, number)?) })?)),
+        _ => Err(Error::invalid("--profile", format!("only WebGPU devices time their kernels, not {name}"))),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn options(adapter: usize) -> WgpuOptions {
+    // Measuring which tiles are fastest is for people's machines; `off` is for those who compare times.
+    let tune = std::env::var("TUBELET_TUNE").as_deref() != Ok("off");
+    WgpuOptions { adapter, tune, cache: tubelet_wgsl::cache_folder(), ..Default::default() }
 }
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -4,11 +4,13 @@ use clap::Args;
 use serde_json::json;
 use tubelet_models::{
     Error, Pass, Result, devices,
-    engine::{DType, Tensor},
+    engine::{DType, Device, Tensor},
     inspect::{ADAMW, measure, measure_training, rehearsal},
     params::Params,
     registry::Config,
 };
+
+use tubelet_wgsl::Wgpu;
 
 use crate::{classify::dtype, table::Table};
 
@@ -39,6 +41,9 @@ pub struct Arguments {
     /// Timed passes after one that is not.
     #[arg(long, default_value_t = 5)]
     passes: usize,
+    /// What each kernel of a forward pass takes, by the device's clock (WebGPU devices). The passes themselves are slower for it.
+    #[arg(long, conflicts_with = "train")]
+    profile: bool,
     /// One JSON object per model.
     #[arg(long)]
     json: bool,
@@ -48,7 +53,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.train {
         return train(arguments);
     }
-    let device = devices::open(&arguments.device)?;
+    let device = match arguments.profile {
+        true => devices::open_profiled(&arguments.device)?,
+        false => devices::open(&arguments.device)?,
+    };
     let mut table = Table::new(["model", "ms", "clips/s", "GFLOP/s"]);
     for name in &arguments.models {
         let config = config(name, arguments.frames)?;
@@ -65,6 +73,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             Ok(start.elapsed().as_secs_f64())
         };
         pass()?;
+        if arguments.profile {
+            kernels(&device)?;
+        }
         let mut seconds = (0..arguments.passes.max(1)).map(|_| pass()).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
@@ -74,11 +85,31 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         } else {
             table.row([name.clone(), format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median)]);
         }
+        if arguments.profile {
+            say!("{name}, a pass:");
+            let mut table = Table::new(["kernel", "launches", "ms"]);
+            let passes = arguments.passes.max(1) as f64;
+            for (kernel, launches, seconds) in kernels(&device)? {
+                let cells = [format!("{:.0}", launches as f64 / passes), format!("{:.3}", seconds * 1e3 / passes)];
+                table.row([kernel.to_owned()].into_iter().chain(cells));
+            }
+            table.print();
+            say!("");
+        }
     }
     if !arguments.json {
         table.print();
     }
     Ok(true)
+}
+
+/// Launches and seconds of each kernel since this was last asked, the longest first.
+fn kernels(device: &Device) -> Result<Vec<(&'static str, u64, f64)>> {
+    let wgpu = device.backend().as_any().downcast_ref::<Wgpu>();
+    let times = wgpu.map_or(Ok(Default::default()), Wgpu::take_times)?;
+    let mut times: Vec<_> = times.into_iter().map(|(name, (launches, seconds))| (name, launches, seconds)).collect();
+    times.sort_by(|a, b| b.2.total_cmp(&a.2));
+    Ok(times)
 }
 
 /// A configuration, perhaps with another number of frames.
