@@ -207,6 +207,11 @@ impl Wgpu {
         self.subgroup.unwrap_or(64)
     }
 
+    /// Whether the adapter is a processor.
+    pub(crate) fn is_processor(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
     pub(crate) fn wait(&self) -> Result<()> {
         self.recorder().submit(self);
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error.to_string()))?;

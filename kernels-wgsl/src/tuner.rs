@@ -70,6 +70,10 @@ impl Tuner {
                 if time < best.1 {
                     best = (tile, time);
                 }
+                // A long run says enough.
+                if time > LONG {
+                    break;
+                }
             }
         }
         let mut state = self.lock();
@@ -80,6 +84,7 @@ impl Tuner {
 }
 
 const RUNS: usize = 3;
+const LONG: Duration = Duration::from_millis(10);
 
 /// `class: rows columns depth side`.
 fn parsed(line: &str) -> Option<(String, Tile)> {
