@@ -25,8 +25,15 @@ use tubelet_engine::{
 use tubelet_models::{Pass, registry::Config};
 use tubelet_wgsl::Wgpu;
 
-const ROUNDS: usize = 7;
-const RUNS: usize = 5;
+/// Rounds, and the runs of each: a software device is a hundred times slower.
+fn effort(d: &Device) -> (usize, usize) {
+    if d.name().starts_with("wgpu") && on_processor(d) { (3, 1) } else { (7, 5) }
+}
+
+/// Whether the roofline of this machine's processor is the device's.
+fn on_processor(d: &Device) -> bool {
+    d.name() == "cpu" || d.backend().description().contains("(Cpu,")
+}
 
 /// The peer's process, and its name.
 struct Peer {
@@ -134,18 +141,19 @@ fn cases(d: &Device) -> Vec<(Case, Value)> {
 
 fn kernels(d: &Device, threads: &str, roofline: Option<&Roofline>) {
     let mut peer = Peer::start(d, threads);
+    let (rounds, runs) = effort(d);
     let name = peer.as_ref().map_or("peer", |peer| peer.name);
     println!("| kernel | ours ms | ours | {name} ms | {name} ÷ ours | of the roofline |\n|---|---|---|---|---|---|");
     for (case, request) in cases(d) {
         let mut request = request;
-        request["runs"] = RUNS.into();
+        request["runs"] = runs.into();
         let (flops, bytes) = case.cost();
         // Whatever is made or measured on first use.
         drop(case.run());
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             settle();
-            let seconds = best(RUNS, || drop(case.run()));
+            let seconds = best(runs, || drop(case.run()));
             ours.push(seconds);
             settle();
             if let Some(other) = peer.as_mut().and_then(|peer| peer.time(&request)) {
@@ -171,24 +179,31 @@ fn kernels(d: &Device, threads: &str, roofline: Option<&Roofline>) {
     }
 }
 
-/// The launches of each model's forward pass: what the meter counts, which is one for each operation, and what the device was given.
+/// The operations of each model's forward pass as the meter counts them, with what is fused into them; and for models that are small enough
+/// to run anywhere the launches that the device was given.
 fn launches(d: &Device, wgpu: &Wgpu) {
-    println!("\n| model | ms | GFLOP/s | operations | launches |\n|---|---|---|---|---|");
-    for preset in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-ssv2-16"] {
-        let config = Config::named(preset).unwrap_or_else(|error| panic!("{error}"));
-        let cost = tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_or_else(|error| panic!("{error}"));
-        let model = config.random(d, DType::F32, 0).unwrap_or_else(|error| panic!("{error}"));
+    println!("\n| model | operations | launches | ms |\n|---|---|---|---|");
+    let fail = |error: tubelet_models::Error| -> ! { panic!("{error}") };
+    for preset in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"] {
+        let config = Config::named(preset).unwrap_or_else(|error| fail(error));
+        let cost = tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_or_else(|error| fail(error));
+        println!("| {preset} | {} | | |", cost.launches);
+    }
+    for preset in ["tubevit-tiny", "vivit-tiny", "vidtr-tiny", "uniformerv2-tiny"] {
+        let config = Config::named(preset).unwrap_or_else(|error| fail(error));
+        let cost = tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_or_else(|error| fail(error));
+        let model = config.random(d, DType::F32, 0).unwrap_or_else(|error| fail(error));
         let input = model.input();
         let video: Tensor = normal(d, &[1, input.frames, input.size[0], input.size[1], 3]);
         let pass = || {
             let logits = model.forward(&video, &mut Pass::inference()).and_then(|_| d.synchronize());
-            logits.unwrap_or_else(|error| panic!("{error}"));
+            logits.unwrap_or_else(|error| fail(error));
         };
         pass();
         let before = wgpu.launches();
-        let seconds = best(1, pass);
-        let (launches, gflop) = (wgpu.launches() - before, cost.flops as f64 / 1e9);
-        println!("| {preset} | {:.0} | {:.0} | {} | {launches} |", seconds * 1e3, gflop / seconds, cost.launches);
+        pass();
+        let launches = wgpu.launches() - before;
+        println!("| {preset} | {} | {launches} | {:.1} |", cost.launches, best(10, pass) * 1e3);
     }
 }
 
@@ -250,9 +265,7 @@ fn main() {
     let d = device();
     println!("## {threads} threads\n");
     print!("Device: {}.", d.backend().description());
-    // A software device runs on the processor whose limits these are.
-    let on_processor = d.name() == "cpu" || d.backend().description().contains("(Cpu,");
-    let roofline = on_processor.then(Roofline::measure);
+    let roofline = on_processor(&d).then(Roofline::measure);
     if let Some(roofline) = &roofline {
         let (flops, bytes) = (roofline.flops / 1e9, roofline.bytes / 1e9);
         print!(" Measured in this run: {flops:.0} GFLOP/s of f32 multiply-adds from registers, {bytes:.1} GB/s triad.");

@@ -98,12 +98,15 @@ fn main() {
             prepared = prepare(&case, &device).map(|run| {
                 device.sync().expect("the device");
                 // Tries its variants.
-                best(&*run, &device, 3);
+                best(&*run, &device, 2);
                 (line.clone(), run)
             });
         }
         match &prepared {
-            Some((_, run)) => println!("{}", best(&**run, &device, 5)),
+            Some((case, run)) => {
+                let case: Value = serde_json::from_str(case).unwrap_or(Value::Null);
+                println!("{}", best(&**run, &device, case["runs"].as_u64().unwrap_or(5) as usize));
+            }
             None => println!("not a case"),
         }
         std::io::stdout().flush().expect("a reader");
