@@ -5,9 +5,10 @@ use tubelet_engine::{DType, Device, Error, Result};
 
 use crate::{
     checkpoint::Checkpoint,
-    classify::{Average, average, logits},
+    classify::{Average, Prediction, average, logits, top_k},
     model::Model,
     registry::{Config, Own},
+    rollout::{Rollout, look},
     video::{self, Frames, Geometry, Sampling, Source, Views},
 };
 
@@ -49,17 +50,52 @@ impl CameraMotion {
     /// # Errors
     /// Of the device.
     pub fn open(device: &Device, dtype: DType) -> Result<Self> {
-        let file = Checkpoint::from_bytes(WEIGHTS.to_vec())?;
-        let meta =
-            |key: &str| file.metadata().get(key).cloned().ok_or_else(|| Error::format("camera-motion", format!("no {key}")));
-        let classes: Vec<String> = meta("labels")?.lines().map(str::to_owned).collect();
-        let config: Config =
-            serde_json::from_str(&meta("config")?).map_err(|error| Error::format("camera-motion", error.to_string()))?;
-        let model = config.with_naming(device, dtype, &file.state_dict(), &Own)?;
+        let (config, file) = weights()?;
+        let classes: Vec<String> = meta(&file, "labels")?.lines().map(str::to_owned).collect();
+        let model = config.with_naming(device, dtype, &file, &Own)?;
         if classes.len() != model.classes() {
             return Err(Error::format("camera-motion", format!("{} names for {} classes", classes.len(), model.classes())));
         }
         Ok(CameraMotion { model, classes, device: device.clone() })
+    }
+
+    /// Frames of a video, and how far apart the model wants them.
+    fn stride(&self, source: &mut dyn Source) -> Result<(usize, usize)> {
+        let (n, frames) = (source.count_frames()?, self.model.input().frames);
+        if n < 2 {
+            return Err(Error::format(source.name(), "one frame has no motion"));
+        }
+        let wanted = source.info().fps.map_or(1, |fps| (fps / RATE).round().max(1.0) as usize);
+        Ok((n, wanted.min((n / frames).max(1))))
+    }
+
+    /// Windows evenly over a video, [`OVERSAMPLE`] times as large as the model sees them.
+    fn windows(&self, source: &mut dyn Source, stride: usize, windows: usize) -> Result<Vec<Frames>> {
+        let large = self.model.input().size.map(|n| n * OVERSAMPLE);
+        let geometry = Geometry::ShortSide { short: large[0].min(large[1]), crop: large };
+        let sampling = Sampling::Dense { frames: self.model.input().frames, stride };
+        video::views(source, &sampling, &geometry, Views { clips: windows, crops: 1 })
+    }
+
+    /// What the model looks at in `windows` windows, evenly over a video: each with its frames, larger than the model sees them, its class and the
+    /// class's probability.
+    ///
+    /// # Errors
+    /// As [`CameraMotion::watch`].
+    pub fn look(&self, source: &mut dyn Source, windows: usize) -> Result<Vec<(Frames, Rollout, Prediction)>> {
+        let (_, stride) = self.stride(source)?;
+        let clips = self.windows(source, stride, windows)?;
+        let view = |clip: Frames| {
+            let (logits, rollout) = look(&*self.model, &self.device, &shrink(&clip))?;
+            let best = top_k(&average(&[logits], Average::Logits), 1).first().copied();
+            Ok((clip, rollout, best.ok_or_else(|| Error::invalid("camera-motion", "no class"))?))
+        };
+        clips.into_iter().map(view).collect()
+    }
+
+    /// The classes, by number.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 
     /// What the camera does over the time of a video: a class for each window of frames, half overlapping, and neighbours of one class as one
@@ -68,19 +104,10 @@ impl CameraMotion {
     /// # Errors
     /// Of reading; and for a single image, which has no motion.
     pub fn watch(&self, source: &mut dyn Source, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Segment>> {
-        let (frames, size) = (self.model.input().frames, self.model.input().size);
-        let n = source.count_frames()?;
-        if n < 2 {
-            return Err(Error::format(source.name(), "one frame has no motion"));
-        }
-        let fps = source.info().fps;
-        let stride = fps.map_or(1, |fps| (fps / RATE).round().max(1.0) as usize).min((n / frames).max(1));
-        let window = frames * stride;
+        let (n, stride) = self.stride(source)?;
+        let (fps, window) = (source.info().fps, self.model.input().frames * stride);
         let windows = (n.saturating_sub(window).div_ceil((window / 2).max(1)) + 1).min(MOST);
-        let large = size.map(|n| n * OVERSAMPLE);
-        let geometry = Geometry::ShortSide { short: large[0].min(large[1]), crop: large };
-        let sampling = Sampling::Dense { frames, stride };
-        let clips = video::views(source, &sampling, &geometry, Views { clips: windows, crops: 1 })?;
+        let clips = self.windows(source, stride, windows)?;
         let mut segments: Vec<(Segment, usize)> = Vec::new();
         for (i, clip) in clips.iter().enumerate() {
             progress(i, clips.len());
@@ -109,6 +136,20 @@ impl CameraMotion {
         };
         Ok(segments.into_iter().map(timed).collect())
     }
+}
+
+/// The model's configuration, and its weights in our own naming.
+///
+/// # Errors
+/// None, unless the program was built with broken weights.
+pub fn weights() -> Result<(Config, Checkpoint)> {
+    let file = Checkpoint::from_bytes(WEIGHTS.to_vec())?;
+    let config = serde_json::from_str(&meta(&file, "config")?);
+    Ok((config.map_err(|error| Error::format("camera-motion", error.to_string()))?, file.state_dict()))
+}
+
+fn meta(file: &Checkpoint, key: &str) -> Result<String> {
+    file.metadata().get(key).cloned().ok_or_else(|| Error::format("camera-motion", format!("no {key}")))
 }
 
 /// Every block of [`OVERSAMPLE`]² pixels averaged.

@@ -12,6 +12,7 @@ use tubelet_engine::{
 use crate::{
     Depth, Pass,
     params::{Init, Params},
+    rollout::{Hop, Step},
 };
 
 /// `y = x·Wᵀ + b`, the weight prepared once.
@@ -96,11 +97,32 @@ impl SelfAttention {
     }
 
     /// `residual + proj(attention(x))` for `x [B, X, Y, C]` along `axis` (1 or 2).
-    pub fn forward(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let (mixed, hop) = self.mix(x, axis)?;
+        pass.follow(|| Ok(Step::Attention { hops: vec![hop], aside: 0 }))?;
+        self.proj.apply(&mixed, None, residual)
+    }
+
+    /// `attention(x)` before its projection, and what it looked at.
+    fn mix(&self, x: &Tensor, axis: usize) -> Result<(Tensor, Hop)> {
         let qkv = self.qkv.forward(x)?;
         let [q, k, v] = [0, 1, 2].map(|part| heads(&qkv, part, self.width, self.heads));
+        let (q, k) = (q?, k?);
         let scale = ((self.width / self.heads) as f32).sqrt().recip();
-        let mixed = attention(scale, axis, &q?, &k?, &v?)?.reshape(x.shape())?;
+        Ok((attention(scale, axis, &q, &k, &v?)?.reshape(x.shape())?, Hop::new(scale, axis, &q, &k)))
+    }
+
+    /// As [`SelfAttention::forward`] after another attention in the same residual branch, whose look `before` goes on here.
+    pub fn forward_after(
+        &self,
+        before: Hop,
+        x: &Tensor,
+        axis: usize,
+        residual: Option<&Tensor>,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let (mixed, hop) = self.mix(x, axis)?;
+        pass.follow(|| Ok(Step::Attention { hops: vec![before, hop], aside: 0 }))?;
         self.proj.apply(&mixed, None, residual)
     }
 }
@@ -186,13 +208,13 @@ impl Block {
 
     /// What attention adds to `x`, for those who watch.
     pub fn attend(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
-        self.attention.forward(&self.norm1.forward(x)?, axis, None)
+        self.attention.forward(&self.norm1.forward(x)?, axis, None, &mut Pass::inference())
     }
 
     /// `[B, X, Y, C]` to the same, attending along `axis`.
     pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = pass.branch(x, depth, |_, residual| self.attention.forward(&normed, axis, residual))?;
+        let x = pass.branch(x, depth, |pass, residual| self.attention.forward(&normed, axis, residual, pass))?;
         let normed = self.norm2.forward(&x)?;
         pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
     }

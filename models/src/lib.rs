@@ -13,7 +13,10 @@ pub mod official;
 pub mod params;
 pub mod parity;
 mod pass;
+#[cfg(feature = "cli")]
+pub mod picture;
 pub mod registry;
+pub mod rollout;
 pub mod train;
 pub mod tubevit;
 pub mod uniformerv2;

@@ -12,6 +12,8 @@ use tubelet_engine::{
     },
 };
 
+use crate::rollout::Step;
+
 /// What a training pass drops at random; everything 0 by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -66,6 +68,7 @@ struct Training {
 #[derive(Default)]
 pub struct Pass {
     collected: Option<BTreeMap<String, Tensor>>,
+    trail: Option<Vec<Step>>,
     training: Option<Training>,
 }
 
@@ -80,13 +83,19 @@ impl Pass {
 
     /// Inference that collects every intermediate result.
     pub fn watched() -> Self {
-        Pass { collected: Some(BTreeMap::new()), training: None }
+        Pass { collected: Some(BTreeMap::new()), ..Pass::default() }
+    }
+
+    /// Inference that keeps queries and keys, for a [roll-out](crate::rollout).
+    pub fn followed() -> Self {
+        Pass { trail: Some(Vec::new()), ..Pass::default() }
     }
 
     /// Training step `step` under `seed`: the random draws depend on these two alone.
     pub fn training(regularisation: Regularisation, seed: u64, step: u64) -> Self {
         let stream = step.wrapping_mul(STREAMS);
-        Pass { collected: None, training: Some(Training { regularisation, seed, stream, statistics: BTreeMap::new() }) }
+        let training = Training { regularisation, seed, stream, statistics: BTreeMap::new() };
+        Pass { training: Some(training), ..Pass::default() }
     }
 
     /// The same, and it collects every intermediate result.
@@ -97,12 +106,17 @@ impl Pass {
     /// A pass of the same kind whose draws and statistics are forgotten, to compute something twice.
     pub fn aside(&self) -> Pass {
         let training = self.training.as_ref().map(|training| Training { statistics: BTreeMap::new(), ..*training });
-        Pass { collected: None, training }
+        Pass { training, ..Pass::default() }
     }
 
     /// Whether intermediate results are collected.
     pub fn is_watched(&self) -> bool {
         self.collected.is_some()
+    }
+
+    /// Whether the steps from tokens to tokens are kept.
+    pub fn is_followed(&self) -> bool {
+        self.trail.is_some()
     }
 
     /// Records `value()` as `name`.
@@ -111,6 +125,19 @@ impl Pass {
             collected.insert(name(), value()?);
         }
         Ok(())
+    }
+
+    /// Notes how tokens became tokens, if somebody follows.
+    pub fn follow(&mut self, step: impl FnOnce() -> Result<Step>) -> Result<()> {
+        if let Some(trail) = &mut self.trail {
+            trail.push(step()?);
+        }
+        Ok(())
+    }
+
+    /// The steps that were followed.
+    pub fn into_trail(self) -> Vec<Step> {
+        self.trail.unwrap_or_default()
     }
 
     /// What was collected.

@@ -233,7 +233,7 @@ fn write_new<D: AsRef<[u8]>>(path: &Path, layout: &Layout<'_>, mut data: impl Fn
 }
 
 /// A name in the same folder (a rename must not cross file systems) that no other writer takes.
-fn temporary_beside(path: &Path) -> Result<PathBuf> {
+pub(crate) fn temporary_beside(path: &Path) -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let no_name = || Error::io(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
     let name = path.file_name().ok_or_else(no_name)?.to_string_lossy();

@@ -33,6 +33,7 @@ use crate::{
     layers::{Block, BlockConfig, LayerNorm, Linear},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
+    rollout::{Cell, Step},
 };
 
 /// One shape of tube and where its copies lie (paper, table 12 and section 3.1).
@@ -65,8 +66,21 @@ impl Tube {
         })
     }
 
+    /// Voxels of a token along each axis: of space-to-depth tokens those of the whole group.
+    pub fn extent(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| {
+            let blocks = self.space_to_depth[axis].max(1);
+            self.kernel[axis] + (blocks - 1) * (self.stride[axis] / blocks)
+        })
+    }
+
+    /// The voxels of each token of a video `[T, H, W]`.
+    fn cells(&self, video: [usize; 3], grid: [usize; 3]) -> Vec<Cell> {
+        Cell::grid(video, grid, self.extent(), self.stride, self.offset.map(|x| x as isize))
+    }
+
     /// A kernel `[O, t, h, w, C]` in this tube's size.
-    fn resized(&self, kernel: &Tensor) -> Result<Tensor> {
+    pub fn resized(&self, kernel: &Tensor) -> Result<Tensor> {
         if kernel.shape()[1..4] == self.kernel {
             return Ok(kernel.clone());
         }
@@ -270,14 +284,14 @@ pub struct TubeVit {
 
 impl TubeVit {
     /// `[B, 1, tokens, C]`: the tubes' tokens in order, without positions. An image passes the tubes of one frame only.
-    fn tokens(&self, video: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn tokens(&self, video: &Tensor, pass: &mut Pass) -> Result<(Tensor, Tensor)> {
         let (config, c) = (&self.config, self.config.width);
         let s = video.shape();
         let image = s.rank() == 5 && s[1] == 1 && config.input.frames != 1;
         let frames = if image { 1 } else { config.input.frames };
         let b = Input { frames, ..config.input.clone() }.check("tubevit", video)?;
         let mut first = usize::from(config.class_token);
-        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
+        let (mut tokens, mut positions, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         for (tube, (weight, bias)) in config.tubes.iter().zip(&self.tubes) {
             let count: usize = tube.grid(config.video()).iter().product();
             if !image || tube.kernel[0] == 1 {
@@ -291,7 +305,11 @@ impl TubeVit {
                     }
                     x = space_to_depth(&x.contiguous()?, blocks)?;
                 }
-                let n: usize = x.shape()[1..4].iter().product();
+                let grid = [x.shape()[1], x.shape()[2], x.shape()[3]];
+                let n: usize = grid.iter().product();
+                if pass.is_followed() {
+                    cells.extend(tube.cells([frames, s[2], s[3]], grid));
+                }
                 tokens.push(x.reshape(&[b, 1, n, c])?);
                 // An image has the tokens of the first time step.
                 positions.push(self.position.narrow(2, first, n.min(count))?);
@@ -301,16 +319,19 @@ impl TubeVit {
         if tokens.is_empty() {
             return Err(Error::shape("tubevit", "no tube of one frame takes an image"));
         }
+        pass.follow(|| Ok(Step::Cells(cells)))?;
         let join = |all: &[Tensor]| concat(&all.iter().collect::<Vec<_>>(), 2);
         Ok((join(&tokens)?, join(&positions)?))
     }
 
     /// Weighted sum of the tokens with weights `softmax(w·x + b)`: `[B, 1, N, C]` to `[B, C]`.
-    fn pool(&self, x: &Tensor) -> Result<Tensor> {
+    fn pool(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let s = *x.shape();
         let scores = linear(x, &self.pooling.0, Some(&self.pooling.1))?.reshape(&[s[0], 1, s[2]])?;
         let tokens = x.reshape(&[s[0], s[2], s[3]])?.transpose()?;
-        linear(&softmax(&scores)?, &tokens, None)?.reshape(&[s[0], s[3]])
+        let weights = softmax(&scores)?;
+        pass.follow(|| Ok(Step::Read { groups: 1, row: weights.to_f32_vec()? }))?;
+        linear(&weights, &tokens, None)?.reshape(&[s[0], s[3]])
     }
 
     /// Logits of a video or an image for data set `dataset`: `[B, classes]`.
@@ -319,7 +340,7 @@ impl TubeVit {
     /// As [`Model::forward`], and for a data set that is not there.
     pub fn forward_for(&self, dataset: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let head = self.heads.get(dataset).ok_or_else(|| Error::invalid("dataset", format!("no data set {dataset}")))?;
-        let (tokens, positions) = self.tokens(video)?;
+        let (tokens, positions) = self.tokens(video, pass)?;
         let sequence = |x: &Tensor| x.reshape(&[x.shape()[0], x.shape()[2], x.shape()[3]]);
         pass.record(|| "tokens".into(), || sequence(&tokens))?;
         if let Some(kernel) = &self.kernel {
@@ -329,7 +350,8 @@ impl TubeVit {
         }
         let mut x = add(&tokens, &positions)?;
         if let Some(class) = &self.class {
-            let class = add(class, &self.position.narrow(2, 0, 1)?)?;
+            let (class, size) = (add(class, &self.position.narrow(2, 0, 1)?)?, x.shape()[2]);
+            pass.follow(|| Ok(Step::Classes { groups: 1, extra: 1, size }))?;
             x = concat(&[&class.broadcast_to(&[x.shape()[0], 1, 1, x.shape()[3]])?, &x], 2)?;
         }
         let first = x.clone();
@@ -342,7 +364,7 @@ impl TubeVit {
         }
         x = self.norm.forward(&x)?;
         pass.record(|| "encoder_ln".into(), || sequence(&x))?;
-        let mut pooled = self.pool(&x)?;
+        let mut pooled = self.pool(&x, pass)?;
         pass.record(|| "pooled".into(), || Ok(pooled.clone()))?;
         if let Some(representation) = &self.representation {
             pooled = unary(Function::Tanh, &representation.forward(&pooled)?)?;

@@ -76,8 +76,7 @@ impl Position {
 
     /// The coordinate of token `index` along `axis`, in voxels. Of space-to-depth tokens the whole group counts.
     fn centre(self, tube: &Tube, axis: usize, index: usize) -> f64 {
-        let blocks = tube.space_to_depth[axis];
-        let size = tube.kernel[axis] + (blocks - 1) * (tube.stride[axis] / blocks);
+        let size = tube.extent()[axis];
         let start = (index * tube.stride[axis] + tube.offset[axis]) as f64;
         match self {
             Position::Fixed { centre: Centre::Exact, .. } => start + size as f64 / 2.0,

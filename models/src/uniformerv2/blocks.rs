@@ -17,6 +17,7 @@ use crate::{
     Depth, Pass,
     layers::{LayerNorm, Linear, Mlp, SelfAttention, heads},
     params::{Init, Params},
+    rollout::{Hop, Step},
 };
 
 /// `[B, T, 1 + H·W, C]` without the class tokens, as `[B, T, H, W, C]`.
@@ -140,8 +141,11 @@ impl LocalBlock {
         };
         let x = local(0, x, pass)?;
         let normed = self.norm1.forward(&x)?;
-        pass.record(|| format!("resblock{i}.attn"), || frames(&self.attention.forward(&normed, 2, None)?))?;
-        let x = pass.branch(&x, depth, |_, residual| self.attention.forward(&normed, 2, residual))?;
+        pass.record(
+            || format!("resblock{i}.attn"),
+            || frames(&self.attention.forward(&normed, 2, None, &mut Pass::inference())?),
+        )?;
+        let x = pass.branch(&x, depth, |pass, residual| self.attention.forward(&normed, 2, residual, pass))?;
         let x = local(1, &x, pass)?;
         let normed = self.norm2.forward(&x)?;
         let x = pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))?;
@@ -213,7 +217,9 @@ impl GlobalBlock {
         let q = heads(&self.query.forward(&self.norm_query.forward(query)?)?, 0, c, self.heads)?;
         let [k, v] = [0, 1].map(|part| heads(&key_value, part, c, self.heads));
         let scale = ((c / self.heads) as f32).sqrt().recip();
-        let mixed = attention(scale, 2, &q, &k?, &v?)?.reshape(query.shape())?;
+        let k = k?;
+        pass.follow(|| Ok(Step::Query { hop: Hop::new(scale, 2, &q, &k), extra: usize::from(extra.is_some()) }))?;
+        let mixed = attention(scale, 2, &q, &k, &v?)?.reshape(query.shape())?;
         let query = pass.global_branch(query, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
         let normed = self.norm2.forward(&query)?;
         pass.global_branch(&query, depth, |pass, residual| self.mlp.global_forward(&normed, residual, pass))

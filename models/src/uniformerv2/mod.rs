@@ -30,6 +30,7 @@ use crate::{
     layers::{LayerNorm, Linear},
     model::{Input, Model, Outline},
     params::{Init, Params},
+    rollout::{Cell, Step},
 };
 use blocks::{GlobalBlock, LocalBlock};
 
@@ -194,6 +195,12 @@ impl UniformerV2 {
         pass.record(|| "conv1".into(), plain)?;
         let position = self.position.reshape(&[1, h, w, c])?.broadcast_to(&[t, h, w, c])?;
         let patches = conv3d(conv.clone(), video, &self.patch, None, Some(&position))?.reshape(&[b, t, h * w, c])?;
+        pass.follow(|| {
+            let (size, kernel) = (config.input.size, if config.temporal_downsample { config.temporal_kernel } else { 1 });
+            let (video, patch) = ([config.input.frames, size[0], size[1]], config.patch);
+            Ok(Step::Cells(Cell::grid(video, [t, h, w], [kernel, patch, patch], [step, patch, patch], [-(pad as isize), 0, 0])))
+        })?;
+        pass.follow(|| Ok(Step::Classes { groups: t, extra: 1, size: h * w }))?;
         let class = self.class.broadcast_to(&[b, t, 1, c])?;
         let tokens = self.norm_pre.forward(&concat(&[&class, &patches], 2)?)?;
         pass.record(|| "ln_pre".into(), || tokens.reshape(&[b * t, 1 + h * w, c]))?;
@@ -252,6 +259,11 @@ impl Model for UniformerV2 {
                 all.push(token.clone());
                 video_token = Some(token);
             }
+        }
+        if self.global.is_empty() {
+            let s = *tokens.shape();
+            pass.follow(|| Ok(Step::read_first(s[1], s[2])))?;
+            pass.follow(|| Ok(Step::read_mean(1, 0, s[1])))?;
         }
         if let Some(fuse) = &self.fuse {
             video_token = Some(fuse.forward(&concat(&all.iter().collect::<Vec<_>>(), 3)?)?);

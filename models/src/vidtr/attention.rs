@@ -18,6 +18,7 @@ use crate::{
     Depth, Pass,
     layers::{Linear, SelfAttention, heads},
     params::{Init, Params},
+    rollout::{Hop, Step},
 };
 
 /// One layer's attention.
@@ -90,36 +91,41 @@ impl Mixer {
         // As released, joint attention adds positions to queries and keys alone; the shared projection of the others takes them all.
         let values = (self.mixing == Mixing::Joint && position.is_some()).then_some(normed);
         match self.mixing {
-            Mixing::Joint => self.whole(x, y, depth, pass, |[q, k, v]| {
+            Mixing::Joint => self.whole(x, y, &[2], depth, pass, |[q, k, v]| {
                 let v = values.as_ref().map(|values| Ok(self.project(values)?[2].clone())).unwrap_or(Ok(v))?;
                 attention(self.scale(), 2, &q, &k, &v)
             }),
-            Mixing::Separable => self.whole(x, y, depth, pass, |[q, k, v]| {
+            Mixing::Separable => self.whole(x, y, &[1, 2], depth, pass, |[q, k, v]| {
                 let o = attention(self.scale(), 1, &q, &k, &v)?;
                 attention(self.scale(), 2, &q, &k, &o)
             }),
-            Mixing::Space => self.whole(x, y, depth, pass, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
+            Mixing::Space => self.whole(x, y, &[2], depth, pass, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
             Mixing::SeparableApart => {
                 let [q, k, v] = self.project(y)?;
                 let o = attention(self.scale(), 1, &q, &k, &v)?.reshape(y.shape())?;
                 let space = self.space.as_ref().ok_or_else(|| Error::invalid("vidtr", "no attention over space"))?;
-                let o = self.proj.forward(&o)?;
-                pass.branch(x, depth, |_, residual| space.forward(&o, 2, residual))
+                let (o, time) = (self.proj.forward(&o)?, Hop::new(self.scale(), 1, &q, &k).mixed());
+                pass.branch(x, depth, |pass, residual| space.forward_after(time, &o, 2, residual, pass))
             }
             Mixing::SeparablePatches | Mixing::Axial => self.patches(x, y, depth, pass),
         }
     }
 
-    /// All tokens mixed by `mix`, projected, and added to `x`.
+    /// All tokens mixed by `mix` along `axes` in turn, projected, and added to `x`.
     fn whole(
         &self,
         x: &Tensor,
         y: &Tensor,
+        axes: &[usize],
         depth: Depth,
         pass: &mut Pass,
         mix: impl Fn([Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mixed = mix(self.project(y)?)?.reshape(x.shape())?;
+        let [q, k, v] = self.project(y)?;
+        pass.follow(|| {
+            Ok(Step::Attention { hops: axes.iter().map(|&axis| Hop::new(self.scale(), axis, &q, &k)).collect(), aside: 0 })
+        })?;
+        let mixed = mix([q, k, v])?.reshape(x.shape())?;
         pass.record(|| format!("layer{}.self_attn", depth.layer), || sequence_first(&self.proj.forward(&mixed)?))?;
         pass.branch(x, depth, |_, residual| self.proj.apply(&mixed, None, residual))
     }
@@ -132,7 +138,7 @@ impl Mixer {
             Some((pool, method @ (Pooling::TopkStd | Pooling::TopkStdPaper), _)) => {
                 self.topk(&split(x)?, &split(y)?, pool.keep, method == Pooling::TopkStd, depth.layer, pass)?
             }
-            _ => (self.grid_attention(&split(y)?)?, split(x)?),
+            _ => (self.grid_attention(&split(y)?, pass)?, split(x)?),
         };
         let kept = mixed.shape()[1];
         let class = |x: &Tensor| x.narrow(2, 0, 1);
@@ -142,20 +148,30 @@ impl Mixer {
         let patches = pass.branch(&residual, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
         let class = add(&class(x)?, &class(y)?)?;
         let patches = self.shorten(&patches)?;
+        if patches.shape()[1] < kept {
+            let by = kept / patches.shape()[1].max(1);
+            pass.follow(|| Ok(Step::Shorten { aside: 1, by, places: h * w }))?;
+        }
         concat(&[&class, &patches.reshape(&[b, 1, patches.shape()[1] * h * w, c])?], 2)
     }
 
     /// Time then space, or time, height, width: `[B, T, H·W, C]` to the same.
-    fn grid_attention(&self, y: &Tensor) -> Result<Tensor> {
+    fn grid_attention(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (b, [t, h, w], scale) = (y.shape()[0], self.grid, self.scale());
         let [q, k, v] = self.project(y)?;
         let o = attention(scale, 1, &q, &k, &v)?;
+        let time = Hop::new(scale, 1, &q, &k);
         if self.mixing != Mixing::Axial {
+            pass.follow(|| Ok(Step::Attention { hops: vec![time, Hop::new(scale, 2, &q, &k)], aside: 1 }))?;
             return attention(scale, 2, &q, &k, &o)?.reshape(y.shape());
         }
         let head = [self.heads, self.width / self.heads];
         let image = |x: &Tensor| x.reshape(&[b * t, h, w, head[0], head[1]]);
         let (q, k) = (image(&q)?, image(&k)?);
+        pass.follow(|| {
+            let hops = vec![time, Hop::new(scale, 1, &q, &k), Hop::new(scale, 2, &q, &k)];
+            Ok(Step::Attention { hops, aside: 1 })
+        })?;
         let o = attention(scale, 1, &q, &k, &image(&o)?)?;
         attention(scale, 2, &q, &k, &o)?.reshape(y.shape())
     }
@@ -183,7 +199,12 @@ impl Mixer {
         pass.record(|| format!("layer{i}.kept_frames"), || rows(&kept))?;
         pass.record(|| format!("layer{i}.attn_row_std"), || rows(&std))?;
         let chosen = |x: &Tensor| gather(x, &kept, 1);
-        let o = attention(scale, 2, &chosen(&q)?, &chosen(&k)?, &o)?;
+        let (kept_q, kept_k) = (chosen(&q)?, chosen(&k)?);
+        let o = attention(scale, 2, &kept_q, &kept_k, &o)?;
+        pass.follow(|| {
+            let time = Hop::new(scale, 1, &q, &k).keeping(&kept, renormalize);
+            Ok(Step::Attention { hops: vec![time, Hop::new(scale, 2, &kept_q, &kept_k)], aside: 1 })
+        })?;
         let shape = [s[0], keep, s[2], s[3]];
         let residual = chosen(&x.split(3, &[self.heads, self.width / self.heads])?)?;
         Ok((o.reshape(&shape)?, residual.reshape(&shape)?))

@@ -25,6 +25,7 @@ use crate::{
     layers::{LayerNorm, Linear, Mlp},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
+    rollout::{Cell, Step},
 };
 use attention::Mixer;
 
@@ -269,15 +270,21 @@ impl VidTr {
         let conv = config.input.normalised(Conv3d::new(config.patch), video);
         let patches = conv3d(conv, video, &self.weight, Some(&self.bias), None)?;
         pass.record(|| "conv_stem".into(), || patches.permute(&[0, 4, 1, 2, 3]))?;
+        let size = [config.input.frames, config.input.size[0], config.input.size[1]];
+        pass.follow(|| Ok(Step::Cells(Cell::grid(size, [t, h, w], config.patch, config.patch, [0; 3]))))?;
         if let [time, space] = self.classes.as_slice() {
+            pass.follow(|| Ok(Step::Classes { groups: t, extra: 1, size: h * w }))?;
+            pass.follow(|| Ok(Step::Classes { groups: 1, extra: h * w + 1, size: t * (h * w + 1) }))?;
             let patches = patches.reshape(&[b, t, h * w, c])?;
             let rows = concat(&[&space.broadcast_to(&[b, t, 1, c])?, &patches], 2)?;
             return concat(&[&time.broadcast_to(&[b, 1, h * w + 1, c])?, &rows], 1);
         }
         if config.mixing == Mixing::Space {
+            pass.follow(|| Ok(Step::Classes { groups: t, extra: 1, size: h * w }))?;
             let patches = patches.reshape(&[b, t, h * w, c])?;
             return concat(&[&self.classes[0].broadcast_to(&[b, t, 1, c])?, &patches], 2);
         }
+        pass.follow(|| Ok(Step::Classes { groups: 1, extra: 1, size: t * h * w }))?;
         let patches = patches.reshape(&[b, 1, t * h * w, c])?;
         concat(&[&self.classes[0].broadcast_to(&[b, 1, 1, c])?, &patches], 2)
     }
@@ -298,13 +305,17 @@ impl Model for VidTr {
             let normed = self.norm.forward(&x)?;
             pass.record(|| "norm".into(), || sequence_first(&normed))?;
         }
+        let s = *x.shape();
         if self.config.mixing == Mixing::Space {
+            pass.follow(|| Ok(Step::read_first(s[1], s[2])))?;
+            pass.follow(|| Ok(Step::read_mean(1, 0, s[1])))?;
             let classes = self.norm.forward(&x.narrow(2, 0, 1)?.contiguous()?)?;
             let read = reduce(Reduction::Mean, &classes, &[1, 2])?;
             return self.head.forward(&pass.dropout(|r| r.head_dropout, &read)?);
         }
         // The first token of all is the one that is classified.
-        let (b, c) = (x.shape()[0], self.config.width);
+        pass.follow(|| Ok(Step::read_first(1, s[1] * s[2])))?;
+        let (b, c) = (s[0], self.config.width);
         let class = x.narrow(1, 0, 1)?.narrow(2, 0, 1)?.contiguous()?.reshape(&[b, c])?;
         self.head.forward(&pass.dropout(|r| r.head_dropout, &self.norm.forward(&class)?)?)
     }

@@ -22,6 +22,7 @@ use crate::{
     layers::{Block, BlockConfig, LayerNorm, Linear},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
+    rollout::{Cell, Step},
 };
 
 /// What the head reads.
@@ -153,12 +154,15 @@ impl Model for Vit {
         let conv = config.input.normalised(Conv3d::new([1, config.patch, config.patch]), image);
         let patches = conv3d(conv, image, &self.weight, self.bias.as_ref(), None)?;
         let sequence = |x: &Tensor| x.reshape(&[b, x.shape()[2], c]);
+        let (size, patch) = ([1, config.input.size[0], config.input.size[1]], [1, config.patch, config.patch]);
+        pass.follow(|| Ok(Step::Cells(Cell::grid(size, [1, h, w], patch, patch, [0; 3]))))?;
         // CLIP's code is [C, h, w] here and [tokens, B, C] between layers, timm's [B, tokens, C].
         pass.record(|| "conv1".into(), || patches.reshape(&[b, h, w, c])?.permute(&[0, 3, 1, 2]))?;
         pass.record(|| "patch_embed".into(), || patches.reshape(&[b, h * w, c]))?;
         let mut x = patches.reshape(&[b, 1, h * w, c])?;
         if let Some(class) = &self.class {
             x = concat(&[&class.reshape(&[1, 1, 1, c])?.broadcast_to(&[b, 1, 1, c])?, &x], 2)?;
+            pass.follow(|| Ok(Step::Classes { groups: 1, extra: 1, size: h * w }))?;
         }
         x = add(&x, &self.position)?;
         if let Some(norm) = &self.pre_norm {
@@ -174,6 +178,10 @@ impl Model for Vit {
         }
         // timm leaves the class token out of the mean.
         let patches = |x: &Tensor| x.narrow(2, usize::from(config.class_token), h * w);
+        pass.follow(|| {
+            let class = usize::from(config.class_token);
+            Ok(if config.readout == Readout::Token { Step::read_first(1, 1 + h * w) } else { Step::read_mean(1, class, h * w) })
+        })?;
         let normed = match config.readout {
             Readout::Token => self.norm.forward(&x.narrow(2, 0, 1)?)?.reshape(&[b, c])?,
             Readout::Average => reduce(Reduction::Mean, &self.norm.forward(&patches(&x)?)?, &[1, 2])?,

@@ -27,6 +27,7 @@ use crate::{
     layers::{Block, BlockConfig, LayerNorm, Linear, Mlp, SelfAttention},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
+    rollout::{Cell, Step},
 };
 
 /// The size of a transformer.
@@ -228,7 +229,7 @@ impl Layer {
                 let mut x = x.clone();
                 for ((norm, attention), axis) in order {
                     let normed = norm.forward(&x)?;
-                    x = pass.branch(&x, depth, |_, residual| attention.forward(&normed, axis, residual))?;
+                    x = pass.branch(&x, depth, |pass, residual| attention.forward(&normed, axis, residual, pass))?;
                 }
                 let normed = mlp.0.forward(&x)?;
                 pass.branch(&x, depth, |pass, residual| mlp.1.forward(&normed, residual, pass))
@@ -258,12 +259,13 @@ impl Transformer {
     }
 
     /// `[B, X, Y, C]` with class tokens along Y and positions.
-    fn embed(&self, x: &Tensor, factorised: bool) -> Result<Tensor> {
+    fn embed(&self, x: &Tensor, factorised: bool, pass: &mut Pass) -> Result<Tensor> {
         let s = *x.shape();
         let mut x = x.clone();
         if let Some(class) = &self.class {
             let class = class.reshape(&[1, 1, 1, s[3]])?.broadcast_to(&[s[0], s[1], 1, s[3]])?;
             x = concat(&[&class, &x], 2)?;
+            pass.follow(|| Ok(Step::Classes { groups: s[1], extra: 1, size: s[2] }))?;
         }
         // Over a grid of time and space the position has a row for each token of both.
         let position = if factorised { self.position.reshape(&[1, s[1], s[2], s[3]])? } else { self.position.clone() };
@@ -271,11 +273,13 @@ impl Transformer {
     }
 
     /// What the class tokens say, or the means of the tokens along the last axis before C: `[B, X, C]`.
-    fn read(&self, x: &Tensor) -> Result<Tensor> {
+    fn read(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let s = x.shape();
         if self.class.is_none() {
+            pass.follow(|| Ok(Step::read_mean(s[1], 0, s[2])))?;
             return reduce(Reduction::Mean, &self.norm.forward(x)?, &[2]);
         }
-        let s = x.shape();
+        pass.follow(|| Ok(Step::read_first(s[1], s[2])))?;
         self.norm.forward(&x.narrow(2, 0, 1)?)?.reshape(&[s[0], s[1], s[3]])
     }
 }
@@ -299,6 +303,8 @@ impl Vivit {
         let (b, [t, h, w]) = (config.input.check("vivit", video)?, config.grid());
         let conv = config.input.normalised(Conv3d::new(config.tubelet), video);
         let x = conv3d(conv, video, &self.weight, Some(&self.bias), None)?;
+        let size = [config.input.frames, config.input.size[0], config.input.size[1]];
+        pass.follow(|| Ok(Step::Cells(Cell::grid(size, [t, h, w], config.tubelet, config.tubelet, [0; 3]))))?;
         pass.record(|| "embedding".into(), || Ok(x.clone()))?;
         pass.record(|| "patch_embed".into(), || x.reshape(&[b, t * h * w, c]))?;
         if config.temporal == Temporal::Joint { x.reshape(&[b, 1, t * h * w, c]) } else { x.reshape(&[b, t, h * w, c]) }
@@ -310,7 +316,7 @@ impl Vivit {
             let s = x.shape();
             x.reshape(&[s[0], s[1] * s[2], s[3]])
         };
-        let mut x = part.embed(x, self.config.factorised_attention())?;
+        let mut x = part.embed(x, self.config.factorised_attention(), pass)?;
         pass.record(|| format!("{name}/posembed_input"), || flat(&x))?;
         pass.record(|| "embeddings".into(), || flat(&x))?;
         for (i, layer) in part.layers.iter().enumerate() {
@@ -339,16 +345,21 @@ impl Model for Vivit {
         let encoded = self.encode(&self.spatial, name, &x, pass)?;
         let (b, c) = (x.shape()[0], self.config.width);
         // [B, T, C]: one token for each time step, or one in all.
-        let steps = self.spatial.read(&encoded)?;
+        let steps = self.spatial.read(&encoded, pass)?;
         let mut y = match &self.temporal {
             Some(temporal) => {
                 let steps = self.adapt(steps, pass)?;
                 let t = steps.shape()[1];
-                temporal.read(&self.encode(temporal, "TemporalTransformer", &steps.reshape(&[b, 1, t, c])?, pass)?)?
+                let encoded = self.encode(temporal, "TemporalTransformer", &steps.reshape(&[b, 1, t, c])?, pass)?;
+                temporal.read(&encoded, pass)?
             }
             None => self.adapt(steps, pass)?,
         };
-        y = if y.shape()[1] == 1 { y.reshape(&[b, c])? } else { reduce(Reduction::Mean, &y, &[1])? };
+        let steps = y.shape()[1];
+        if steps > 1 {
+            pass.follow(|| Ok(Step::read_mean(1, 0, steps)))?;
+        }
+        y = if steps == 1 { y.reshape(&[b, c])? } else { reduce(Reduction::Mean, &y, &[1])? };
         if let Some(representation) = &self.representation {
             y = unary(Function::Tanh, &representation.forward(&y)?)?;
         }

@@ -162,7 +162,8 @@ pub fn spinner(hidden: bool) -> ProgressBar {
     if hidden { ProgressBar::hidden() } else { ProgressBar::new_spinner() }
 }
 
-fn read_labels(path: &Path) -> Result<Vec<String>> {
+/// Class names from a file.
+pub fn read_labels(path: &Path) -> Result<Vec<String>> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     parse_labels(&path.display().to_string(), &bytes)
 }

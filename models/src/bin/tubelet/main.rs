@@ -10,7 +10,9 @@ mod classify;
 mod devices;
 mod evaluate;
 mod inspect;
+mod kernels;
 mod parity;
+mod rollout;
 mod table;
 mod train;
 mod verify;
@@ -37,6 +39,7 @@ const EXAMPLES: &str = "Examples:
   tubelet inspect --tables                  the papers' tables beside ours
   tubelet verify --device cpu               every kernel against the f64 reference
   tubelet train camera-motion --out run     train the model in the box again
+  tubelet rollout clip.mp4 -o strip.png     what the model in the box looks at
 
 Every command exits with 0 when it did what it was asked, 1 when it could not, 2 for wrong arguments.";
 
@@ -50,6 +53,8 @@ enum Command {
     Bench(bench::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Rollout(rollout::Arguments),
+    Kernels(kernels::Arguments),
 }
 
 /// Prints a line. Whoever closes the pipe, as `head` does, has seen enough: the program ends. Any other failure, as of a full disk, is an error.
@@ -74,6 +79,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Rollout(arguments) => rollout::run(&arguments),
+        Command::Kernels(arguments) => kernels::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
