@@ -247,13 +247,21 @@ fn query(hop: &Hop, extra: usize) -> Result<(Vec<f32>, f32)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::LazyLock;
+
     use tubelet_engine::{Device, Philox};
 
     use super::*;
 
+    /// One device for all operands.
+    fn device() -> &'static Device {
+        static DEVICE: LazyLock<Device> = LazyLock::new(Device::reference);
+        &DEVICE
+    }
+
     fn random(rng: &mut Philox, shape: &[usize]) -> Tensor {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.normal()).collect();
-        Tensor::from_f32(&Device::reference(), DType::F32, shape, &values).unwrap()
+        Tensor::from_f32(device(), DType::F32, shape, &values).unwrap()
     }
 
     type Matrix = Vec<Vec<f64>>;
@@ -347,7 +355,7 @@ mod tests {
         let [kept_q, kept_k] = [0, 1].map(|_| random(&mut rng, &[1, 2, 2, 2, 5]));
         // `[slot, place, head]`
         let frames = [0, 1, 0, 0, 2, 2, 1, 2];
-        let kept = Tensor::from_slice::<i32>(&Device::reference(), &[1, 2, 2, 2], &frames).unwrap();
+        let kept = Tensor::from_slice::<i32>(device(), &[1, 2, 2, 2], &frames).unwrap();
         let time = Hop::new(0.5, 1, &q, &k).keeping(&kept, true);
         let space = Hop::new(0.5, 2, &kept_q, &kept_k);
         let each = [0, 1].map(|head| {
