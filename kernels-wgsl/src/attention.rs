@@ -4,7 +4,7 @@ use tubelet_engine::{Result, Tensor, ops::attention::Attention};
 
 use crate::{
     device::Wgpu,
-    kernel::{Kernel, operand},
+    kernel::{Kernel, count, operand},
 };
 
 /// A grid `[B, X, Y, …]` as `[B, O, L, …]`: the axis that is attended along comes after the other one.
@@ -40,8 +40,13 @@ pub(crate) fn owned(width: usize, lanes: u32) -> u32 {
 pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let [q, k, v] =
         [along(op.axis, operand(inputs, 0)?)?, along(op.axis, operand(inputs, 1)?)?, along(op.axis, operand(inputs, 2)?)?];
-    let lanes = gpu.row_lanes();
-    let kernel = Kernel::new("attention", include_str!("attention.wgsl"))
+    let (width, value_width, queries) = (q.shape()[4], v.shape()[4], q.shape()[2]);
+    let tiled = width <= TILED_WIDTH && value_width <= TILED_WIDTH && queries >= TILED_QUERIES / 2;
+    let (lanes, source) = match tiled {
+        true => (64, include_str!("attention_tiled.wgsl")),
+        false => (gpu.row_lanes(), include_str!("attention.wgsl")),
+    };
+    let kernel = Kernel::new(if tiled { "attention_tiled" } else { "attention" }, source)
         .lanes(lanes)
         .strided("q", &q)
         .strided("k", &k)
@@ -49,8 +54,18 @@ pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: 
         .write("y", &outputs[0])
         .write_optional("lse", outputs.get(1))
         .sizes("out", &rows(op.axis, &outputs[0]))
-        .number("scale", op.scale)
-        .constant("WIDTH", owned(q.shape()[4], lanes) * lanes)
-        .constant("OWN", owned(v.shape()[4], lanes));
-    sizes(kernel, &q, &k, &v).launch(q.shape()[..4].iter().product(), gpu)
+        .number("scale", op.scale);
+    let kernel = sizes(kernel, &q, &k, &v);
+    let sequences = count(&[q.shape()[0], q.shape()[1], q.shape()[3]]);
+    if tiled {
+        let width = width.next_multiple_of(16).max(16) as u32;
+        kernel.constant("WIDTH", width).launch(sequences * queries.div_ceil(TILED_QUERIES), gpu)
+    } else {
+        let (width, own) = (owned(width, lanes) * lanes, owned(value_width, lanes));
+        kernel.constant("WIDTH", width).constant("OWN", own).launch(sequences * queries, gpu)
+    }
 }
+
+/// As in `attention_tiled.wgsl`.
+const TILED_QUERIES: usize = 16;
+const TILED_WIDTH: usize = 64;
