@@ -3,7 +3,7 @@
 //! On the CPU the peer is PyTorch, on a WebGPU device (`TUBELET_DEVICE=wgpu`) burn's backend for them (`benches/peer/burn`, built on first use;
 //! where it cannot be, there is no peer). Each kernel is timed in rounds of a few runs, ours and the peer's in turn; the ratio is the median
 //! of the rounds' ratios. On the CPU whole models alternate with the peer program of `TUBELET_PEER` (default `../shared/peers/torch_peer.py`),
-//! a process for each of its measurements; on WebGPU devices they are listed with their launches.
+//! a process for each of its measurements; on WebGPU devices they are listed with their launches. An argument keeps the kernels whose names contain it.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -144,7 +144,8 @@ fn kernels(d: &Device, threads: &str, roofline: Option<&Roofline>) {
     let (rounds, runs) = effort(d);
     let name = peer.as_ref().map_or("peer", |peer| peer.name);
     println!("| kernel | ours ms | ours | {name} ms | {name} ÷ ours | of the roofline |\n|---|---|---|---|---|---|");
-    for (case, request) in cases(d) {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (case, request) in cases(d).into_iter().filter(|(case, _)| case.label.contains(&wanted)) {
         let mut request = request;
         request["runs"] = runs.into();
         let (flops, bytes) = case.cost();

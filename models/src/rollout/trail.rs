@@ -162,7 +162,7 @@ pub enum Step {
     /// The last of some queries looks at all tokens, which stay as they are; the first `extra` keys are none of them (UniFormerV2's global block).
     Query {
         /// One query, or several, over all tokens.
-        hop: Hop,
+        hop: Box<Hop>,
         /// Keys that are no tokens.
         extra: usize,
     },

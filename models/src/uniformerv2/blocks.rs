@@ -218,7 +218,8 @@ impl GlobalBlock {
         let [k, v] = [0, 1].map(|part| heads(&key_value, part, c, self.heads));
         let scale = ((c / self.heads) as f32).sqrt().recip();
         let k = k?;
-        pass.follow(|| Ok(Step::Query { hop: Hop::new(scale, 2, &q, &k), extra: usize::from(extra.is_some()) }))?;
+        let hop = || Box::new(Hop::new(scale, 2, &q, &k));
+        pass.follow(|| Ok(Step::Query { hop: hop(), extra: usize::from(extra.is_some()) }))?;
         let mixed = attention(scale, 2, &q, &k, &v?)?.reshape(query.shape())?;
         let query = pass.global_branch(query, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
         let normed = self.norm2.forward(&query)?;
