@@ -16,7 +16,8 @@ pub fn run(op: &Conv3dBackwardWeight, inputs: &[Option<&Tensor>], outputs: &[Ten
     let channels = video.shape()[4] / op.conv.groups;
     let product =
         Product { batches: op.conv.groups, m: g[4] / op.conv.groups, n: count(&op.kernel) * channels, k: count(&g[..4]) };
-    let source = concat!(include_str!("conv3d_backward_weight.wgsl"), include_str!("product.wgsl"));
+    let source =
+        concat!(include_str!("conv3d_backward_weight.wgsl"), include_str!("product_fill.wgsl"), include_str!("product.wgsl"));
     let kernel = Kernel::new("conv3d_backward_weight", source)
         .strided("video", video)
         .rows("gradient", gradient)

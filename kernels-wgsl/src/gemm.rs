@@ -4,7 +4,7 @@ use tubelet_engine::{Result, Tensor, ops::gemm::Gemm};
 
 use crate::{
     device::Wgpu,
-    kernel::{Kernel, count, operand, optional},
+    kernel::{Kernel, count, has_vectors, operand, optional},
     product::Product,
     unary::number,
 };
@@ -21,9 +21,24 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
         n: weight.shape()[weight.rank() - 2],
         k: xs[rank - 1],
     };
-    let kernel = Kernel::new("gemm", concat!(include_str!("gemm.wgsl"), include_str!("product.wgsl")))
-        .rows("x", x)
-        .rows("weight", weight)
+    let kernel = if has_vectors(x) && has_vectors(weight) {
+        const SOURCE: &str = concat!(
+            include_str!("gemm.wgsl"),
+            include_str!("gemm_vectors.wgsl"),
+            include_str!("product_fill_vectors.wgsl"),
+            include_str!("product.wgsl")
+        );
+        Kernel::new("gemm", SOURCE).rows_of_vectors("x", x).rows_of_vectors("weight", weight)
+    } else {
+        const SOURCE: &str = concat!(
+            include_str!("gemm.wgsl"),
+            include_str!("gemm_numbers.wgsl"),
+            include_str!("product_fill.wgsl"),
+            include_str!("product.wgsl")
+        );
+        Kernel::new("gemm", SOURCE).rows("x", x).rows("weight", weight)
+    };
+    let kernel = kernel
         .read_optional("bias", optional(inputs, 2))
         .read_optional("residual", optional(inputs, 3))
         .write("y", &outputs[0])

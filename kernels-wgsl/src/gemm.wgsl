@@ -1,11 +1,5 @@
 // y = residual + f(alpha x W^T + bias)
-fn left(batch: u32, m: u32, k: u32) -> f32 {
-    return x_load(x_row(batch * p.m + m) + k * x_step());
-}
-
-fn right(batch: u32, n: u32, k: u32) -> f32 {
-    return weight_load(weight_row(select(0u, batch * p.n, BATCHED == 1u) + n) + k * weight_step());
-}
+fn weight_row_of(batch: u32, n: u32) -> u32 { return weight_row(select(0u, batch * p.n, BATCHED == 1u) + n); }
 
 fn finish(batch: u32, m: u32, n: u32, sum: f32) {
     let i = (batch * p.m + m) * p.n + n;

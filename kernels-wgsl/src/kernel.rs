@@ -46,8 +46,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) ids: vec3
 enum View {
     /// By the row-major index of the element; the sizes and strides of dimensions joined where they can be.
     Flat(Vec<[usize; 2]>),
-    /// By row and column.
-    Rows(Vec<[usize; 2]>),
+    /// By row and column; where the flag is set, four columns at a time.
+    Rows(Vec<[usize; 2]>, bool),
     /// By the strides of the given number of dimensions.
     Strided(usize),
     Written,
@@ -63,6 +63,8 @@ enum Element {
     Integer16,
     /// Words with several elements each.
     Packed,
+    /// Four f32.
+    Vectors,
 }
 
 impl Element {
@@ -144,7 +146,16 @@ impl<'a> Kernel<'a> {
         self.dims(name, layout.offset(), &dims);
         let step = layout.strides().last().copied().unwrap_or(1);
         self.field(format!("{name}_last"), step);
-        self.bind(name, Some(tensor), View::Rows(dims))
+        self.bind(name, Some(tensor), View::Rows(dims, false))
+    }
+
+    /// As [`Kernel::rows`], for an operand that [`has_vectors`]: `x_load4(at)` gives four elements from a position that is a multiple of four.
+    pub fn rows_of_vectors(self, name: &'static str, tensor: &'a Tensor) -> Self {
+        let mut kernel = self.rows(name, tensor);
+        if let Some(Bound { view: View::Rows(_, vectors), .. }) = kernel.operands.last_mut() {
+            *vectors = true;
+        }
+        kernel
     }
 
     /// An input, by its own strides.
@@ -269,7 +280,7 @@ impl<'a> Kernel<'a> {
             let dtype = operand.tensor.map_or("none", |tensor| tensor.dtype().name());
             let view = match &operand.view {
                 View::Flat(dims) => format!("flat{}", form(dims)),
-                View::Rows(dims) => format!("rows{}", form(dims)),
+                View::Rows(dims, vectors) => format!("{}{}", if *vectors { "vectors" } else { "rows" }, form(dims)),
                 View::Strided(rank) => format!("strided{rank}"),
                 View::Written => "written".into(),
             };
@@ -327,8 +338,12 @@ impl Bound<'_> {
             let _ = writeln!(text, "{nothing}");
             return;
         };
-        let element = Element::of(tensor.dtype(), gpu);
+        let element = match self.view {
+            View::Rows(_, true) => Element::Vectors,
+            _ => Element::of(tensor.dtype(), gpu),
+        };
         let ty = match element {
+            Element::Vectors => "vec4<f32>",
             Element::Packed if written => "atomic<u32>",
             Element::Packed => "u32",
             Element::Float16 => "f16",
@@ -353,14 +368,18 @@ impl Bound<'_> {
             DType::F16 if element != Element::Float16 => format!("f16_load({half})"),
             DType::U8 => format!("f32(({x}_data[at >> 2u] >> (8u * (at & 3u))) & 255u)"),
             DType::F16 | DType::I32 => format!("f32({x}_data[at])"),
+            _ if element == Element::Vectors => format!("{x}_data[at >> 2u][at & 3u]"),
             _ => format!("{x}_data[at]"),
         };
         let _ = writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return {value}; }}");
         let exact = if dtype == DType::I32 { format!("{x}_data[at]") } else { format!("integer({x}_load(at))") };
         let _ = writeln!(text, "fn {x}_int(at: u32) -> i32 {{ return {exact}; }}");
+        if element == Element::Vectors {
+            let _ = writeln!(text, "fn {x}_load4(at: u32) -> vec4<f32> {{ return {x}_data[at >> 2u]; }}");
+        }
         match &self.view {
             View::Flat(dims) => position(text, &format!("{x}_at"), x, dims),
-            View::Rows(dims) => {
+            View::Rows(dims, _) => {
                 position(text, &format!("{x}_row"), x, dims);
                 let _ = writeln!(text, "fn {x}_step() -> u32 {{ return p.{x}_last; }}");
             }
@@ -429,6 +448,19 @@ fn joined(layout: &Layout, rank: usize) -> Vec<[usize; 2]> {
         }
     }
     dims
+}
+
+/// Whether rows can be read four elements at a time: f32, side by side, and every row beginning at a multiple of four.
+pub(crate) fn has_vectors(x: &Tensor) -> bool {
+    let layout = x.layout();
+    let [outer @ .., last] = layout.strides() else { return false };
+    let rows = layout.shape().iter().zip(outer).filter(|&(&size, _)| size != 1);
+    let aligned = |n: usize| n.is_multiple_of(4);
+    x.dtype() == DType::F32
+        && *last == 1
+        && aligned(layout.offset())
+        && x.shape().last().is_some_and(|&columns| aligned(columns))
+        && rows.into_iter().all(|(_, &stride)| aligned(stride))
 }
 
 /// Operand `i`, which validation has found present.
