@@ -20,14 +20,17 @@ fn shaders(options: WgpuOptions) -> Option<Vec<String>> {
     let device = Device::new(common::device(options)?);
     for name in Op::NAMES {
         for dtype in DType::FLOATS {
-            for seed in 0..6 {
-                let sample = samples::sample(name, &mut Philox::new(seed), 9, dtype, Values::Normal).expect("an operation");
+            for (seed, size) in [(0, 9), (1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 40), (7, 40), (8, 40), (9, 40)] {
+                let sample = samples::sample(name, &mut Philox::new(seed), size, dtype, Values::Normal).expect("an operation");
                 samples::run(&device, &sample).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }
     }
     let texts = device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").shaders();
     assert!(texts.len() > Op::NAMES.len(), "{} shaders", texts.len());
+    for variant in ["x_load4", "query_tile"] {
+        assert!(texts.iter().any(|text| text.contains(variant)), "no shader with {variant}");
+    }
     Some(texts)
 }
 
@@ -57,7 +60,11 @@ fn check(texts: &[String], allowed: Capabilities) {
 
 #[test]
 fn shaders_with_all_features_are_valid_for_every_driver() {
-    let Some(texts) = shaders(WgpuOptions::default()) else { return };
+    // Measuring makes every tile of a product.
+    let Some(texts) = shaders(WgpuOptions { tune: true, ..Default::default() }) else { return };
+    for side in [4, 8] {
+        assert!(texts.iter().any(|text| text.contains(&format!("const SIDE: u32 = {side}u;"))), "no tile of side {side}");
+    }
     check(&texts, Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT16 | Capabilities::SUBGROUP);
 }
 
