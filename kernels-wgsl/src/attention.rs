@@ -4,7 +4,7 @@ use tubelet_engine::{Result, Tensor, ops::attention::Attention};
 
 use crate::{
     device::Wgpu,
-    kernel::{Kernel, count, operand},
+    kernel::{Kernel, count, has_vectors, operand},
 };
 
 /// A grid `[B, X, Y, …]` as `[B, O, L, …]`: the axis that is attended along comes after the other one.
@@ -37,35 +37,74 @@ pub(crate) fn owned(width: usize, lanes: u32) -> u32 {
     (width as u32).div_ceil(lanes).max(1)
 }
 
+/// The three kernels; the operands' names are theirs.
+enum Variant {
+    /// `attention.wgsl`: a workgroup for each query.
+    Row,
+    /// `attention_tiled.wgsl`: a workgroup for [`TILED_QUERIES`].
+    Tiled,
+    /// `attention_direct.wgsl`: an invocation for so many queries. Of operands that [`has_vectors`] alone.
+    Direct(u32),
+}
+
+impl Variant {
+    fn of([q, k, v]: [&Tensor; 3], gpu: &Wgpu) -> Variant {
+        let direct = gpu.is_processor() && [q, k, v].into_iter().all(has_vectors);
+        let (width, queries) = (q.shape()[4].max(v.shape()[4]), q.shape()[2]);
+        let padded = |rows: u32| queries.next_multiple_of(rows as usize);
+        match direct {
+            _ if width > NARROW => Variant::Row,
+            // Twice as many queries use a key twice as often, where that leaves no more of them idle.
+            true if queries >= FEW_ROWS as usize / 2 => {
+                Variant::Direct(if padded(2 * FEW_ROWS) > padded(FEW_ROWS) { FEW_ROWS } else { 2 * FEW_ROWS })
+            }
+            _ if queries >= TILED_QUERIES / 2 => Variant::Tiled,
+            _ => Variant::Row,
+        }
+    }
+}
+
 pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let [q, k, v] =
         [along(op.axis, operand(inputs, 0)?)?, along(op.axis, operand(inputs, 1)?)?, along(op.axis, operand(inputs, 2)?)?];
-    let (width, value_width, queries) = (q.shape()[4], v.shape()[4], q.shape()[2]);
-    let tiled = width <= TILED_WIDTH && value_width <= TILED_WIDTH && queries >= TILED_QUERIES / 2;
-    let (lanes, source) = match tiled {
-        true => (64, include_str!("attention_tiled.wgsl")),
-        false => (gpu.row_lanes(), include_str!("attention.wgsl")),
+    let variant = Variant::of([&q, &k, &v], gpu);
+    let mut kernel = match variant {
+        Variant::Row => Kernel::new("attention", include_str!("attention.wgsl")),
+        Variant::Tiled => Kernel::new("attention_tiled", include_str!("attention_tiled.wgsl")),
+        Variant::Direct(_) => Kernel::new("attention_direct", include_str!("attention_direct.wgsl")),
     };
-    let kernel = Kernel::new(if tiled { "attention_tiled" } else { "attention" }, source)
-        .lanes(lanes)
-        .strided("q", &q)
-        .strided("k", &k)
-        .strided("v", &v)
+    for (name, x) in [("q", &q), ("k", &k), ("v", &v)] {
+        kernel = if matches!(variant, Variant::Direct(_)) { kernel.strided_vectors(name, x) } else { kernel.strided(name, x) };
+    }
+    kernel = kernel
         .write("y", &outputs[0])
         .write_optional("lse", outputs.get(1))
         .sizes("out", &rows(op.axis, &outputs[0]))
         .number("scale", op.scale);
-    let kernel = sizes(kernel, &q, &k, &v);
+    kernel = sizes(kernel, &q, &k, &v);
+    let (width, value_width, queries) = (q.shape()[4], v.shape()[4], q.shape()[2]);
     let sequences = count(&[q.shape()[0], q.shape()[1], q.shape()[3]]);
-    if tiled {
-        let width = width.next_multiple_of(16).max(16) as u32;
-        kernel.constant("WIDTH", width).launch(sequences * queries.div_ceil(TILED_QUERIES), gpu)
-    } else {
-        let (width, own) = (owned(width, lanes) * lanes, owned(value_width, lanes));
-        kernel.constant("WIDTH", width).constant("OWN", own).launch(sequences * queries, gpu)
+    match variant {
+        Variant::Row => {
+            let lanes = gpu.row_lanes();
+            let (width, own) = (owned(width, lanes) * lanes, owned(value_width, lanes));
+            kernel.lanes(lanes).constant("WIDTH", width).constant("OWN", own).launch(sequences * queries, gpu)
+        }
+        Variant::Tiled => {
+            let width = width.next_multiple_of(16).max(16) as u32;
+            kernel.constant("WIDTH", width).launch(sequences * queries.div_ceil(TILED_QUERIES), gpu)
+        }
+        Variant::Direct(rows) => kernel
+            .lanes(gpu.direct_lanes())
+            .constant("ROWS", rows)
+            .constant("VECTORS", value_width as u32 / 4)
+            .launch_each(sequences * queries.div_ceil(rows as usize), gpu),
     }
 }
 
 /// As in `attention_tiled.wgsl`.
 const TILED_QUERIES: usize = 16;
-const TILED_WIDTH: usize = 64;
+/// More channels than that do not fit into tiles or registers.
+const NARROW: usize = 64;
+/// The fewer queries of an invocation in `attention_direct.wgsl`.
+const FEW_ROWS: u32 = 4;

@@ -35,8 +35,6 @@ fn masked(scores: vec4<f32>, key: u32) -> vec4<f32> {
     return select(vec4<f32>(-infinity()), p.scale * scores, vec4<u32>(key, key + 1u, key + 2u, key + 3u) < vec4<u32>(p.keys));
 }
 
-fn exp_each(x: vec4<f32>) -> vec4<f32> { return vec4<f32>(exp_full(x.x), exp_full(x.y), exp_full(x.z), exp_full(x.w)); }
-
 // Two queries and four keys an invocation.
 fn score(first: u32, lane: u32) {
     let pair = lane / 8u;
@@ -64,7 +62,7 @@ fn weigh(row: u32) {
     let nothing = next == -infinity();
     var sum = 0.0;
     for (var four = 0u; four < 8u; four += 1u) {
-        let weight = select(exp_each(weights[row * 8u + four] - next), vec4<f32>(), nothing);
+        let weight = select(exp_four(weights[row * 8u + four] - next), vec4<f32>(), nothing);
         sum += (weight.x + weight.y) + (weight.z + weight.w);
         weights[row * 8u + four] = weight;
     }

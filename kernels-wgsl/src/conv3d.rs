@@ -26,21 +26,19 @@ pub fn run(op: &Conv3d, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wg
     let (video, weight, y) = (operand(inputs, 0)?, operand(inputs, 1)?, &outputs[0]);
     let (w, normalisation) = (weight.shape(), normalisation(op, video)?);
     let [scale, shift] = normalisation.as_ref().map_or([None, None], |[scale, shift]| [Some(scale), Some(shift)]);
-    let product = Product { batches: op.groups, m: count(&y.shape()[..4]), n: w[0] / op.groups, k: count(&w[1..]) };
-    let kernel = Kernel::new(
-        "conv3d",
-        concat!(include_str!("conv3d.wgsl"), include_str!("product_fill.wgsl"), include_str!("product.wgsl")),
-    )
-    .strided("video", video)
-    .read("weight", weight)
-    .read_optional("bias", optional(inputs, 2))
-    .read_optional("position", optional(inputs, 3))
-    .read_optional("scale", scale)
-    .read_optional("shift", shift)
-    .write("y", y)
-    .sizes("v", video.shape())
-    .sizes("y", y.shape())
-    .size("channels", w[4])
-    .size("outputs", w[0]);
+    let product =
+        Product { batches: op.groups, m: count(&y.shape()[..4]), n: w[0] / op.groups, k: count(&w[1..]), vectors: false };
+    let kernel = Kernel::new("conv3d", include_str!("conv3d.wgsl"))
+        .strided("video", video)
+        .read("weight", weight)
+        .read_optional("bias", optional(inputs, 2))
+        .read_optional("position", optional(inputs, 3))
+        .read_optional("scale", scale)
+        .read_optional("shift", shift)
+        .write("y", y)
+        .sizes("v", video.shape())
+        .sizes("y", y.shape())
+        .size("channels", w[4])
+        .size("outputs", w[0]);
     product.launch(geometry(kernel, op, &w[1..4]), gpu)
 }

@@ -14,11 +14,14 @@ pub fn run(op: &Conv3dBackwardWeight, inputs: &[Option<&Tensor>], outputs: &[Ten
     let (g, normalisation) = (gradient.shape(), normalisation(&op.conv, video)?);
     let [scale, shift] = normalisation.as_ref().map_or([None, None], |[scale, shift]| [Some(scale), Some(shift)]);
     let channels = video.shape()[4] / op.conv.groups;
-    let product =
-        Product { batches: op.conv.groups, m: g[4] / op.conv.groups, n: count(&op.kernel) * channels, k: count(&g[..4]) };
-    let source =
-        concat!(include_str!("conv3d_backward_weight.wgsl"), include_str!("product_fill.wgsl"), include_str!("product.wgsl"));
-    let kernel = Kernel::new("conv3d_backward_weight", source)
+    let product = Product {
+        batches: op.conv.groups,
+        m: g[4] / op.conv.groups,
+        n: count(&op.kernel) * channels,
+        k: count(&g[..4]),
+        vectors: false,
+    };
+    let kernel = Kernel::new("conv3d_backward_weight", include_str!("conv3d_backward_weight.wgsl"))
         .strided("video", video)
         .rows("gradient", gradient)
         .read_optional("scale", scale)

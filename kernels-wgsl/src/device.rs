@@ -33,7 +33,7 @@ pub struct WgpuOptions {
     pub tune: bool,
     /// Measure how long each kernel takes, by the device's clock: see [`Wgpu::take_times`]. Slows everything down.
     pub profile: bool,
-    /// Use no optional feature of the adapter: for tests of the path that every adapter can take.
+    /// Use no optional feature of the adapter, and take it for a GPU: for tests of the paths that every adapter can take.
     pub plain: bool,
     /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
     pub guard: bool,
@@ -53,6 +53,7 @@ pub struct Wgpu {
     failure: Arc<Mutex<Option<String>>>,
     /// Whether a subgroup has one size on this adapter, and reductions can use it.
     pub(crate) subgroup: Option<u32>,
+    processor: bool,
     pub(crate) guard: bool,
 }
 
@@ -155,6 +156,7 @@ impl Wgpu {
             pipelines: Pipelines::new(&device, &limits, in_cache("pipelines", "bin")),
             tuner: Tuner::new(options.tune, in_cache("tiles", "txt")),
             subgroup: subgroup(&info, features),
+            processor: info.device_type == wgpu::DeviceType::Cpu && !options.plain,
             guard: options.guard,
             name,
             info,
@@ -207,9 +209,15 @@ impl Wgpu {
         self.subgroup.unwrap_or(64)
     }
 
-    /// Whether the adapter is a processor.
+    /// Invocations of a workgroup that shares nothing: as many as run together.
+    pub(crate) fn direct_lanes(&self) -> u32 {
+        // Processors' vectors of 256 bits; else what no GPU falls short of.
+        self.subgroup.unwrap_or(if self.is_processor() { 8 } else { 64 })
+    }
+
+    /// Whether the adapter is a processor: a software device.
     pub(crate) fn is_processor(&self) -> bool {
-        self.info.device_type == wgpu::DeviceType::Cpu
+        self.processor
     }
 
     pub(crate) fn wait(&self) -> Result<()> {

@@ -15,28 +15,18 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
     let batched = weight.rank() > 2;
     // With one weight for all, the batch is so many more rows.
     let lead = if batched { rank - 2 } else { 0 };
+    let vectors = has_vectors(x) && has_vectors(weight);
     let product = Product {
         batches: count(&xs[..lead]),
         m: count(&xs[lead..rank - 1]),
         n: weight.shape()[weight.rank() - 2],
         k: xs[rank - 1],
+        vectors,
     };
-    let kernel = if has_vectors(x) && has_vectors(weight) {
-        const SOURCE: &str = concat!(
-            include_str!("gemm.wgsl"),
-            include_str!("gemm_vectors.wgsl"),
-            include_str!("product_fill_vectors.wgsl"),
-            include_str!("product.wgsl")
-        );
-        Kernel::new("gemm", SOURCE).rows_of_vectors("x", x).rows_of_vectors("weight", weight)
-    } else {
-        const SOURCE: &str = concat!(
-            include_str!("gemm.wgsl"),
-            include_str!("gemm_numbers.wgsl"),
-            include_str!("product_fill.wgsl"),
-            include_str!("product.wgsl")
-        );
-        Kernel::new("gemm", SOURCE).rows("x", x).rows("weight", weight)
+    let kernel = Kernel::new("gemm", include_str!("gemm.wgsl"));
+    let kernel = match vectors {
+        true => kernel.then(include_str!("gemm_vectors.wgsl")).rows_of_vectors("x", x).rows_of_vectors("weight", weight),
+        false => kernel.then(include_str!("gemm_numbers.wgsl")).rows("x", x).rows("weight", weight),
     };
     let kernel = kernel
         .read_optional("bias", optional(inputs, 2))

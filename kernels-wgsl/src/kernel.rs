@@ -13,7 +13,7 @@
 //! | `p.x_offset`, `p.x_s0` … | [`Kernel::strided`] | offset and strides |
 //! | `x_store(at, value)`, `x_store_int(at, value)` | outputs, which are contiguous | |
 //!
-//! and for an optional operand the constant `x_present`. Sizes and numbers are fields of the uniform `p`. Positions are u32: a buffer has fewer
+//! and for an optional operand the constant `x_present`. Loops that [`unrolled`] writes out start with `#for`. Sizes and numbers are fields of the uniform `p`. Positions are u32: a buffer has fewer
 //! than 2³² elements.
 
 use std::fmt::Write;
@@ -21,7 +21,7 @@ use std::fmt::Write;
 use tubelet_engine::{DType, Error, Layout, Result, Tensor};
 use wgpu::Features;
 
-use crate::{device::Wgpu, recorder::SLOT};
+use crate::{device::Wgpu, recorder::SLOT, unroll::unrolled};
 
 /// Groups along one dimension that every adapter can launch; more fold into the second.
 const MOST_GROUPS: usize = 65535;
@@ -48,8 +48,8 @@ enum View {
     Flat(Vec<[usize; 2]>),
     /// By row and column; where the flag is set, four columns at a time.
     Rows(Vec<[usize; 2]>, bool),
-    /// By the strides of the given number of dimensions.
-    Strided(usize),
+    /// By the strides of the given number of dimensions; where the flag is set, four elements of the last at a time.
+    Strided(usize, bool),
     Written,
 }
 
@@ -91,7 +91,8 @@ struct Bound<'a> {
 #[derive(Clone)]
 pub(crate) struct Kernel<'a> {
     name: &'static str,
-    source: &'static str,
+    /// One after the other.
+    sources: Vec<&'static str>,
     lanes: u32,
     operands: Vec<Bound<'a>>,
     fields: Vec<(String, &'static str)>,
@@ -105,11 +106,17 @@ impl<'a> Kernel<'a> {
     /// The kernel of `source`, with 64 invocations in a workgroup.
     pub fn new(name: &'static str, source: &'static str) -> Self {
         let (operands, fields, parameters, constants) = Default::default();
-        Kernel { name, source, lanes: 64, operands, fields, parameters, constants, overflow: None }
+        Kernel { name, sources: vec![source], lanes: 64, operands, fields, parameters, constants, overflow: None }
     }
 
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// `source` after what there is; the constants must tell texts apart.
+    pub fn then(mut self, source: &'static str) -> Self {
+        self.sources.push(source);
+        self
     }
 
     /// Invocations in a workgroup: `LANES` in the source.
@@ -151,11 +158,20 @@ impl<'a> Kernel<'a> {
 
     /// As [`Kernel::rows`], for an operand that [`has_vectors`]: `x_load4(at)` gives four elements from a position that is a multiple of four.
     pub fn rows_of_vectors(self, name: &'static str, tensor: &'a Tensor) -> Self {
-        let mut kernel = self.rows(name, tensor);
-        if let Some(Bound { view: View::Rows(_, vectors), .. }) = kernel.operands.last_mut() {
+        self.rows(name, tensor).by_fours()
+    }
+
+    /// As [`Kernel::strided`], for an operand that [`has_vectors`].
+    pub fn strided_vectors(self, name: &'static str, tensor: &'a Tensor) -> Self {
+        self.strided(name, tensor).by_fours()
+    }
+
+    /// The last operand with `x_load4`.
+    fn by_fours(mut self) -> Self {
+        if let Some(Bound { view: View::Rows(_, vectors) | View::Strided(_, vectors), .. }) = self.operands.last_mut() {
             *vectors = true;
         }
-        kernel
+        self
     }
 
     /// An input, by its own strides.
@@ -164,7 +180,7 @@ impl<'a> Kernel<'a> {
         for (d, &stride) in tensor.layout().strides().iter().enumerate() {
             self.field(format!("{name}_s{d}"), stride);
         }
-        self.bind(name, Some(tensor), View::Strided(tensor.rank()))
+        self.bind(name, Some(tensor), View::Strided(tensor.rank(), false))
     }
 
     /// An output.
@@ -281,7 +297,7 @@ impl<'a> Kernel<'a> {
             let view = match &operand.view {
                 View::Flat(dims) => format!("flat{}", form(dims)),
                 View::Rows(dims, vectors) => format!("{}{}", if *vectors { "vectors" } else { "rows" }, form(dims)),
-                View::Strided(rank) => format!("strided{rank}"),
+                View::Strided(rank, vectors) => format!("{}{rank}", if *vectors { "quads" } else { "strided" }),
                 View::Written => "written".into(),
             };
             // Writing to a string does not fail.
@@ -320,7 +336,8 @@ impl<'a> Kernel<'a> {
             Some(size) if size == self.lanes => include_str!("group_subgroup.wgsl"),
             _ => include_str!("group_shared.wgsl"),
         });
-        text.push_str(self.source);
+        let constant = |name: &str| self.constants.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        self.sources.iter().for_each(|source| text.push_str(&unrolled(source, &constant)));
         text.push_str(entry);
         text
     }
@@ -339,7 +356,7 @@ impl Bound<'_> {
             return;
         };
         let element = match self.view {
-            View::Rows(_, true) => Element::Vectors,
+            View::Rows(_, true) | View::Strided(_, true) => Element::Vectors,
             _ => Element::of(tensor.dtype(), gpu),
         };
         let ty = match element {
@@ -383,7 +400,7 @@ impl Bound<'_> {
                 position(text, &format!("{x}_row"), x, dims);
                 let _ = writeln!(text, "fn {x}_step() -> u32 {{ return p.{x}_last; }}");
             }
-            View::Strided(_) | View::Written => {}
+            View::Strided(..) | View::Written => {}
         }
     }
 }

@@ -61,6 +61,7 @@ mod softmax;
 mod softmax_backward;
 mod unary;
 mod unary_backward;
+mod unroll;
 
 pub use cache::cache_folder;
 pub use device::{Wgpu, WgpuOptions, adapters};

@@ -23,11 +23,11 @@ fn min_nan(a: f32, b: f32) -> f32 {
 }
 
 // 2^n for whole n in -127..=127 (0 at -127).
-fn exp2_integer(n: f32) -> f32 { return bitcast<f32>(u32(i32(n) + 127) << 23u); }
+fn exp2_integer(n: vec4<f32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(vec4<i32>(n) + 127) << vec4<u32>(23u)); }
 
 // e^r on [-ln 2 / 2, ln 2 / 2].
-fn exp_reduced(r: f32) -> f32 {
-    var q = 1.3814539e-3;
+fn exp_reduced(r: vec4<f32>) -> vec4<f32> {
+    var q = vec4<f32>(1.3814539e-3);
     q = q * r + 8.3687453e-3;
     q = q * r + 4.1668391e-2;
     q = q * r + 1.6666520e-1;
@@ -35,17 +35,22 @@ fn exp_reduced(r: f32) -> f32 {
     return (q * r * r + r) + 1.0;
 }
 
-// e^x: Cody and Waite's reduction by ln 2 in two parts. 0 below -87.33, infinity above 88.72, NaN for NaN.
-fn exp_full(x: f32) -> f32 {
-    if is_nan(x) { return x; }
-    if x > 88.72283 { return infinity(); }
-    if x < -87.33655 { return 0.0; }
-    let n = round(x * 1.442695);
-    let r = (x - n * 0.6933594) + n * 2.1219444e-4;
+// e^x: Cody and Waite's reduction by ln 2 in two parts. 0 below -87.33, infinity above 88.72, NaN for NaN. Without branches, which on a
+// processor are both taken.
+fn exp_four(x: vec4<f32>) -> vec4<f32> {
+    let inside = clamp(x, vec4<f32>(-87.33655), vec4<f32>(88.72283));
+    let n = round(inside * 1.442695);
+    let r = (inside - n * 0.6933594) + n * 2.1219444e-4;
     // 2^n in two factors, because n reaches 128.
     let half = round(n * 0.5);
-    return exp_reduced(r) * exp2_integer(half) * exp2_integer(n - half);
+    var y = exp_reduced(r) * exp2_integer(half) * exp2_integer(n - half);
+    y = select(y, vec4<f32>(infinity()), x > vec4<f32>(88.72283));
+    y = select(y, vec4<f32>(), x < vec4<f32>(-87.33655));
+    // Clamping may lose NaN.
+    return select(y, x, (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u));
 }
+
+fn exp_full(x: f32) -> f32 { return exp_four(vec4<f32>(x)).x; }
 
 // ln x = e ln 2 + 2 artanh((m - 1) / (m + 1)) with m in [1/sqrt 2, sqrt 2]. -infinity at 0 and for subnormal numbers, NaN below.
 fn ln_full(x: f32) -> f32 {
@@ -103,7 +108,7 @@ fn normal_tail(a: f32) -> f32 {
     let rest = low * (a + high);
     let n = round((square + rest) * -0.7213475);
     let r = (square * -0.5 - n * 0.6933594) + (n * 2.1219444e-4 - 0.5 * rest);
-    let power = exp_reduced(r) * exp2_integer(max(n, -127.0));
+    let power = exp_reduced(vec4<f32>(r)).x * exp2_integer(vec4<f32>(max(n, -127.0))).x;
     let above = (((4.0202758e-3 * a + 3.9984802e-2) * a + 1.8130868e-1) * a + 4.3568899e-1) * a + 0.5;
     let below = ((((1.0077194e-2 * a + 1.0023442e-1) * a + 4.6438539e-1) * a + 1.1944923) * a + 1.6692629) * a + 1.0;
     return power * above / below;

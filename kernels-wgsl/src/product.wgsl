@@ -5,9 +5,6 @@
 // workgroup memory is used SIDE times from registers. The tiles lie with k outermost, so that the inner loop reads vectors. Whatever the
 // sizes, the sum over k has one order.
 
-// Vectors along a side.
-const VECTORS: u32 = SIDE / 4u;
-
 var<workgroup> left_tile: array<vec4<f32>, TILE_K * TILE_M / 4u>;
 var<workgroup> right_tile: array<vec4<f32>, TILE_K * TILE_N / 4u>;
 
@@ -25,30 +22,39 @@ fn group(index: u32, lane: u32) {
     let batch = index / (rows * columns);
     let m0 = index / columns % rows * TILE_M;
     let n0 = index % columns * TILE_N;
+    // In vectors.
     let row = lane / (TILE_N / SIDE) * VECTORS;
     let column = lane % (TILE_N / SIDE) * VECTORS;
-    // Row-major: SIDE rows of vectors.
-    var sums: array<vec4<f32>, SIDE * VECTORS>;
+    #for i VECTORS
+    #for r 4
+    #for j VECTORS
+    var sum{i}_{r}_{j} = vec4<f32>();
+    #end
+    #end
+    #end
     for (var k0 = 0u; k0 < p.k; k0 += TILE_K) {
         fill(batch, m0, n0, k0, lane);
         workgroupBarrier();
         for (var k = 0u; k < TILE_K; k += 1u) {
-            for (var i = 0u; i < VECTORS; i += 1u) {
-                let l = left_tile[k * (TILE_M / 4u) + row + i];
-                for (var j = 0u; j < VECTORS; j += 1u) {
-                    let r = right_tile[k * (TILE_N / 4u) + column + j];
-                    sums[i * SIDE + j] += l.x * r;
-                    sums[i * SIDE + VECTORS + j] += l.y * r;
-                    sums[i * SIDE + 2u * VECTORS + j] += l.z * r;
-                    sums[i * SIDE + 3u * VECTORS + j] += l.w * r;
-                }
-            }
+            #for j VECTORS
+            let r{j} = right_tile[k * (TILE_N / 4u) + column + {j}u];
+            #end
+            #for i VECTORS
+            let l{i} = left_tile[k * (TILE_M / 4u) + row + {i}u];
+            #for r 4
+            #for j VECTORS
+            sum{i}_{r}_{j} += l{i}[{r}] * r{j};
+            #end
+            #end
+            #end
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < SIDE; i += 1u) {
-        for (var j = 0u; j < VECTORS; j += 1u) {
-            finish_row(batch, m0 + row * 4u + i, n0 + (column + j) * 4u, sums[i * VECTORS + j]);
-        }
-    }
+    #for i VECTORS
+    #for r 4
+    #for j VECTORS
+    finish_row(batch, m0 + (row + {i}u) * 4u + {r}u, n0 + (column + {j}u) * 4u, sum{i}_{r}_{j});
+    #end
+    #end
+    #end
 }

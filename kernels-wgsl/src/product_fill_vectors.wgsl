@@ -18,7 +18,9 @@ fn fill(batch: u32, m0: u32, n0: u32, k0: u32, lane: u32) {
         let turned = transpose(mat4x4<f32>(
             left_inside(batch, m, k0 + k), left_inside(batch, m + 1u, k0 + k),
             left_inside(batch, m + 2u, k0 + k), left_inside(batch, m + 3u, k0 + k)));
-        for (var i = 0u; i < 4u; i += 1u) { left_tile[(k + i) * (TILE_M / 4u) + four] = turned[i]; }
+        #for i 4
+        left_tile[(k + {i}u) * (TILE_M / 4u) + four] = turned[{i}];
+        #end
     }
     for (var e = lane; e < TILE_K * TILE_N / 16u; e += LANES) {
         let k = e % (TILE_K / 4u) * 4u;
@@ -27,6 +29,8 @@ fn fill(batch: u32, m0: u32, n0: u32, k0: u32, lane: u32) {
         let turned = transpose(mat4x4<f32>(
             right_inside(batch, n, k0 + k), right_inside(batch, n + 1u, k0 + k),
             right_inside(batch, n + 2u, k0 + k), right_inside(batch, n + 3u, k0 + k)));
-        for (var i = 0u; i < 4u; i += 1u) { right_tile[(k + i) * (TILE_N / 4u) + four] = turned[i]; }
+        #for i 4
+        right_tile[(k + {i}u) * (TILE_N / 4u) + four] = turned[{i}];
+        #end
     }
 }

@@ -12,10 +12,7 @@ use std::{
 
 use tubelet_engine::Result;
 
-use crate::{cache, device::Wgpu};
-
-/// Rows, columns and depth of a tile, and the side of the square of elements that an invocation computes.
-pub(crate) type Tile = [u32; 4];
+use crate::{cache, device::Wgpu, product::Tile};
 
 /// The choices of a device.
 pub(crate) struct Tuner {
@@ -86,11 +83,10 @@ impl Tuner {
 const RUNS: usize = 3;
 const LONG: Duration = Duration::from_millis(10);
 
-/// `class: rows columns depth side`.
+/// `class: tile`.
 fn parsed(line: &str) -> Option<(String, Tile)> {
     let (class, tile) = line.split_once(": ")?;
-    let numbers = tile.split(' ').map(|n| n.parse().ok()).collect::<Option<Vec<u32>>>()?;
-    Some((class.to_owned(), numbers.try_into().ok()?))
+    Some((class.to_owned(), Tile::parse(tile)?))
 }
 
 impl Drop for Tuner {
@@ -98,11 +94,11 @@ impl Drop for Tuner {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let (Some(file), true) = (&self.file, state.changed) {
             let mut lines: Vec<_> = state.chosen.iter().collect();
-            lines.sort();
+            lines.sort_by_key(|(class, _)| *class);
             let mut text = String::new();
-            for (class, [rows, columns, depth, side]) in lines {
+            for (class, tile) in lines {
                 // Writing to a string does not fail.
-                let _ = writeln!(text, "{class}: {rows} {columns} {depth} {side}");
+                let _ = writeln!(text, "{class}: {tile}");
             }
             cache::write(file, text.as_bytes());
         }

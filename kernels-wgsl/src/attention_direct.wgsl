@@ -1,0 +1,76 @@
+// As attention_tiled.wgsl without workgroup memory: an invocation takes ROWS queries of its own through all keys, four at a time, so that a key
+// or value it fetches is used ROWS times from registers. For software devices; see product_direct.wgsl.
+// Channels are a multiple of four, and lie side by side.
+
+// NaN where any is.
+fn largest_of(previous: f32, scores: vec4<f32>) -> f32 {
+    return max_nan(previous, max_nan(max_nan(scores.x, scores.y), max_nan(scores.z, scores.w)));
+}
+
+fn each(index: u32) {
+    let blocks = (p.queries + ROWS - 1u) / ROWS;
+    let i0 = index % blocks * ROWS;
+    let h = index / blocks % p.heads;
+    let o = index / blocks / p.heads % p.others;
+    let b = index / blocks / p.heads / p.others;
+    let q_start = p.q_offset + b * p.q_s0 + o * p.q_s1 + h * p.q_s3;
+    let k_start = p.k_offset + b * p.k_s0 + o * p.k_s1 + h * p.k_s3;
+    let v_start = p.v_offset + b * p.v_s0 + o * p.v_s1 + h * p.v_s3;
+    #for r ROWS
+    let query{r} = q_start + min(i0 + {r}u, p.queries - 1u) * p.q_s2;
+    var largest{r} = -infinity();
+    var total{r} = 0.0;
+    #for c VECTORS
+    var sum{r}_{c} = vec4<f32>();
+    #end
+    #end
+    for (var key = 0u; key < p.keys; key += 4u) {
+        #for k 4
+        let key{k} = min(key + {k}u, p.keys - 1u);
+        #end
+        #for r ROWS
+        var score{r} = vec4<f32>();
+        #end
+        for (var c = 0u; c < p.width; c += 4u) {
+            let keys = transpose(mat4x4<f32>(
+                k_load4(k_start + key0 * p.k_s2 + c), k_load4(k_start + key1 * p.k_s2 + c),
+                k_load4(k_start + key2 * p.k_s2 + c), k_load4(k_start + key3 * p.k_s2 + c)));
+            #for r ROWS
+            let q{r} = q_load4(query{r} + c);
+            #for e 4
+            score{r} += q{r}[{e}] * keys[{e}];
+            #end
+            #end
+        }
+        let inside = vec4<u32>(key, key + 1u, key + 2u, key + 3u) < vec4<u32>(p.keys);
+        #for r ROWS
+        score{r} = select(vec4<f32>(-infinity()), p.scale * score{r}, inside);
+        let next{r} = largest_of(largest{r}, score{r});
+        // Where every score so far is -infinity nothing is added, and the difference would be NaN.
+        score{r} = select(exp_four(score{r} - next{r}), vec4<f32>(), next{r} == -infinity());
+        let kept{r} = select(exp_full(largest{r} - next{r}), 1.0, largest{r} == next{r});
+        total{r} = total{r} * kept{r} + ((score{r}.x + score{r}.y) + (score{r}.z + score{r}.w));
+        largest{r} = next{r};
+        #end
+        #for c VECTORS
+        #for k 4
+        let value{c}_{k} = v_load4(v_start + key{k} * p.v_s2 + {c}u * 4u);
+        #end
+        #for r ROWS
+        sum{r}_{c} = sum{r}_{c} * kept{r} + ((score{r}.x * value{c}_0 + score{r}.y * value{c}_1) + (score{r}.z * value{c}_2 + score{r}.w * value{c}_3));
+        #end
+        #end
+    }
+    #for r ROWS
+    if i0 + {r}u < p.queries {
+        let row = b * p.out0 + o * p.out1 + (i0 + {r}u) * p.out2 + h * p.out3;
+        #for c VECTORS
+        let y{c} = select(sum{r}_{c} / total{r}, vec4<f32>(), p.keys == 0u);
+        #for e 4
+        y_store(row * p.value_width + {c}u * 4u + {e}u, y{c}[{e}]);
+        #end
+        #end
+        lse_store(row, largest{r} + ln_full(total{r}));
+    }
+    #end
+}
