@@ -54,9 +54,9 @@ impl Variant {
         let padded = |rows: u32| queries.next_multiple_of(rows as usize);
         match direct {
             _ if width > NARROW => Variant::Row,
-            // Twice as many queries use a key twice as often, where that leaves no more of them idle.
+            // Twice as many queries use a key twice as often, but where a fifth of them would idle.
             true if queries >= FEW_ROWS as usize / 2 => {
-                Variant::Direct(if padded(2 * FEW_ROWS) > padded(FEW_ROWS) { FEW_ROWS } else { 2 * FEW_ROWS })
+                Variant::Direct(if 4 * padded(2 * FEW_ROWS) > 5 * padded(FEW_ROWS) { FEW_ROWS } else { 2 * FEW_ROWS })
             }
             _ if queries >= TILED_QUERIES / 2 => Variant::Tiled,
             _ => Variant::Row,

@@ -2,9 +2,19 @@
 // or value it fetches is used ROWS times from registers. For software devices; see product_direct.wgsl.
 // Channels are a multiple of four, and lie side by side.
 
-// NaN where any is.
+// NaN where any is: NaN has the largest bits.
 fn largest_of(previous: f32, scores: vec4<f32>) -> f32 {
-    return max_nan(previous, max_nan(max_nan(scores.x, scores.y), max_nan(scores.z, scores.w)));
+    let bits = bitcast<vec4<u32>>(scores) & vec4<u32>(0x7fffffffu);
+    let most = max(max(bits.x, bits.y), max(bits.z, bits.w));
+    let largest = max(previous, max(max(scores.x, scores.y), max(scores.z, scores.w)));
+    return select(largest, nan(), max(most, bitcast<u32>(previous) & 0x7fffffffu) > 0x7f800000u);
+}
+
+// As exp_four for x <= 0, where 2^n has one factor.
+fn exp_negative(x: vec4<f32>) -> vec4<f32> {
+    let n = round(x * 1.442695);
+    let r = (x - n * 0.6933594) + n * 2.1219444e-4;
+    return select(exp_reduced(r) * exp2_integer(n), vec4<f32>(), x < vec4<f32>(-87.33655));
 }
 
 fn each(index: u32) {
@@ -47,8 +57,8 @@ fn each(index: u32) {
         score{r} = select(vec4<f32>(-infinity()), p.scale * score{r}, inside);
         let next{r} = largest_of(largest{r}, score{r});
         // Where every score so far is -infinity nothing is added, and the difference would be NaN.
-        score{r} = select(exp_four(score{r} - next{r}), vec4<f32>(), next{r} == -infinity());
-        let kept{r} = select(exp_full(largest{r} - next{r}), 1.0, largest{r} == next{r});
+        score{r} = select(exp_negative(score{r} - next{r}), vec4<f32>(), next{r} == -infinity());
+        let kept{r} = select(exp_negative(vec4<f32>(largest{r} - next{r})).x, 1.0, largest{r} == next{r});
         total{r} = total{r} * kept{r} + ((score{r}.x + score{r}.y) + (score{r}.z + score{r}.w));
         largest{r} = next{r};
         #end
