@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
@@ -51,6 +51,7 @@ pub struct Wgpu {
     pub(crate) pipelines: Pipelines,
     pub(crate) tuner: Tuner,
     failure: Arc<Mutex<Option<String>>>,
+    lost: Arc<OnceLock<String>>,
     /// Whether a subgroup has one size on this adapter, and reductions can use it.
     pub(crate) subgroup: Option<u32>,
     processor: bool,
@@ -144,10 +145,10 @@ impl Wgpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| explained(&error));
         }));
-        let sink = Arc::clone(&failure);
+        let lost = Arc::new(OnceLock::new());
+        let sink = Arc::clone(&lost);
         device.set_device_lost_callback(move |reason, message| {
-            let message = format!("the device was lost ({reason:?}): {message}");
-            sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+            sink.get_or_init(|| format!("the device was lost ({reason:?}): {message}"));
         });
         let in_cache = |kind, extension| Some(options.cache.as_ref()?.join(cache::file_name(kind, &info, extension)));
         let pool = Pool::new(name.clone(), device.clone(), options.memory_limit, largest_tensor(&limits));
@@ -165,6 +166,7 @@ impl Wgpu {
             queue,
             pool,
             failure,
+            lost,
         })
     }
 
@@ -195,13 +197,17 @@ impl Wgpu {
     /// The first failure that the driver has reported since the last call.
     pub(crate) fn check(&self) -> Result<()> {
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            None => Ok(()),
-            Some(message) => Err(self.failed(message)),
+            None if self.lost.get().is_none() => Ok(()),
+            message => Err(self.failed(message.unwrap_or_default())),
         }
     }
 
+    /// What failed; of a lost device, that it is lost, which is why everything fails from then on.
     pub(crate) fn failed(&self, message: impl Into<String>) -> Error {
-        Error::Device { device: self.name.clone(), message: message.into() }
+        // wgpu tells of a loss when it is asked for news.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let message = self.lost.get().cloned().unwrap_or_else(|| message.into());
+        Error::Device { device: self.name.clone(), message }
     }
 
     /// Invocations of a workgroup that shares sums: a subgroup where there is one size of it, so that no barrier is needed.
@@ -302,5 +308,34 @@ impl Backend for Wgpu {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tubelet_engine::{Device, Error, Tensor, ops::softmax::softmax};
+
+    use super::{Wgpu, WgpuOptions};
+
+    #[test]
+    fn a_lost_device_is_an_error_from_then_on() {
+        let wgpu = match Wgpu::new(WgpuOptions::default()) {
+            Ok(wgpu) => wgpu,
+            Err(error) => return println!("skipped: {error}"),
+        };
+        let device = Device::new(wgpu);
+        let work = || -> Result<Vec<f32>, Error> {
+            let x = Tensor::from_slice(&device, &[2, 3], &[1.0f32; 6])?;
+            softmax(&x)?.to_f32_vec()
+        };
+        assert!(work().is_ok());
+        let kept = Tensor::from_slice(&device, &[3], &[1.0f32; 3]).expect("a tensor");
+        device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").device.destroy();
+        for _ in 0..3 {
+            for result in [work(), kept.to_f32_vec()] {
+                let error = result.expect_err("nothing can be computed").to_string();
+                assert!(error.contains("wgpu:0") && error.contains("lost"), "{error}");
+            }
+        }
     }
 }

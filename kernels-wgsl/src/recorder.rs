@@ -1,6 +1,6 @@
 //! Launches gathered into one command encoder: the caller waits only to download.
 
-use wgpu::{Buffer, BufferDescriptor, BufferSize, BufferUsages, CommandEncoder, ComputePass, util::StagingBelt};
+use wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder, ComputePass};
 
 use crate::{
     device::Wgpu,
@@ -16,8 +16,8 @@ pub(crate) const BATCH: usize = 64;
 
 /// Uploads up to so many bytes wait their turn among the launches; larger ones go at once, after what was launched before.
 pub(crate) const STAGED: usize = 1 << 20;
-/// Bytes of uploads in one submission.
-const UPLOADED: usize = 8 * STAGED;
+/// Bytes of such uploads in one submission.
+const UPLOADED: usize = 4 * STAGED;
 
 /// What has been launched and not been submitted.
 pub(crate) struct Recorder {
@@ -26,21 +26,28 @@ pub(crate) struct Recorder {
     pass: Option<ComputePass<'static>>,
     parameters: Buffer,
     staged: Vec<u8>,
-    uploads: StagingBelt,
-    uploaded: usize,
+    /// Where uploads lie between the submission's start and their turn. (wgpu's own belt panics when the device is lost.)
+    uploads: Buffer,
+    uploaded: Vec<u8>,
     launches: u64,
     profile: Option<Profile>,
 }
 
 impl Recorder {
     pub fn new(device: &wgpu::Device, profile: Option<Profile>) -> Self {
-        let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let size = (BATCH * SLOT) as u64;
-        let parameters =
-            device.create_buffer(&BufferDescriptor { label: Some("parameters"), size, usage, mapped_at_creation: false });
-        let uploads = StagingBelt::new(device.clone(), STAGED as u64);
-        let staged = Vec::with_capacity(BATCH * SLOT);
-        Recorder { encoder: None, pass: None, parameters, staged, uploads, uploaded: 0, launches: 0, profile }
+        let buffer = |label, size: usize, usage| {
+            device.create_buffer(&BufferDescriptor { label: Some(label), size: size as u64, usage, mapped_at_creation: false })
+        };
+        Recorder {
+            encoder: None,
+            pass: None,
+            parameters: buffer("parameters", BATCH * SLOT, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+            staged: Vec::with_capacity(BATCH * SLOT),
+            uploads: buffer("uploads", UPLOADED, BufferUsages::COPY_SRC | BufferUsages::COPY_DST),
+            uploaded: Vec::new(),
+            launches: 0,
+            profile,
+        }
     }
 
     pub fn launches(&self) -> u64 {
@@ -89,14 +96,13 @@ impl Recorder {
 
     /// Appends the copying of host bytes, whole words and at most [`STAGED`] of them.
     pub fn upload(&mut self, gpu: &Wgpu, words: &[u8], to: &Buffer, offset: u64) {
-        self.pass = None;
-        let Some(size) = BufferSize::new(words.len() as u64) else { return };
-        let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
-        self.uploads.write_buffer(encoder, to, offset, size).copy_from_slice(words);
-        self.uploaded += words.len();
-        if self.uploaded >= UPLOADED {
+        if self.uploaded.len() + words.len() > UPLOADED {
             self.submit(gpu);
         }
+        self.pass = None;
+        let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+        encoder.copy_buffer_to_buffer(&self.uploads, self.uploaded.len() as u64, to, offset, words.len() as u64);
+        self.uploaded.extend_from_slice(words);
     }
 
     /// Appends a copy between buffers.
@@ -120,13 +126,12 @@ impl Recorder {
             if let Some(profile) = &self.profile {
                 profile.resolve(&mut encoder);
             }
-            // Written before this submission's commands and after those of the one before, so one buffer serves them all.
+            // Written before this submission's commands and after those of the one before, so that one buffer serves them all.
             gpu.queue.write_buffer(&self.parameters, 0, &self.staged);
-            self.uploads.finish();
+            gpu.queue.write_buffer(&self.uploads, 0, &self.uploaded);
             gpu.queue.submit([encoder.finish()]);
-            self.uploads.recall();
             self.staged.clear();
-            self.uploaded = 0;
+            self.uploaded.clear();
             if let Some(profile) = &mut self.profile {
                 profile.collect(&gpu.device);
             }
