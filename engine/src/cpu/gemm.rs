@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use half::bf16;
+
 use super::{
     Cpu, Shared,
     product::{Product, Residual, Rows, Weight, pack_panels, panel_bytes, panel_width},
@@ -11,15 +13,30 @@ use super::{
 };
 use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm};
 
-/// Panels of a weight `[N, K]`, as f32.
+/// Panels of a weight `[N, K]`: of f32, or of pairs of bf16 where the machine multiplies those.
 pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
     let s = weight.shape();
     if s.rank() != 2 {
         return Ok(weight.clone());
     }
-    let buffer = cpu.memory.allocate(panel_bytes(cpu, s[0], s[1]))?;
+    let buffer = cpu.memory.allocate(panel_bytes(cpu, s[0], steps(weight.dtype(), s[1], cpu)))?;
     with_float!("gemm", weight.dtype(), T => pack::<T>(weight, 0, s[0], s[1], &buffer, cpu))?;
     Ok(weight.with_prepared(Operand::GemmWeight, Arc::new(buffer)))
+}
+
+/// Steps of a product over `k` elements.
+fn steps(dtype: DType, k: usize, cpu: &Cpu) -> usize {
+    if in_pairs(dtype, cpu) { k.div_ceil(2) } else { k }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn in_pairs(dtype: DType, cpu: &Cpu) -> bool {
+    dtype == DType::BF16 && super::pairs::wanted(cpu)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn in_pairs(_: DType, _: &Cpu) -> bool {
+    false
 }
 
 /// Packs one `[n, k]` matrix of a weight as the `batch`-th.
@@ -27,10 +44,19 @@ fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &Hos
     let strides = weight.layout().strides();
     let (stride, step) = (strides[strides.len() - 2], strides[strides.len() - 1]);
     let offsets: Vec<usize> = (0..k).map(|k| k * step).collect();
-    // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
+    let (first, offset) = (batch * n.div_ceil(panel_width(cpu)), row_offset(weight.layout(), 2, batch));
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(T::DTYPE, cpu) {
+        // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
+        unsafe {
+            let base = Shared(cpu.ptr::<bf16>(weight)?.add(offset));
+            super::pairs::pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
+        }
+        return Ok(());
+    }
+    // SAFETY: as above.
     unsafe {
-        let base = Shared(cpu.ptr::<T>(weight)?.add(row_offset(weight.layout(), 2, batch)));
-        let first = batch * n.div_ceil(panel_width(cpu));
+        let base = Shared(cpu.ptr::<T>(weight)?.add(offset));
         pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
     }
     Ok(())
@@ -73,36 +99,41 @@ impl<T: Element> Rows for Strided<T> {
 }
 
 pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_float!("gemm", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    let [Some(x), ..] = *inputs else { return Ok(()) };
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(x.dtype(), cpu) {
+        let rows = &Strided::<bf16>::new(x, cpu)?;
+        return typed::<bf16, _>(op, inputs, &outputs[0], &super::pairs::Pairs { rows, k: rows.len }, cpu);
+    }
+    with_float!("gemm", x.dtype(), T => typed::<T, _>(op, inputs, &outputs[0], &Strided::<T>::new(x, cpu)?, cpu))
 }
 
-fn typed<T: Element>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
+fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, source: &R, cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(weight), ..] = *inputs else { return Ok(()) };
     let operand = |i: usize| inputs.get(i).copied().flatten();
     let (k, n) = (x.shape()[x.rank() - 1], out.shape()[out.rank() - 1]);
     let rows = out.elements() / n;
     let batch: usize = weight.shape()[..weight.rank() - 2].iter().product();
+    let steps = steps(T::DTYPE, k, cpu);
     let packed;
     let panels = if weight.prepared().is_some() {
-        // Panels are f32 whatever the weight's element type.
         memory::host("cpu", weight.buffer())?.ptr().cast()
     } else {
-        packed = cpu.memory.allocate(batch * panel_bytes(cpu, n, k))?;
+        packed = cpu.memory.allocate(batch * panel_bytes(cpu, n, steps))?;
         for b in 0..batch {
             pack::<T>(weight, b, n, k, &packed, cpu)?;
         }
         packed.ptr().cast()
     };
-    let source = Strided::<T>::new(x, cpu)?;
     let bias = operand(2).map(Tensor::contiguous).transpose()?;
     let residual = operand(3).map(|r| Strided::<T>::new(r, cpu)).transpose()?;
     let residual_offset = |i: usize| residual.as_ref().map_or(0, |r| r.offset(i));
     Product {
-        rows: &source,
+        rows: source,
         batch,
         m: rows / batch,
         n,
-        k,
+        k: steps,
         panels: Shared(panels),
         alpha: op.alpha,
         function: op.function,
@@ -152,6 +183,27 @@ mod tests {
                 for w in weights {
                     let y = gemm(Gemm { alpha: 2.0, function: None }, &x, &w, Some(&bias), Some(&residual)).unwrap();
                     assert!(y.to_vec::<f32>().unwrap() == expected, "{m}×{n}×{k}, {}", device.backend().description());
+                }
+            }
+        }
+    }
+
+    /// The same in bf16, where a step may take two elements; small integers are exact in it, and so are their sums here.
+    #[test]
+    fn halves_of_a_pair_fit_together() {
+        for (m, n, k) in [(1, 70, 1), (29, 33, 385), (15, 129, 770), (197, 70, 1539)] {
+            let (x, w) = (integers(m * k, 1), integers(n * k, 2));
+            let transposed: Vec<f32> = (0..n * k).map(|i| w[i % n * k + i / n]).collect();
+            let product = |i: usize, j: usize| (0..k).map(|kk| x[i * k + kk] * w[j * k + kk]).sum::<f32>();
+            let expected: Vec<f32> = (0..m * n).map(|i| bf16::from_f32(product(i / n, i % n)).to_f32()).collect();
+            for device in devices() {
+                let halves = |data: &[f32]| data.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>();
+                let tensor = |shape: &[usize], data: &[f32]| Tensor::from_slice(&device, shape, &halves(data)).unwrap();
+                let (x, w) = (tensor(&[m, k], &x), tensor(&[n, k], &w));
+                let weights = [w.prepare(Operand::GemmWeight).unwrap(), w, tensor(&[k, n], &transposed).transpose().unwrap()];
+                for w in weights {
+                    let y = gemm(Gemm::default(), &x, &w, None, None).unwrap();
+                    assert!(y.to_f32_vec().unwrap() == expected, "{m}×{n}×{k}, {}", device.backend().description());
                 }
             }
         }

@@ -40,6 +40,8 @@ mod interpolate;
 mod interpolate_backward;
 mod layer_norm;
 mod layer_norm_backward;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod patches;
 mod pool;
 mod product;
@@ -71,7 +73,7 @@ pub struct CpuOptions {
 }
 
 impl CpuOptions {
-    /// From `TUBELET_THREADS`, `TUBELET_SIMD` (`avx512`, `avx2`, `neon`, `portable`) and `TUBELET_MEMORY_LIMIT` (bytes).
+    /// From `TUBELET_THREADS`, `TUBELET_SIMD` (`avx512-bf16`, `avx512`, `avx2`, `neon`, `portable`) and `TUBELET_MEMORY_LIMIT` (bytes).
     pub fn from_env() -> Result<Self> {
         fn number(name: &str) -> Result<Option<usize>> {
             let Ok(text) = env::var(name) else { return Ok(None) };

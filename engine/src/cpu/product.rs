@@ -26,6 +26,9 @@ const GROUP: usize = 4;
 
 /// Where the rows of a product come from.
 pub(super) trait Rows: Sync {
+    /// Whether a step of K is not an f32 but a word of two bf16, here and in the panels: see [`super::pairs`].
+    const PAIRS: bool = false;
+
     /// Writes `rows[first + r, k0..k0 + kc]` as f32 to `dst + r·stride`, for `r` in `0..count`.
     ///
     /// # Safety
@@ -211,7 +214,13 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                         for panel in group..end {
                             let b = p.panels.get().add(((self.batch * self.total_panels + panel) * p.k + k0) * width);
                             let c = self.sums.add(low * GROUP * width + (panel - group) * width);
-                            tile_rows::<S>(high - low, kc, a, b, c, GROUP * width, block != 0);
+                            let tile = Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0 };
+                            #[cfg(target_arch = "x86_64")]
+                            if R::PAIRS {
+                                super::pairs::tile_rows(tile);
+                                continue;
+                            }
+                            S::enter(tile);
                         }
                     }
                 }
@@ -244,14 +253,14 @@ pub(super) unsafe fn tile_rows<S: Simd>(
 }
 
 /// The arguments of [`tile_rows`], which vouches for them.
-struct Tile {
-    rows: usize,
-    kc: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    add: bool,
+pub(super) struct Tile {
+    pub rows: usize,
+    pub kc: usize,
+    pub a: *const f32,
+    pub b: *const f32,
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub add: bool,
 }
 
 impl Kernel for Tile {

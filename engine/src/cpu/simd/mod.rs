@@ -19,6 +19,8 @@ mod portable;
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
+    /// As [`Level::Avx512`], with products of bf16 in pairs.
+    Avx512Bf16,
     /// 512 bits: F, BW, DQ, VL.
     Avx512,
     /// 256 bits with fused multiply-add and half conversion.
@@ -31,11 +33,13 @@ pub enum Level {
 
 impl Level {
     /// Every level, best first.
-    pub const ALL: [Level; 4] = [Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
+    pub const ALL: [Level; 5] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
 
     /// Whether this machine has it.
     pub fn available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Level::Avx512.available(),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -64,6 +68,7 @@ impl Level {
     /// The name for `TUBELET_SIMD`.
     pub const fn name(self) -> &'static str {
         match self {
+            Level::Avx512Bf16 => "avx512-bf16",
             Level::Avx512 => "avx512",
             Level::Avx2 => "avx2",
             Level::Neon => "neon",
@@ -77,7 +82,7 @@ impl Level {
         match self {
             // SAFETY: a `Cpu` exists only with a level that is available.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { avx512::enter(kernel) },
+            Level::Avx512Bf16 | Level::Avx512 => unsafe { avx512::enter(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2::enter(kernel) },
@@ -99,7 +104,9 @@ impl FromStr for Level {
     type Err = Error;
     fn from_str(name: &str) -> Result<Level> {
         let found = Level::ALL.into_iter().find(|level| level.name() == name);
-        found.ok_or_else(|| Error::invalid("TUBELET_SIMD", format!("{name:?} is none of avx512, avx2, neon, portable")))
+        found.ok_or_else(|| {
+            Error::invalid("TUBELET_SIMD", format!("{name:?} is none of avx512-bf16, avx512, avx2, neon, portable"))
+        })
     }
 }
 
