@@ -3,7 +3,8 @@
 //! On the CPU the peer is PyTorch, on a WebGPU device (`TUBELET_DEVICE=wgpu`) burn's backend for them (`benches/peer/burn`, built on first use;
 //! where it cannot be, there is no peer). Each kernel is timed in rounds of a few runs, ours and the peer's in turn; the ratio is the median
 //! of the rounds' ratios. On the CPU whole models alternate with the peer program of `TUBELET_PEER` (default `../shared/peers/torch_peer.py`),
-//! a process for each of its measurements; on WebGPU devices they are listed with their launches. An argument keeps the kernels whose names contain it.
+//! a process for each of its measurements; on WebGPU devices they are listed with their launches. An argument keeps the kernels whose names contain it;
+//! `TUBELET_DTYPE=bf16` measures both sides in bf16.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tubelet_benches::{Case, Roofline, best, device, normal, weight};
+use tubelet_benches::{Case, Roofline, best, device, dtype, normal, weight};
 use tubelet_engine::{
     DType, Device, Function, Operand, Tensor,
     ops::{
@@ -148,6 +149,7 @@ fn kernels(d: &Device, threads: &str, roofline: Option<&Roofline>) {
     for (case, request) in cases(d).into_iter().filter(|(case, _)| case.label.contains(&wanted)) {
         let mut request = request;
         request["runs"] = runs.into();
+        request["dtype"] = dtype().name().into();
         let (flops, bytes) = case.cost();
         // Whatever is made or measured on first use.
         drop(case.run());
@@ -210,7 +212,7 @@ fn launches(d: &Device, wgpu: &Wgpu) {
 
 /// Seconds and GFLOP/s of one measurement of the peer program.
 fn peer_model(peer: &str, model: &str, threads: &str) -> Option<(f64, f64)> {
-    let arguments = ["--model", model, "--dtype", "f32", "--mode", "infer", "--threads", threads, "--reps", "5"];
+    let arguments = ["--model", model, "--dtype", dtype().name(), "--mode", "infer", "--threads", threads, "--reps", "5"];
     let output = Command::new("python3").arg(peer).args(arguments).stderr(Stdio::null()).output().ok()?;
     let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
     let seconds = answer["median_ms"].as_f64()? / 1e3;
@@ -234,7 +236,7 @@ fn models(d: &Device, threads: &str, roofline: &Roofline) {
             tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_or_else(|error| panic!("{error}")).flops as f64 / 1e9;
         let (mut ours, mut theirs, mut speeds, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..3 {
-            let model = config.random(d, DType::F32, 0).unwrap_or_else(|error| panic!("{error}"));
+            let model = config.random(d, dtype(), 0).unwrap_or_else(|error| panic!("{error}"));
             let input = model.input();
             let video: Tensor = normal(d, &[1, input.frames, input.size[0], input.size[1], 3]);
             let mut pass = || drop(model.forward(&video, &mut Pass::inference()).unwrap_or_else(|error| panic!("{error}")));

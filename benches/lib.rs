@@ -49,7 +49,14 @@ pub fn device() -> Device {
 pub fn normal(device: &Device, shape: &[usize]) -> Tensor {
     let mut rng = Philox::new(7);
     let data: Vec<f32> = (0..shape.iter().product()).map(|_| rng.normal()).collect();
-    Tensor::from_f32(device, DType::F32, shape, &data).unwrap_or_else(|error| panic!("{error}"))
+    Tensor::from_f32(device, dtype(), shape, &data).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The element type of `TUBELET_DTYPE`: f32 unless it names another.
+pub fn dtype() -> DType {
+    let Ok(name) = std::env::var("TUBELET_DTYPE") else { return DType::F32 };
+    let known = [DType::F32, DType::BF16, DType::F16];
+    known.into_iter().find(|dtype| dtype.name() == name).unwrap_or_else(|| panic!("TUBELET_DTYPE={name}: f32, bf16 or f16"))
 }
 
 /// Random bytes: video.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 def prepare(case):
     kind, s = case["kind"], case["shape"]
+    torch.set_default_dtype({"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[case["dtype"]])
     if kind == "gemm":
         m, n, k = s
         x, w, b = torch.randn(m, k), torch.randn(n, k), torch.randn(n)
