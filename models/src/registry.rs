@@ -270,3 +270,26 @@ fn settle(device: &Device) {
         cpu.trim();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::inspect::measure;
+
+    /// A clip goes through each on the meter, and what `tubelet inspect --config` prints is the same model again.
+    #[test]
+    fn every_preset_runs_and_has_a_name_of_its_own() {
+        let mut names = BTreeSet::new();
+        for Preset { name, about, config } in presets() {
+            assert!(names.insert(name.clone()), "{name} twice");
+            assert!(!about.is_empty(), "{name}");
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "{name}");
+            let report = measure(&config, 1, DType::F32).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(report.tokens, config.outline().tokens);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use tubelet_models::{
     engine::{DType, Device, Tensor, meter::Meter},
     params::{Naming, Params, Reader, TensorFile},
     registry::Config,
+    tubevit::{Centre, Frequencies, Interleaving, Position, TubeVitConfig},
     uniformerv2::{Fusion, UniformerV2Config},
     vidtr::{Mixing, Pool, Pooling, VidTrConfig},
 };
@@ -38,11 +39,7 @@ impl TensorFile for Made {
 }
 
 fn video(device: &Device, config: &Config, frame: impl Fn(usize) -> usize) -> Tensor {
-    let (frames, size) = match config {
-        Config::VidTr(c) => (c.input.frames, c.input.size),
-        Config::UniformerV2(c) => (c.input.frames, c.input.size),
-        _ => panic!("not a system of this file"),
-    };
+    let (frames, size) = (config.input().frames, config.input().size);
     let pixels = size[0] * size[1] * 3;
     let values: Vec<f32> = (0..frames)
         .flat_map(|t| (0..pixels).map(move |i| (t, i)))
@@ -78,6 +75,32 @@ fn vidtr(change: impl FnOnce(&mut VidTrConfig)) -> Config {
     let Config::VidTr(mut config) = Config::named("vidtr-tiny").unwrap() else { panic!("another system") };
     change(&mut config);
     Config::VidTr(config)
+}
+
+fn tubevit(change: impl FnOnce(&mut TubeVitConfig)) -> Config {
+    let Config::TubeVit(mut config) = Config::named("tubevit-tiny").unwrap() else { panic!("another system") };
+    change(&mut config);
+    Config::TubeVit(config)
+}
+
+#[test]
+fn without_positions_tubes_have_no_order() {
+    let (frequencies, interleaving) = (Frequencies::Geometric, Interleaving::ByFrequency);
+    let fixed = |centre| Position::Fixed { frequencies, interleaving, centre };
+    let mut seen: Vec<Vec<f32>> = Vec::new();
+    for position in [fixed(Centre::Floor), fixed(Centre::Index), Position::Learned, Position::None] {
+        // Two tubes of four frames, one after the other; swapping them swaps two sets of tokens.
+        let config = tubevit(|c| {
+            c.tubes.truncate(1);
+            c.position = position;
+        });
+        let (forwards, swapped) = (logits(&config), logits_with(&config, |t| (t + 4) % 8, false));
+        let moved = furthest(&forwards, &swapped);
+        // Without, the pooled sum has its terms in another order.
+        assert!(if position == Position::None { moved < 1e-6 } else { moved > 1e-5 }, "{position:?}: {moved}");
+        seen.iter().for_each(|other| assert!(furthest(other, &forwards) > 1e-5, "{position:?} as another"));
+        seen.push(forwards);
+    }
 }
 
 #[test]

@@ -204,7 +204,8 @@ impl TubeVitConfig {
         let rows = self.outline().tokens;
         let position = match self.position {
             Position::Stored => params.buffer("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
-            Position::Fixed { .. } => self.position.table(self, params, &self.tubes, self.video())?,
+            Position::Learned => params.tensor("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
+            Position::Fixed { .. } | Position::None => self.position.table(self, params, &self.tubes, self.video())?,
         };
         let block = BlockConfig {
             width: c,
