@@ -8,7 +8,7 @@ use tubelet_models::{
     engine::{DType, Device, Tensor},
     params::{Init, Params, TensorFile},
     registry::Config,
-    uniformerv2::image_namings as clip,
+    uniformerv2::{Backbone, image_namings as clip},
     vidtr::image_namings as vit,
 };
 
@@ -85,6 +85,56 @@ fn uniformerv2_starts_as_the_mean_of_the_frames_class_tokens() {
         let expected = (x - mean) / (var + 1e-5).sqrt();
         // Tokens and result were rounded to f32; the norm magnifies by the deviation's inverse.
         assert!((ours - expected).abs() < 1e-6 / var.sqrt(), "{ours} {expected}");
+    }
+}
+
+/// An image ViT in the size of `uniformerv2-tiny`; of DeiT III, with its scales and without a position of the class token.
+fn vit_image(scales: Option<[&str; 2]>) -> Image {
+    let (c, positions) = (48, if scales.is_some() { 4 } else { 5 });
+    let mut tensors = vec![("pos_embed".to_owned(), vec![1, positions, c]), ("cls_token".into(), vec![1, 1, c])];
+    let mut linear = |name: &str, shape: &[usize]| {
+        tensors.extend([(format!("{name}.weight"), shape.to_vec()), (format!("{name}.bias"), vec![shape[0]])]);
+    };
+    linear("patch_embed.proj", &[c, 3, 16, 16]);
+    linear("head", &[10, c]);
+    linear("norm", &[c]);
+    for i in 0..2 {
+        for (name, rows, columns) in [("attn.qkv", 3 * c, c), ("attn.proj", c, c), ("mlp.fc1", 4 * c, c), ("mlp.fc2", c, 4 * c)] {
+            linear(&format!("blocks.{i}.{name}"), &[rows, columns]);
+        }
+        linear(&format!("blocks.{i}.norm1"), &[c]);
+        linear(&format!("blocks.{i}.norm2"), &[c]);
+    }
+    for scale in scales.into_iter().flatten() {
+        tensors.extend((0..2).map(|i| (format!("blocks.{i}.{scale}"), vec![c])));
+    }
+    Image(tensors.into_iter().collect())
+}
+
+#[test]
+fn uniformerv2_starts_from_the_image_models_of_table_5() {
+    let device = Device::reference();
+    let own = Some(["gamma_1", "gamma_2"]);
+    let timm = Some(["ls1.gamma", "ls2.gamma"]);
+    for (backbone, scales, naming) in
+        [(Backbone::VIT, None, "timm-image"), (Backbone::DEIT3, own, "deit3-image"), (Backbone::DEIT3, timm, "timm-image")]
+    {
+        let Config::UniformerV2(mut config) = Config::named("uniformerv2-tiny").unwrap() else { panic!("another system") };
+        config.backbone = backbone;
+        let (config, image) = (Config::UniformerV2(config), vit_image(scales));
+        let found = config.image_naming(&image).unwrap();
+        assert_eq!(found.name(), naming);
+        config.start(&device, DType::F32, &image, 1).unwrap();
+        let mut params = Params::from_file(&device, DType::F32, &image, &*found).or_random(1);
+        let bias = params.tensor("patch_embed.proj.bias", &[48], Init::Zeros).unwrap().to_f32_vec().unwrap();
+        assert_eq!(bias, image.load("patch_embed.proj.bias", &device).unwrap().to_f32_vec().unwrap());
+        if let Some([_, second]) = scales {
+            let gamma = params.tensor("blocks.1.ls2.gamma", &[48], Init::Ones).unwrap().to_f32_vec().unwrap();
+            assert_eq!(gamma, image.load(&format!("blocks.1.{second}"), &device).unwrap().to_f32_vec().unwrap());
+        }
+        // Without its scales or its bias it is another model.
+        let other = if scales.is_some() { vit_image(None) } else { clip_image() };
+        assert!(config.start(&device, DType::F32, &other, 1).is_err());
     }
 }
 

@@ -214,6 +214,7 @@ impl TubeVitConfig {
             eps: self.eps,
             function: self.activation.into(),
             qkv_bias: true,
+            layer_scale: false,
         };
         let blocks = (0..self.layers).map(|i| Block::load(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
         let gate = match self.late {

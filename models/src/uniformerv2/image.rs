@@ -1,41 +1,45 @@
-//! Starting from CLIP's image model (paper, section 4.1; the official code).
+//! Starting from an image model: CLIP (paper, section 4.1; the official code), or one of the others of table 5.
 
 use tubelet_engine::{Result, Tensor, ops::concat::concat};
 
 use crate::{
-    params::{Naming, Reader},
-    vit::CLIP,
+    params::{Naming, Reader, Rename},
+    vit::{CLIP, DEIT3, TIMM},
 };
 
-/// CLIP's visual tower, in a file of its own or of the whole of CLIP. Local and global blocks start as nothing: their last projections are
-/// zero, so that the first prediction rests on the mean of the frames' class tokens alone.
-struct FromClip;
+/// An image model under the names that `image` knows, in a file of its own or, with CLIP, of the whole of CLIP. Local and global blocks start as
+/// nothing: their last projections are zero, so that the first prediction rests on the mean of the frames' class tokens alone.
+struct FromImage {
+    name: &'static str,
+    image: Rename,
+}
 
-impl FromClip {
+impl FromImage {
     /// The last projection of a branch that is added to something.
     fn is_zero(name: &str) -> bool {
         let ends = |parts: &[&str]| {
             parts.iter().any(|part| name.ends_with(&format!("{part}.weight")) || name.ends_with(&format!("{part}.bias")))
         };
-        (name.contains(".local") && ends(&["expand"])) || (name.starts_with("global.") && ends(&["attn.proj", "mlp.fc2"]))
+        (name.contains(".local") && ends(&["expand", "dpe.dw"]))
+            || (name.starts_with("global.") && ends(&["attn.proj", "mlp.fc2"]))
     }
 }
 
-impl Naming for FromClip {
+impl Naming for FromImage {
     fn name(&self) -> &'static str {
-        "clip-image"
+        self.name
     }
 
     fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<Tensor>> {
-        if FromClip::is_zero(name) {
+        if FromImage::is_zero(name) {
             return file.zeros(shape).map(Some);
         }
         match *shape {
             [o, frames, h, w, c] if name == "patch_embed.proj.weight" => {
-                let image = CLIP.translate(name, &[o, 1, h, w, c], file)?;
+                let image = self.image.translate(name, &[o, 1, h, w, c], file)?;
                 image.map(|image| central_frame(&image, frames, file)).transpose()
             }
-            _ => CLIP.translate(name, shape, file),
+            _ => self.image.translate(name, shape, file),
         }
     }
 
@@ -46,7 +50,7 @@ impl Naming for FromClip {
 
     fn draws(&self, name: &str) -> bool {
         let added = [".local", "global", "balance", "fusion", "head."];
-        added.iter().any(|part| name.contains(part)) && !FromClip::is_zero(name)
+        added.iter().any(|part| name.contains(part)) && !FromImage::is_zero(name)
     }
 }
 
@@ -58,7 +62,9 @@ fn central_frame(image: &Tensor, frames: usize, file: &Reader<'_>) -> Result<Ten
     concat(&[&zeros(before)?, image, &zeros(frames.saturating_sub(before + 1))?], 1)
 }
 
-/// The image models that a UniFormerV2 starts from.
+/// The image models that a UniFormerV2 starts from. ViT, DINO and MAE are released under timm's names.
 pub fn image_namings() -> Vec<Box<dyn Naming>> {
-    vec![Box::new(FromClip)]
+    [("clip-image", CLIP), ("timm-image", TIMM), ("deit3-image", DEIT3)]
+        .map(|(name, image)| -> Box<dyn Naming> { Box::new(FromImage { name, image }) })
+        .into()
 }

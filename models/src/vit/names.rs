@@ -13,6 +13,15 @@ use crate::{
 /// timm's names, which are ours.
 pub const TIMM: Rename = Rename { name: "timm", prefixes: &["", "model."], rules: &[], qkv: &[], ignored: &[] };
 
+/// DeiT III's own names; timm has it under its names.
+pub const DEIT3: Rename = Rename {
+    name: "deit3",
+    prefixes: &["", "model."],
+    rules: &[("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2")],
+    qkv: &[],
+    ignored: &[],
+};
+
 /// OpenAI's names of CLIP's visual tower.
 pub const CLIP: Rename = Rename {
     name: "clip",
@@ -89,6 +98,7 @@ impl Naming for WithNorm {
 pub fn namings() -> Vec<Box<dyn Naming>> {
     vec![
         Box::new(TIMM),
+        Box::new(DEIT3),
         Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
         Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
     ]
@@ -124,6 +134,8 @@ fn timm(f: &Fields<'_>) -> Result<VitConfig> {
         patch_bias: true,
         qkv_bias: f.bool_or("qkv_bias", true),
         pre_norm: f.bool_or("pre_norm", false),
+        class_position: !f.bool_or("no_embed_class", false),
+        layer_scale: f.get("init_values").is_some(),
         readout,
         head_bias: true,
         classes: f.usize("num_classes")?,
@@ -145,6 +157,8 @@ fn clip(f: &Fields<'_>, _: &[usize]) -> Result<VitConfig> {
         patch_bias: false,
         qkv_bias: true,
         pre_norm: true,
+        class_position: true,
+        layer_scale: false,
         readout: Readout::Token,
         head_bias: false,
         classes: f.usize("output_dim")?,
