@@ -5,7 +5,6 @@
 //! it is. The head sees the video token and the mean of the frames' class tokens, mixed by a learned gate.
 
 mod blocks;
-mod image;
 mod names;
 mod presets;
 
@@ -21,7 +20,6 @@ use tubelet_engine::{
     },
 };
 
-pub use image::image_namings;
 pub use names::{from_official, namings};
 pub use presets::presets;
 

@@ -7,7 +7,8 @@ use super::{Readout, VitConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
-    params::{Naming, Reader, Rename},
+    params::{Naming, Rename, WithNorm},
+    vidtr,
 };
 
 /// timm's names, which are ours.
@@ -66,34 +67,6 @@ pub const TORCHVISION: Rename = Rename {
     ignored: &[],
 };
 
-/// A naming whose last norm has a name of its own, and whose head may be a bare matrix `[C, classes]`.
-struct WithNorm {
-    rename: Rename,
-    norm: &'static str,
-    projection: Option<&'static str>,
-}
-
-impl Naming for WithNorm {
-    fn name(&self) -> &'static str {
-        self.rename.name
-    }
-
-    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<tubelet_engine::Tensor>> {
-        if let (Some(projection), "head.weight") = (self.projection, name) {
-            for prefix in self.rename.prefixes {
-                if let Some(tensor) = file.get(&format!("{prefix}{projection}"))? {
-                    return tensor.transpose().map(Some);
-                }
-            }
-            return Ok(None);
-        }
-        match name.strip_prefix("norm.") {
-            Some(part) => self.rename.translate(&format!("{}.{part}", self.norm), shape, file),
-            None => self.rename.translate(name, shape, file),
-        }
-    }
-}
-
 /// The namings of released checkpoints.
 pub fn namings() -> Vec<Box<dyn Naming>> {
     vec![
@@ -101,6 +74,8 @@ pub fn namings() -> Vec<Box<dyn Naming>> {
         Box::new(DEIT3),
         Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
         Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
+        // The image model that VidTr's release starts from.
+        Box::new(vidtr::naming("vit-inflate")),
     ]
 }
 
