@@ -1,7 +1,7 @@
 //! Starting a model from another: a video model from an image model, a long video's from a short one's, a large model's tubes from a small one's.
 //!
-//! [`rules`] say for each parameter of the target which one of the source it is made of, and how. Two readers follow them: [`Initial`], a file of
-//! what the target takes from given models, and [`FromImage`], a naming for files of the image model that the target contains.
+//! Rules say for each parameter of the target which one of the source it is made of, and how. Two readers follow them: [`Initial`], a file of what
+//! the target takes from given models, and [`FromImage`], a naming for files of the image model that the target contains.
 //! What the source has not (temporal encoders, adapters, new heads) the target draws at random as its layers say
 //! ([`Params::or_random`](crate::params::Params::or_random)).
 
