@@ -55,8 +55,8 @@ pub(crate) fn look_through(x: &Tensor, operation: &str, what: &str) -> Result<()
     if !CHECKING.get() || !x.dtype().is_float() {
         return Ok(());
     }
-    match x.to_f32_vec()?.iter().position(|x| !x.is_finite()) {
+    match x.to_f32_vec()?.iter().enumerate().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(Error::invalid(operation, format!("{what} {} has {} at element {at}", x.shape(), x.to_f32_vec()?[at]))),
+        Some((at, value)) => Err(Error::invalid(operation, format!("{what} {} has {value} at element {at}", x.shape()))),
     }
 }

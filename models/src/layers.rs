@@ -4,13 +4,14 @@ use tubelet_engine::{
     Function, Operand, Result, Tensor,
     ops::{
         attention::attention,
+        binary::mul,
         gemm::{Gemm, gemm},
         layer_norm::layer_norm,
     },
 };
 
 use crate::{
-    Depth, Pass,
+    Depth, Pass, Regularisation,
     params::{Init, Params},
     rollout::{Hop, Step},
 };
@@ -33,6 +34,14 @@ impl Linear {
         let weight = params.prepared(&format!("{name}.weight"), &[outputs, inputs], init, Operand::GemmWeight)?;
         let bias = if bias { Some(params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?) } else { None };
         Linear::new(&weight, bias)
+    }
+
+    /// As [`Linear::load`] with a bias, its outputs multiplied by `gamma [outputs]`, if there is one: LayerScale, folded into weight and bias.
+    fn load_scaled(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, gamma: Option<&Tensor>) -> Result<Self> {
+        let Some(gamma) = gamma else { return Linear::load(params, name, inputs, outputs, true) };
+        let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], Init::Xavier)?;
+        let bias = params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?;
+        Linear::new(&mul(&weight, &gamma.reshape(&[outputs, 1])?)?, Some(mul(&bias, gamma)?))
     }
 
     /// From tensors: `weight [outputs, inputs]`, `bias [outputs]`.
@@ -91,8 +100,19 @@ pub struct SelfAttention {
 impl SelfAttention {
     /// `{name}.qkv` (rows are queries, keys, values) and `{name}.proj`.
     pub fn load(params: &mut Params<'_>, name: &str, width: usize, heads: usize, qkv_bias: bool) -> Result<Self> {
+        SelfAttention::load_scaled(params, name, width, heads, qkv_bias, None)
+    }
+
+    fn load_scaled(
+        params: &mut Params<'_>,
+        name: &str,
+        width: usize,
+        heads: usize,
+        qkv_bias: bool,
+        gamma: Option<&Tensor>,
+    ) -> Result<Self> {
         let qkv = Linear::load(params, &format!("{name}.qkv"), width, 3 * width, qkv_bias)?;
-        let proj = Linear::load(params, &format!("{name}.proj"), width, width, true)?;
+        let proj = Linear::load_scaled(params, &format!("{name}.proj"), width, width, gamma)?;
         Ok(SelfAttention { qkv, proj, width, heads })
     }
 
@@ -157,13 +177,18 @@ impl Mlp {
 
     /// `residual + mlp(x)`.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
-        let hidden = pass.dropout(|r| r.dropout, &self.up.apply(x, Some(self.function), None)?)?;
-        self.down.apply(&hidden, None, residual)
+        self.forward_dropping(|r| r.dropout, x, residual, pass)
     }
 
-    /// As [`Mlp::forward`] in UniFormerV2's global blocks, which drop more.
-    pub fn global_forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
-        let hidden = pass.dropout(|r| r.global_dropout, &self.up.apply(x, Some(self.function), None)?)?;
+    /// As [`Mlp::forward`] where another part of the hidden values is dropped: UniFormerV2's global blocks.
+    pub fn forward_dropping(
+        &self,
+        probability: fn(&Regularisation) -> f32,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let hidden = pass.dropout(probability, &self.up.apply(x, Some(self.function), None)?)?;
         self.down.apply(&hidden, None, residual)
     }
 }
@@ -183,6 +208,8 @@ pub struct BlockConfig {
     pub function: Function,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
+    /// Whether what attention and MLP add is multiplied, channel by channel, by a learned scale: DeiT III.
+    pub layer_scale: bool,
 }
 
 /// The pre-norm block of a vision transformer: `x += attention(norm1(x))`, `x += mlp(norm2(x))` (ViT, equations 2 and 3).
@@ -195,15 +222,21 @@ pub struct Block {
 }
 
 impl Block {
-    /// `{name}.norm1`, `{name}.attn`, `{name}.norm2`, `{name}.mlp`: timm's names.
+    /// `{name}.norm1`, `{name}.attn`, `{name}.norm2`, `{name}.mlp`, and `{name}.ls1.gamma` and `{name}.ls2.gamma` of LayerScale: timm's names.
     pub fn load(params: &mut Params<'_>, name: &str, config: &BlockConfig) -> Result<Self> {
-        let BlockConfig { width, heads, hidden, eps, function, qkv_bias } = *config;
-        Ok(Block {
-            norm1: LayerNorm::load(params, &format!("{name}.norm1"), width, eps)?,
-            attention: SelfAttention::load(params, &format!("{name}.attn"), width, heads, qkv_bias)?,
-            norm2: LayerNorm::load(params, &format!("{name}.norm2"), width, eps)?,
-            mlp: Mlp::load(params, &format!("{name}.mlp"), width, hidden, function)?,
-        })
+        let BlockConfig { width, heads, hidden, eps, function, qkv_bias, layer_scale } = *config;
+        let mut gamma =
+            |n: usize| layer_scale.then(|| params.tensor(&format!("{name}.ls{n}.gamma"), &[width], Init::Ones)).transpose();
+        let (gamma1, gamma2) = (gamma(1)?, gamma(2)?);
+        let attention = SelfAttention::load_scaled(params, &format!("{name}.attn"), width, heads, qkv_bias, gamma1.as_ref())?;
+        let mlp = Mlp {
+            up: Linear::load(params, &format!("{name}.mlp.fc1"), width, hidden, true)?,
+            down: Linear::load_scaled(params, &format!("{name}.mlp.fc2"), hidden, width, gamma2.as_ref())?,
+            function,
+        };
+        let norm1 = LayerNorm::load(params, &format!("{name}.norm1"), width, eps)?;
+        let norm2 = LayerNorm::load(params, &format!("{name}.norm2"), width, eps)?;
+        Ok(Block { norm1, attention, norm2, mlp })
     }
 
     /// What attention adds to `x`, for those who watch.
@@ -211,11 +244,20 @@ impl Block {
         self.attention.forward(&self.norm1.forward(x)?, axis, None, &mut Pass::inference())
     }
 
-    /// `[B, X, Y, C]` to the same, attending along `axis`.
-    pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+    /// `x + attention(norm1(x))` for `x [B, X, Y, C]`, attending along `axis`.
+    pub fn mix(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = pass.branch(x, depth, |pass, residual| self.attention.forward(&normed, axis, residual, pass))?;
-        let normed = self.norm2.forward(&x)?;
-        pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
+        pass.branch(x, depth, |pass, residual| self.attention.forward(&normed, axis, residual, pass))
+    }
+
+    /// `x + mlp(norm2(x))`.
+    pub fn refine(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        let normed = self.norm2.forward(x)?;
+        pass.branch(x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
+    }
+
+    /// Both: `[B, X, Y, C]` to the same, attending along `axis`.
+    pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        self.refine(&self.mix(x, axis, depth, pass)?, depth, pass)
     }
 }

@@ -9,6 +9,7 @@ use tubelet_engine::{DType, Device, Error, Result, Tensor, cpu::Cpu};
 use crate::{
     checkpoint::Checkpoint,
     classify::Average,
+    init::FromImage,
     model::{Input, Model, Outline},
     params::{Naming, Params, Reader, TensorFile},
     tubevit::{self, TubeVitConfig},
@@ -152,15 +153,6 @@ impl Config {
         all
     }
 
-    /// The namings of image models that this system starts from; what it adds to them is drawn at random.
-    pub fn image_namings(&self) -> Vec<Box<dyn Naming>> {
-        match self {
-            Config::VidTr(_) => vidtr::image_namings(),
-            Config::UniformerV2(_) => uniformerv2::image_namings(),
-            Config::Vit(_) | Config::TubeVit(_) | Config::Vivit(_) => Vec::new(),
-        }
-    }
-
     /// What to feed it.
     pub fn input(&self) -> &Input {
         match self {
@@ -225,7 +217,7 @@ impl Config {
     /// The model as its paper starts it: from the weights of an image model, with what it adds to them drawn under `seed`.
     ///
     /// # Errors
-    /// As [`Config::load`]; and [`Error::Invalid`] for a system that starts from no image model here.
+    /// As [`Config::load`]; and [`Error::Invalid`] for an image model.
     pub fn start(&self, device: &Device, dtype: DType, file: &dyn TensorFile, seed: u64) -> Result<Box<dyn Model>> {
         let naming = self.image_naming(file)?;
         let mut params = Params::from_file(device, dtype, file, &*naming).or_random(seed);
@@ -235,9 +227,9 @@ impl Config {
         Ok(model)
     }
 
-    /// The naming of an image model that this system takes its parameters from, by names and shapes.
+    /// The naming of a file of the image model that this one contains, by names and shapes.
     pub fn image_naming(&self, file: &dyn TensorFile) -> Result<Box<dyn Naming>> {
-        self.best(self.image_namings(), file)
+        Ok(Box::new(FromImage::new(self, file)?))
     }
 
     /// The naming called `name`, or the one in which the file fits the model, found on the meter by names and shapes alone; if none fits,
@@ -249,10 +241,6 @@ impl Config {
             let message = format!("{name:?} is none of {}", known.join(", "));
             return all.into_iter().find(|n| n.name() == name).ok_or_else(|| Error::invalid("--naming", message));
         }
-        self.best(all, file)
-    }
-
-    fn best(&self, all: Vec<Box<dyn Naming>>, file: &dyn TensorFile) -> Result<Box<dyn Naming>> {
         let meter = Device::meter();
         let misfits = |naming: &dyn Naming| match self.with_naming(&meter, DType::F32, file, naming) {
             Ok(_) => 0,
@@ -268,5 +256,28 @@ impl Config {
 fn settle(device: &Device) {
     if let Some(cpu) = device.downcast::<Cpu>() {
         cpu.trim();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::inspect::measure;
+
+    /// A clip goes through each on the meter, and what `tubelet inspect --config` prints is the same model again.
+    #[test]
+    fn every_preset_runs_and_has_a_name_of_its_own() {
+        let mut names = BTreeSet::new();
+        for Preset { name, about, config } in presets() {
+            assert!(names.insert(name.clone()), "{name} twice");
+            assert!(!about.is_empty(), "{name}");
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "{name}");
+            let report = measure(&config, 1, DType::F32).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(report.tokens, config.outline().tokens);
+        }
     }
 }

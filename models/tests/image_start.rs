@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use tubelet_models::{
     Pass, Result,
     engine::{DType, Device, Tensor},
+    init::{Inflation, Initial, image_model},
     params::{Init, Params, TensorFile},
     registry::Config,
-    uniformerv2::image_namings as clip,
-    vidtr::image_namings as vit,
+    uniformerv2::Backbone,
+    vidtr::Mixing,
 };
 
 /// Tensors in memory, each filled with different numbers.
@@ -88,11 +89,88 @@ fn uniformerv2_starts_as_the_mean_of_the_frames_class_tokens() {
     }
 }
 
+/// An image ViT in the size of `uniformerv2-tiny`; of DeiT III, with its scales and without a position of the class token.
+fn vit_image(scales: Option<[&str; 2]>) -> Image {
+    let (c, positions) = (48, if scales.is_some() { 4 } else { 5 });
+    let mut tensors = vec![("pos_embed".to_owned(), vec![1, positions, c]), ("cls_token".into(), vec![1, 1, c])];
+    let mut linear = |name: &str, shape: &[usize]| {
+        tensors.extend([(format!("{name}.weight"), shape.to_vec()), (format!("{name}.bias"), vec![shape[0]])]);
+    };
+    linear("patch_embed.proj", &[c, 3, 16, 16]);
+    linear("head", &[10, c]);
+    linear("norm", &[c]);
+    for i in 0..2 {
+        for (name, rows, columns) in [("attn.qkv", 3 * c, c), ("attn.proj", c, c), ("mlp.fc1", 4 * c, c), ("mlp.fc2", c, 4 * c)] {
+            linear(&format!("blocks.{i}.{name}"), &[rows, columns]);
+        }
+        linear(&format!("blocks.{i}.norm1"), &[c]);
+        linear(&format!("blocks.{i}.norm2"), &[c]);
+    }
+    for scale in scales.into_iter().flatten() {
+        tensors.extend((0..2).map(|i| (format!("blocks.{i}.{scale}"), vec![c])));
+    }
+    Image(tensors.into_iter().collect())
+}
+
+#[test]
+fn uniformerv2_starts_from_the_image_models_of_table_5() {
+    let device = Device::reference();
+    let own = Some(["gamma_1", "gamma_2"]);
+    let timm = Some(["ls1.gamma", "ls2.gamma"]);
+    for (backbone, scales, naming) in
+        [(Backbone::VIT, None, "timm"), (Backbone::DEIT3, own, "deit3"), (Backbone::DEIT3, timm, "timm")]
+    {
+        let Config::UniformerV2(mut config) = Config::named("uniformerv2-tiny").unwrap() else { panic!("another system") };
+        config.backbone = backbone;
+        let (config, image) = (Config::UniformerV2(config), vit_image(scales));
+        let found = config.image_naming(&image).unwrap();
+        assert_eq!(found.name(), naming);
+        config.start(&device, DType::F32, &image, 1).unwrap();
+        let mut params = Params::from_file(&device, DType::F32, &image, &*found).or_random(1);
+        let bias = params.tensor("patch_embed.proj.bias", &[48], Init::Zeros).unwrap().to_f32_vec().unwrap();
+        assert_eq!(bias, image.load("patch_embed.proj.bias", &device).unwrap().to_f32_vec().unwrap());
+        if let Some([_, second]) = scales {
+            let gamma = params.tensor("blocks.1.ls2.gamma", &[48], Init::Ones).unwrap().to_f32_vec().unwrap();
+            assert_eq!(gamma, image.load(&format!("blocks.1.{second}"), &device).unwrap().to_f32_vec().unwrap());
+        }
+        // Without its scales or its bias it is another model.
+        let other = if scales.is_some() { vit_image(None) } else { clip_image() };
+        assert!(config.start(&device, DType::F32, &other, 1).is_err());
+    }
+}
+
+#[test]
+fn every_video_model_starts_from_the_image_model_in_it() {
+    let (device, image) = (Device::reference(), vit_image(None));
+    for (name, hidden, class) in [
+        ("tubevit-tiny", "/hidden", None),
+        ("vivit-tiny", "/spatial/hidden", Some("spatial.cls_token")),
+        ("vidtr-tiny", "/hidden", None),
+    ] {
+        let mut config = serde_json::to_value(Config::named(name).unwrap()).unwrap();
+        *config.pointer_mut(hidden).unwrap() = 192.into();
+        let config: Config = serde_json::from_value(config).unwrap();
+        config.start(&device, DType::F32, &image, 1).unwrap();
+        let naming = config.image_naming(&image).unwrap();
+        assert!(!naming.draws(if name == "vivit-tiny" { "spatial.blocks.1.mlp.fc2.bias" } else { "blocks.1.mlp.fc2.bias" }));
+        assert!(naming.draws("head.weight") && class.is_none_or(|class| naming.draws(class)));
+    }
+    let error = Config::named("vit-b16").unwrap().start(&device, DType::F32, &image, 1).err().unwrap();
+    assert!(error.to_string().contains("image model"), "{error}");
+    // CLIP's norm before the layers has no place in a plain transformer.
+    let Config::UniformerV2(clip) = Config::named("uniformerv2-tiny").unwrap() else { panic!("another system") };
+    let source = Config::Vit(image_model(&Config::UniformerV2(clip)).unwrap());
+    let (file, naming, target) = (clip_image(), source.namings().remove(0), Config::named("vidtr-tiny").unwrap());
+    assert!(Initial::new(&source, &file, &*naming, &target, Inflation::CentralFrame).is_err());
+}
+
 #[test]
 fn a_stem_of_several_frames_has_the_image_kernel_in_its_middle() {
     let (device, image) = (Device::reference(), clip_image());
-    let namings = clip();
-    let mut params = Params::from_file(&device, DType::F32, &image, &*namings[0]);
+    let Config::UniformerV2(mut config) = Config::named("uniformerv2-tiny").unwrap() else { panic!("another system") };
+    config.temporal_downsample = true;
+    let naming = Config::UniformerV2(config).image_naming(&image).unwrap();
+    let mut params = Params::from_file(&device, DType::F32, &image, &*naming);
     let kernel = params.tensor("patch_embed.proj.weight", &[48, 3, 16, 16, 3], Init::Xavier).unwrap();
     let frame = |t: usize| kernel.narrow(1, t, 1).unwrap().to_f64_vec().unwrap();
     let expected = image.load("visual.conv1.weight", &device).unwrap().permute(&[0, 2, 3, 1]).unwrap().to_f64_vec().unwrap();
@@ -103,18 +181,27 @@ fn a_stem_of_several_frames_has_the_image_kernel_in_its_middle() {
 #[test]
 fn vidtr_has_the_images_positions_at_every_time_and_its_class_token_in_every_class_slot() {
     let device = Device::reference();
+    let Config::VidTr(mut config) = Config::named("vidtr-tiny").unwrap() else { panic!("another system") };
+    (config.input.frames, config.width) = (3, 6);
     // The released file has names of VidTr, timm's has its own.
-    for (naming, names) in vit().iter().zip([["cls", "pos_embedding"], ["cls_token", "pos_embed"]]) {
+    for (name, names) in [("vit-inflate", ["cls", "pos_embedding"]), ("timm", ["cls_token", "pos_embed"])] {
         let image = Image::new(&[(names[0], &[1, 1, 6]), (names[1], &[1, 5, 6])]);
-        let [class, position] = names.map(|name| image.load(name, &device).unwrap().to_f64_vec().unwrap());
-        let mut params = Params::from_file(&device, DType::F32, &image, &**naming);
-        let mut get = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Zeros).unwrap().to_f64_vec().unwrap();
-        assert_eq!(get("cls_space", &[1, 3, 1, 6]), class.repeat(3));
-        assert_eq!(get("cls_time", &[1, 1, 5, 6]), class.repeat(5));
-        assert_eq!(get("cls_token", &[1, 1, 1, 6]), class);
-        assert_eq!(get("pos_embed", &[1, 4, 5, 6]), position.repeat(4));
-        let patches = position[6..].repeat(3);
-        assert_eq!(get("pos_embed", &[1, 1, 13, 6]), [&position[..6], &patches].concat());
+        let [class, position] = names.map(|name| image.load(name, &device).unwrap().to_f32_vec().unwrap());
+        for mixing in [Mixing::Separable, Mixing::Joint] {
+            config.mixing = mixing;
+            let naming = Config::VidTr(config.clone()).image_naming(&image).unwrap();
+            assert_eq!(naming.name(), name);
+            let mut params = Params::from_file(&device, DType::F32, &image, &*naming);
+            let mut get = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Zeros).unwrap().to_f32_vec().unwrap();
+            if mixing == Mixing::Separable {
+                assert_eq!(get("cls_space", &[1, 3, 1, 6]), class.repeat(3));
+                assert_eq!(get("cls_time", &[1, 1, 5, 6]), class.repeat(5));
+                assert_eq!(get("pos_embed", &[1, 4, 5, 6]), position.repeat(4));
+            } else {
+                assert_eq!(get("cls_token", &[1, 1, 1, 6]), class);
+                assert_eq!(get("pos_embed", &[1, 1, 13, 6]), [&position[..6], &position[6..].repeat(3)].concat());
+            }
+        }
     }
 }
 

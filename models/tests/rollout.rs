@@ -181,6 +181,7 @@ fn every_variant_can_be_followed() {
         all.push(uniformer(|c| c.fusion = fusion));
     }
     all.push(uniformer(|c| c.global_layers = Vec::new()));
+    all.push(uniformer(|c| c.queries = 3));
     for temporal in ["average", "joint", "factorised"] {
         all.push(edited("vivit-tiny", |c| {
             c["temporal"] = serde_json::json!({ "kind": temporal });

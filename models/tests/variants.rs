@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use tubelet_models::{
-    Pass,
-    engine::{DType, Device, Tensor, meter::Meter},
-    params::{Naming, Params, Reader, TensorFile},
+    Depth, Pass,
+    engine::{DType, Device, Function, Tensor, meter::Meter},
+    layers::{Block, BlockConfig},
+    params::{Init, Naming, Params, Reader, TensorFile},
     registry::Config,
-    uniformerv2::{Fusion, UniformerV2Config},
+    tubevit::{Centre, Frequencies, Interleaving, Position, TubeVitConfig},
+    uniformerv2::{Backbone, Fusion, LocalKind, UniformerV2Config},
     vidtr::{Mixing, Pool, Pooling, VidTrConfig},
+    vit::VitConfig,
 };
 
 /// Any tensor that is asked for, made of small numbers that depend on its name; variances are positive.
@@ -38,11 +41,7 @@ impl TensorFile for Made {
 }
 
 fn video(device: &Device, config: &Config, frame: impl Fn(usize) -> usize) -> Tensor {
-    let (frames, size) = match config {
-        Config::VidTr(c) => (c.input.frames, c.input.size),
-        Config::UniformerV2(c) => (c.input.frames, c.input.size),
-        _ => panic!("not a system of this file"),
-    };
+    let (frames, size) = (config.input().frames, config.input().size);
     let pixels = size[0] * size[1] * 3;
     let values: Vec<f32> = (0..frames)
         .flat_map(|t| (0..pixels).map(move |i| (t, i)))
@@ -80,6 +79,32 @@ fn vidtr(change: impl FnOnce(&mut VidTrConfig)) -> Config {
     Config::VidTr(config)
 }
 
+fn tubevit(change: impl FnOnce(&mut TubeVitConfig)) -> Config {
+    let Config::TubeVit(mut config) = Config::named("tubevit-tiny").unwrap() else { panic!("another system") };
+    change(&mut config);
+    Config::TubeVit(config)
+}
+
+#[test]
+fn without_positions_tubes_have_no_order() {
+    let (frequencies, interleaving) = (Frequencies::Geometric, Interleaving::ByFrequency);
+    let fixed = |centre| Position::Fixed { frequencies, interleaving, centre };
+    let mut seen: Vec<Vec<f32>> = Vec::new();
+    for position in [fixed(Centre::Floor), fixed(Centre::Index), Position::Learned, Position::None] {
+        // Two tubes of four frames, one after the other; swapping them swaps two sets of tokens.
+        let config = tubevit(|c| {
+            c.tubes.truncate(1);
+            c.position = position;
+        });
+        let (forwards, swapped) = (logits(&config), logits_with(&config, |t| (t + 4) % 8, false));
+        let moved = furthest(&forwards, &swapped);
+        // Without, the pooled sum has its terms in another order.
+        assert!(if position == Position::None { moved < 1e-6 } else { moved > 1e-5 }, "{position:?}: {moved}");
+        seen.iter().for_each(|other| assert!(furthest(other, &forwards) > 1e-5, "{position:?} as another"));
+        seen.push(forwards);
+    }
+}
+
 #[test]
 fn batch_norms_apart_give_what_folded_ones_give() {
     let config = uniformer(|c| c.local = 2);
@@ -99,6 +124,151 @@ fn batch_norms_apart_give_what_folded_ones_give() {
     };
     // Two local blocks in each of two layers.
     assert_eq!(launches(true), launches(false) + 4);
+}
+
+/// What layer 1 gives for one frame, `[tokens, 1, C]` in both systems.
+fn last_layer(config: &Config) -> Vec<f32> {
+    let made = Made(Device::reference());
+    let model = config.build(&mut Params::from_file(&made.0, DType::F32, &made, &made)).unwrap();
+    let mut pass = Pass::watched();
+    model.forward(&video(&made.0, config, |t| t), &mut pass).unwrap();
+    pass.into_map()["resblock1"].to_f32_vec().unwrap()
+}
+
+#[test]
+fn a_backbone_without_additions_is_its_image_model() {
+    let Config::Vit(vit) = Config::named("vit-b16").unwrap() else { panic!("another system") };
+    let mut all: Vec<Vec<f32>> = Vec::new();
+    for backbone in [Backbone::CLIP, Backbone::VIT, Backbone::DEIT3] {
+        let bare = uniformer(|c| {
+            (c.local, c.backbone, c.input.frames) = (0, backbone, 1);
+            c.global_layers.clear();
+        });
+        let Config::UniformerV2(c) = &bare else { panic!("another system") };
+        let image = Config::Vit(VitConfig {
+            input: c.input.clone(),
+            patch: c.patch,
+            width: c.width,
+            layers: c.layers,
+            heads: c.heads,
+            hidden: 4 * c.width,
+            activation: backbone.activation,
+            eps: backbone.eps,
+            patch_bias: backbone.patch_bias,
+            pre_norm: backbone.pre_norm,
+            class_position: backbone.class_position,
+            layer_scale: backbone.layer_scale,
+            ..vit.clone()
+        });
+        let ours = last_layer(&bare);
+        // Positions are added in another order: roundings to f32 of numbers of order 1, which two layers pass on.
+        assert!(furthest(&ours, &last_layer(&image)) < 1e-5, "{backbone:?}");
+        all.iter().for_each(|other| assert!(furthest(other, &ours) > 1e-3, "{backbone:?} as another"));
+        all.push(ours);
+    }
+}
+
+#[test]
+fn layer_scale_multiplies_what_attention_and_mlp_add() {
+    let made = Made(Device::reference());
+    let x: Vec<f32> = (0..3 * 6).map(|i| ((i * 7) % 11) as f32 / 5.0 - 1.0).collect();
+    let x = Tensor::from_f32(&made.0, DType::F32, &[1, 1, 3, 6], &x).unwrap();
+    let added = |layer_scale: bool| {
+        let (width, eps, function) = (6, 1e-6, Function::GeluErf);
+        let config = BlockConfig { width, heads: 2, hidden: 12, eps, function, qkv_bias: true, layer_scale };
+        let block = Block::load(&mut Params::from_file(&made.0, DType::F32, &made, &made), "blocks.0", &config).unwrap();
+        let (depth, mut pass) = (Depth { layer: 0, of: 1 }, Pass::inference());
+        let halves = [block.mix(&x, 2, depth, &mut pass).unwrap(), block.refine(&x, depth, &mut pass).unwrap()];
+        halves.map(|y| {
+            let (x, y) = (x.to_f32_vec().unwrap(), y.to_f32_vec().unwrap());
+            y.iter().zip(&x).map(|(y, x)| y - x).collect::<Vec<f32>>()
+        })
+    };
+    let (scaled, plain) = (added(true), added(false));
+    for (half, name) in ["blocks.0.ls1.gamma", "blocks.0.ls2.gamma"].into_iter().enumerate() {
+        let mut params = Params::from_file(&made.0, DType::F32, &made, &made);
+        let gamma = params.tensor(name, &[6], Init::Ones).unwrap().to_f32_vec().unwrap();
+        let expected: Vec<f32> = plain[half].iter().enumerate().map(|(i, x)| gamma[i % 6] * x).collect();
+        // Sum and difference were rounded at the size of x, 1.
+        assert!(furthest(&scaled[half], &expected) < 1e-6, "{name}");
+        assert!(furthest(&scaled[half], &plain[half]) > 1e-2, "{name}");
+    }
+}
+
+/// As [`Made`], but for tensors whose name has a part: they have this value in every element.
+struct With<'a>(&'a Made, &'a [(&'a str, f32)]);
+
+impl Naming for With<'_> {
+    fn name(&self) -> &'static str {
+        "made, but for some"
+    }
+
+    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> tubelet_models::Result<Option<Tensor>> {
+        match self.1.iter().find(|(part, _)| name.contains(part)) {
+            Some((_, value)) => Tensor::full(&self.0.0, DType::F32, shape, *value).map(Some),
+            None => self.0.translate(name, shape, file),
+        }
+    }
+}
+
+fn logits_without(config: &Config, part: &str) -> Vec<f32> {
+    logits_given(config, &[(part, 0.0)])
+}
+
+fn logits_given(config: &Config, values: &[(&str, f32)]) -> Vec<f32> {
+    let made = Made(Device::reference());
+    let naming = With(&made, values);
+    let model = config.build(&mut Params::from_file(&made.0, DType::F32, &made, &naming)).unwrap();
+    model.forward(&video(&made.0, config, |t| t), &mut Pass::inference()).unwrap().to_f32_vec().unwrap()
+}
+
+#[test]
+fn local_blocks_stand_in_the_layers_named() {
+    let of = |layers: Option<&[usize]>| logits(&uniformer(|c| c.local_layers = layers.map(<[usize]>::to_vec)));
+    assert_eq!(of(Some(&[0, 1])), of(None));
+    assert_eq!(of(Some(&[])), logits(&uniformer(|c| c.local = 0)));
+    let [all, first, last, none] = [of(None), of(Some(&[0])), of(Some(&[1])), of(Some(&[]))];
+    for (a, b) in [(&all, &first), (&all, &last), (&first, &last), (&first, &none), (&last, &none)] {
+        assert!(furthest(a, b) > 1e-5);
+    }
+    assert!(uniformer(|c| c.local_layers = Some(vec![2])).build(&mut Params::empty(&Device::meter(), DType::F32)).is_err());
+}
+
+#[test]
+fn position_encodings_of_zeros_are_none() {
+    let global = |dpe| uniformer(|c| c.dpe = dpe);
+    let local = |dpe| uniformer(|c| c.local_dpe = dpe);
+    for (with, without, name) in [(global(true), global(false), ".dpe.dw"), (local(true), local(false), ".local1.dpe.dw")] {
+        assert_eq!(logits_without(&with, name), logits(&without), "{name}");
+        assert!(furthest(&logits(&with), &logits(&without)) > 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn queries_that_are_alike_are_one() {
+    let with = |queries| uniformer(|c| c.queries = queries);
+    let alike = logits_without(&with(4), "global_token");
+    // Means of four equal numbers, and products of other shapes: roundings of numbers of order 1.
+    assert!(furthest(&alike, &logits_without(&with(1), "global_token")) < 1e-6);
+    assert!(furthest(&alike, &logits(&with(4))) > 1e-5);
+    for config in [with(0), uniformer(|c| (c.queries, c.fusion) = (2, Fusion::Parallel))] {
+        assert!(config.build(&mut Params::empty(&Device::meter(), DType::F32)).is_err());
+    }
+}
+
+#[test]
+fn st_adapters_have_an_activation_and_no_norm() {
+    let adapter = uniformer(|c| c.local_kind = LocalKind::StAdapter);
+    // A norm that changes nothing but by its epsilon leaves the activation.
+    let no_norm = ["weight", "bias", "mean", "var"]
+        .map(|part| (format!(".local1.norm.{part}"), f32::from(part == "weight" || part == "var")));
+    let no_norm = no_norm.each_ref().map(|(name, value)| (name.as_str(), *value));
+    assert!(furthest(&logits_given(&adapter, &no_norm), &logits_given(&uniformer(|_| {}), &no_norm)) > 1e-4);
+    // Nothing goes through the convolution, and its bias is 0: nothing is added.
+    let nothing = logits_without(&adapter, ".local1.dw");
+    let expand = logits_without(&adapter, ".local1.");
+    assert!(furthest(&nothing, &expand) > 1e-5, "the last layer's bias remains");
+    assert_eq!(expand, logits(&uniformer(|c| c.local = 0)));
 }
 
 #[test]

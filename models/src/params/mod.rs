@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tubelet_engine::{DType, Device, Error, Operand, Result, Tensor};
 
-pub use naming::{Rename, channels_last};
+pub use naming::{Rename, WithNorm, channels_last};
 pub use random::Init;
 
 /// Named tensors of a file, by the file's own names.

@@ -49,6 +49,41 @@ impl Naming for Rename {
     }
 }
 
+/// A naming whose last norm has a name of its own, and whose head may be a bare matrix `[C, classes]`.
+pub struct WithNorm {
+    /// All other names.
+    pub rename: Rename,
+    /// The last norm's.
+    pub norm: &'static str,
+    /// The matrix's.
+    pub projection: Option<&'static str>,
+}
+
+impl Naming for WithNorm {
+    fn name(&self) -> &'static str {
+        self.rename.name
+    }
+
+    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<Tensor>> {
+        if let (Some(projection), "head.weight") = (self.projection, name) {
+            for prefix in self.rename.prefixes {
+                if let Some(tensor) = file.get(&format!("{prefix}{projection}"))? {
+                    return tensor.transpose().map(Some);
+                }
+            }
+            return Ok(None);
+        }
+        match name.strip_prefix("norm.") {
+            Some(part) => self.rename.translate(&format!("{}.{part}", self.norm), shape, file),
+            None => self.rename.translate(name, shape, file),
+        }
+    }
+
+    fn ignores(&self, file_name: &str) -> bool {
+        self.rename.ignores(file_name)
+    }
+}
+
 /// PyTorch's `[O, C, kt, kh, kw]` (or `[O, C, kh, kw]`) convolution weights with channels last, depthwise ones as `[kt, kh, kw, C]`, pointwise
 /// ones as matrices; other tensors with the same rows under another shape. What still does not fit is left as it is, for the error message.
 pub fn channels_last(name: &str, shape: &[usize], tensor: &Tensor) -> Result<Tensor> {

@@ -159,12 +159,14 @@ pub enum Step {
         /// A weight for each token of a group.
         row: Vec<f32>,
     },
-    /// The last of some queries looks at all tokens, which stay as they are; the first `extra` keys are none of them (UniFormerV2's global block).
+    /// Queries look at all tokens, which stay as they are; the first `extra` keys are none of them (UniFormerV2's global block).
     Query {
         /// One query, or several, over all tokens.
         hop: Box<Hop>,
         /// Keys that are no tokens.
         extra: usize,
+        /// How many of the queries count, the last; their mean does.
+        own: usize,
     },
 }
 
@@ -230,14 +232,15 @@ fn attention(hops: &[Hop], aside: usize, after: &[f32]) -> Result<Vec<f32>> {
     Ok(apart.iter().copied().chain(halves).collect())
 }
 
-/// The share of each token in what the last query of a [`Step::Query`] gets, and that of the other keys; `None` for other steps.
+/// The share of each token in what the queries of a [`Step::Query`] get, and that of the other keys; `None` for other steps.
 pub(super) fn looked_at(step: &Step) -> Option<Result<(Vec<f32>, f32)>> {
-    if let Step::Query { hop, extra } = step { Some(query(hop, *extra)) } else { None }
+    if let Step::Query { hop, extra, own } = step { Some(query(hop, *extra, *own)) } else { None }
 }
 
-fn query(hop: &Hop, extra: usize) -> Result<(Vec<f32>, f32)> {
+fn query(hop: &Hop, extra: usize, own: usize) -> Result<(Vec<f32>, f32)> {
     let (heads, queries) = (hop.heads().max(1), hop.q.shape()[1] * hop.q.shape()[2]);
-    let last = (0..queries * heads).map(|i| if i / heads + 1 == queries { 1.0 / heads as f32 } else { 0.0 });
+    let share = 1.0 / (heads * own) as f32;
+    let last = (0..queries * heads).map(|i| if i / heads + own >= queries { share } else { 0.0 });
     let rows = hop.back(&last.collect::<Vec<_>>())?;
     let shares: Vec<f32> = rows.chunks(heads).map(|key| key.iter().sum()).collect();
     let (others, tokens) = split(&shares, extra)?;

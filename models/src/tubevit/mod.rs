@@ -204,7 +204,8 @@ impl TubeVitConfig {
         let rows = self.outline().tokens;
         let position = match self.position {
             Position::Stored => params.buffer("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
-            Position::Fixed { .. } => self.position.table(self, params, &self.tubes, self.video())?,
+            Position::Learned => params.tensor("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
+            Position::Fixed { .. } | Position::None => self.position.table(self, params, &self.tubes, self.video())?,
         };
         let block = BlockConfig {
             width: c,
@@ -213,6 +214,7 @@ impl TubeVitConfig {
             eps: self.eps,
             function: self.activation.into(),
             qkv_bias: true,
+            layer_scale: false,
         };
         let blocks = (0..self.layers).map(|i| Block::load(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
         let gate = match self.late {

@@ -7,7 +7,7 @@ use super::{Dataset, Kernels, Position, Tube, TubeVitConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
-    params::{Naming, Reader, Rename},
+    params::{Naming, Rename, WithNorm},
 };
 
 const THIRD_PARTY: Rename = Rename {
@@ -34,25 +34,9 @@ const THIRD_PARTY: Rename = Rename {
     ignored: &[],
 };
 
-/// The third-party naming: only the last norm's name does not go by parts.
-struct ThirdParty;
-
-impl Naming for ThirdParty {
-    fn name(&self) -> &'static str {
-        THIRD_PARTY.name
-    }
-
-    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<tubelet_engine::Tensor>> {
-        match name.strip_prefix("norm.") {
-            Some(part) => THIRD_PARTY.translate(&format!("encoder.ln.{part}"), shape, file),
-            None => THIRD_PARTY.translate(name, shape, file),
-        }
-    }
-}
-
 /// The namings of known checkpoints.
 pub fn namings() -> Vec<Box<dyn Naming>> {
-    vec![Box::new(ThirdParty)]
+    vec![Box::new(WithNorm { rename: THIRD_PARTY, norm: "encoder.ln", projection: None })]
 }
 
 /// The configuration that the third-party class's arguments mean; `None` for another system.

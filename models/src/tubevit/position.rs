@@ -36,6 +36,8 @@ pub enum Centre {
     Exact,
     /// `s + (k − 1)/2`.
     Middle,
+    /// The tube's number along the axis, without stride, offset and kernel: what table 7a compares with.
+    Index,
 }
 
 /// Positions of the tokens.
@@ -53,6 +55,10 @@ pub enum Position {
     },
     /// A table in the checkpoint: the third-party code, whose table this page's options do not describe.
     Stored,
+    /// A table that training changes (table 7a).
+    Learned,
+    /// None at all (table 7a).
+    None,
 }
 
 impl Position {
@@ -60,7 +66,7 @@ impl Position {
     pub const DEFAULT: Position =
         Position::Fixed { frequencies: Frequencies::Geometric, interleaving: Interleaving::ByFrequency, centre: Centre::Floor };
 
-    /// `[1, 1, tokens, C]`; a class token's row is 0, and so are the channels left over by 6.
+    /// `[1, 1, tokens, C]`; a class token's row is 0, and so are the channels left over by 6, and everything where nothing is computed.
     pub(super) fn table(self, config: &TubeVitConfig, params: &Params<'_>, tubes: &[Tube], video: [usize; 3]) -> Result<Tensor> {
         let width = config.width;
         let mut rows = vec![0f32; if config.class_token { width } else { 0 }];
@@ -81,6 +87,7 @@ impl Position {
         match self {
             Position::Fixed { centre: Centre::Exact, .. } => start + size as f64 / 2.0,
             Position::Fixed { centre: Centre::Middle, .. } => start + (size as f64 - 1.0) / 2.0,
+            Position::Fixed { centre: Centre::Index, .. } => index as f64,
             _ => start + (size / 2) as f64,
         }
     }
@@ -122,5 +129,9 @@ mod tests {
         let tube = Tube { kernel: [8, 8, 8], stride: [16, 32, 32], offset: [0, 4, 8], space_to_depth: [2, 1, 1] };
         assert_eq!(Position::DEFAULT.centre(&tube, 0, 1), 16.0 + 8.0, "a group of two kernels of 8 at stride 8 spans 16");
         assert_eq!(Position::DEFAULT.centre(&tube, 2, 2), 64.0 + 8.0 + 4.0);
+        let Position::Fixed { frequencies, interleaving, .. } = Position::DEFAULT else {
+            unreachable!("the default is computed")
+        };
+        assert_eq!(Position::Fixed { frequencies, interleaving, centre: Centre::Index }.centre(&tube, 2, 2), 2.0);
     }
 }

@@ -12,10 +12,10 @@ use tubelet_engine::{
     },
 };
 
-use super::{EPS, UniformerV2Config};
+use super::{EPS, LocalKind, UniformerV2Config};
 use crate::{
     Depth, Pass,
-    layers::{LayerNorm, Linear, Mlp, SelfAttention, heads},
+    layers::{Block, LayerNorm, Linear, Mlp, heads},
     params::{Init, Params},
     rollout::{Hop, Step},
 };
@@ -31,18 +31,68 @@ fn with_classes(tokens: &Tensor, patches: &Tensor) -> Result<Tensor> {
     concat(&[&tokens.narrow(2, 0, 1)?, &patches.reshape(&[s[0], s[1], s[2] - 1, s[3]])?], 2)
 }
 
-/// Local temporal MHRA: batch norm, a linear layer down, a depthwise convolution over three time steps, a linear layer up (equation 4).
+/// Dynamic position encoding: a depthwise convolution over 3×3×3 patches (equation 8).
+struct Dpe {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Dpe {
+    /// `{name}.dpe.dw`, if it is wanted.
+    fn load(params: &mut Params<'_>, name: &str, width: usize, wanted: bool) -> Result<Option<Self>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let weight = params.tensor(&format!("{name}.dpe.dw.weight"), &[3, 3, 3, width], Init::Xavier)?;
+        Ok(Some(Dpe { weight, bias: params.tensor(&format!("{name}.dpe.dw.bias"), &[width], Init::Zeros)? }))
+    }
+
+    /// `residual + dpe(x)` for `x [B, T, H, W, C]`.
+    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        conv3d_depthwise(Conv3dDepthwise { padding: [1; 3] }, x, &self.weight, Some(&self.bias), residual)
+    }
+}
+
+/// Local temporal MHRA: batch norm, a linear layer down, a depthwise convolution over three time steps, a linear layer up (equation 4); or the
+/// ST-Adapter that it is compared with, which has an activation after the convolution and no norm.
 struct LocalMhra {
-    /// Absent where it is folded into `reduce`.
+    dpe: Option<Dpe>,
+    /// Absent where it is folded into `reduce`, and in an ST-Adapter.
     norm: Option<BatchNorm>,
     reduce: Linear,
     weight: Tensor,
     bias: Tensor,
+    function: Option<Function>,
     expand: Linear,
 }
 
 impl LocalMhra {
-    fn load(params: &mut Params<'_>, name: &str, width: usize, reduced: usize) -> Result<Self> {
+    fn load(params: &mut Params<'_>, name: &str, config: &UniformerV2Config) -> Result<Self> {
+        let (width, reduced) = (config.width, config.local_width());
+        let dpe = Dpe::load(params, name, width, config.local_dpe)?;
+        let (norm, reduce, function) = match config.local_kind {
+            LocalKind::Mhra => {
+                let (norm, reduce) = LocalMhra::load_normed(params, name, width, reduced)?;
+                (norm, reduce, None)
+            }
+            LocalKind::StAdapter => {
+                let reduce = Linear::load(params, &format!("{name}.reduce"), width, reduced, true)?;
+                (None, reduce, Some(Function::GeluErf))
+            }
+        };
+        Ok(LocalMhra {
+            dpe,
+            norm,
+            reduce,
+            weight: params.tensor(&format!("{name}.dw.weight"), &[3, 1, 1, reduced], Init::Xavier)?,
+            bias: params.tensor(&format!("{name}.dw.bias"), &[reduced], Init::Zeros)?,
+            function,
+            expand: Linear::load(params, &format!("{name}.expand"), reduced, width, true)?,
+        })
+    }
+
+    /// The batch norm and the linear layer down, or the one that both are.
+    fn load_normed(params: &mut Params<'_>, name: &str, width: usize, reduced: usize) -> Result<(Option<BatchNorm>, Linear)> {
         let [gamma, beta] = [("weight", Init::Ones), ("bias", Init::Zeros)]
             .map(|(part, init)| params.tensor(&format!("{name}.norm.{part}"), &[width], init));
         let [mean, var] = [("mean", Init::Zeros), ("var", Init::Ones)]
@@ -50,17 +100,10 @@ impl LocalMhra {
         let weight = params.tensor(&format!("{name}.reduce.weight"), &[reduced, width], Init::Xavier)?;
         let bias = params.tensor(&format!("{name}.reduce.bias"), &[reduced], Init::Zeros)?;
         let norm = BatchNorm { name: format!("{name}.norm"), gamma: gamma?, beta: beta?, mean: mean?, var: var? };
-        let (norm, reduce) = if params.folds_batch_norms() {
+        Ok(if params.folds_batch_norms() {
             (None, norm.folded(&weight, &bias)?)
         } else {
             (Some(norm), Linear::new(&weight, Some(bias))?)
-        };
-        Ok(LocalMhra {
-            norm,
-            reduce,
-            weight: params.tensor(&format!("{name}.dw.weight"), &[3, 1, 1, reduced], Init::Xavier)?,
-            bias: params.tensor(&format!("{name}.dw.bias"), &[reduced], Init::Zeros)?,
-            expand: Linear::load(params, &format!("{name}.expand"), reduced, width, true)?,
         })
     }
 
@@ -72,6 +115,7 @@ impl LocalMhra {
             None => self.reduce.forward(x)?,
         };
         let mixed = conv3d_depthwise(op, &reduced, &self.weight, Some(&self.bias), None)?;
+        let mixed = self.function.map_or(Ok(mixed.clone()), |function| unary(function, &mixed))?;
         self.expand.apply(&mixed, None, residual)
     }
 }
@@ -104,24 +148,17 @@ impl BatchNorm {
 /// One layer of the backbone: local MHRA, attention within frames, local MHRA, MLP; each residual.
 pub(super) struct LocalBlock {
     local: Vec<LocalMhra>,
-    norm1: LayerNorm,
-    attention: SelfAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
+    /// The image model's.
+    block: Block,
 }
 
 impl LocalBlock {
     pub fn load(params: &mut Params<'_>, i: usize, config: &UniformerV2Config) -> Result<Self> {
-        let (c, name) = (config.width, format!("blocks.{i}"));
-        let reduced = config.local_width();
-        let local = |n: usize, params: &mut Params<'_>| LocalMhra::load(params, &format!("{name}.local{n}"), c, reduced);
-        Ok(LocalBlock {
-            local: (1..=config.local).map(|n| local(n, params)).collect::<Result<_>>()?,
-            norm1: LayerNorm::load(params, &format!("{name}.norm1"), c, EPS)?,
-            attention: SelfAttention::load(params, &format!("{name}.attn"), c, config.heads, true)?,
-            norm2: LayerNorm::load(params, &format!("{name}.norm2"), c, EPS)?,
-            mlp: Mlp::load(params, &format!("{name}.mlp"), c, 4 * c, Function::GeluQuick)?,
-        })
+        let name = format!("blocks.{i}");
+        let here = config.local_layers.as_ref().is_none_or(|layers| layers.contains(&i));
+        let count = if here { config.local } else { 0 };
+        let local = (1..=count).map(|n| LocalMhra::load(params, &format!("{name}.local{n}"), config)).collect::<Result<_>>()?;
+        Ok(LocalBlock { local, block: Block::load(params, &name, &config.block())? })
     }
 
     /// `[B, T, 1 + H·W, C]` to the same; class tokens pass the local blocks by.
@@ -132,6 +169,10 @@ impl LocalBlock {
         let local = |n: usize, x: &Tensor, pass: &mut Pass| -> Result<Tensor> {
             let Some(block) = self.local.get(n) else { return Ok(x.clone()) };
             let patches = patches(x, grid)?;
+            let patches = match &block.dpe {
+                Some(dpe) => dpe.forward(&patches, Some(&patches))?,
+                None => patches,
+            };
             // In training the branch is watched in a pass of its own, so that its statistics count once.
             let mut aside = pass.aside();
             let branch = || block.forward(&patches, None, &mut aside)?.permute(&[0, 4, 1, 2, 3]);
@@ -140,15 +181,10 @@ impl LocalBlock {
             with_classes(x, &mixed)
         };
         let x = local(0, x, pass)?;
-        let normed = self.norm1.forward(&x)?;
-        pass.record(
-            || format!("resblock{i}.attn"),
-            || frames(&self.attention.forward(&normed, 2, None, &mut Pass::inference())?),
-        )?;
-        let x = pass.branch(&x, depth, |pass, residual| self.attention.forward(&normed, 2, residual, pass))?;
+        pass.record(|| format!("resblock{i}.attn"), || frames(&self.block.attend(&x, 2)?))?;
+        let x = self.block.mix(&x, 2, depth, pass)?;
         let x = local(1, &x, pass)?;
-        let normed = self.norm2.forward(&x)?;
-        let x = pass.branch(&x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))?;
+        let x = self.block.refine(&x, depth, pass)?;
         pass.record(|| format!("resblock{i}"), || frames(&x))?;
         Ok(x)
     }
@@ -156,8 +192,7 @@ impl LocalBlock {
 
 /// Dynamic position encoding on a copy of the tokens, cross-attention of a query over all of them, MLP (equations 7 to 10).
 pub(super) struct GlobalBlock {
-    weight: Tensor,
-    bias: Tensor,
+    dpe: Option<Dpe>,
     norm_query: LayerNorm,
     norm_tokens: LayerNorm,
     query: Linear,
@@ -167,6 +202,8 @@ pub(super) struct GlobalBlock {
     mlp: Mlp,
     width: usize,
     heads: usize,
+    /// Queries of its own.
+    queries: usize,
 }
 
 impl GlobalBlock {
@@ -179,8 +216,7 @@ impl GlobalBlock {
         };
         let hidden = (c as f64 * config.global_mlp).round_ties_even() as usize;
         Ok(GlobalBlock {
-            weight: params.tensor(&format!("{name}.dpe.dw.weight"), &[3, 3, 3, c], Init::Xavier)?,
-            bias: params.tensor(&format!("{name}.dpe.dw.bias"), &[c], Init::Zeros)?,
+            dpe: Dpe::load(params, &name, c, config.dpe)?,
             norm_query: LayerNorm::load(params, &format!("{name}.norm_query"), c, EPS)?,
             norm_tokens: LayerNorm::load(params, &format!("{name}.norm_tokens"), c, EPS)?,
             query: rows(0, c)?,
@@ -190,6 +226,7 @@ impl GlobalBlock {
             mlp: Mlp::load(params, &format!("{name}.mlp"), c, hidden, Function::GeluQuick)?,
             width: c,
             heads: config.global_heads,
+            queries: config.queries,
         })
     }
 
@@ -204,12 +241,15 @@ impl GlobalBlock {
         pass: &mut Pass,
     ) -> Result<Tensor> {
         let (s, c) = (*tokens.shape(), self.width);
-        let patches = patches(tokens, grid)?;
-        let dpe = |residual: Option<&Tensor>| {
-            conv3d_depthwise(Conv3dDepthwise { padding: [1; 3] }, &patches, &self.weight, Some(&self.bias), residual)
+        let mut context = match &self.dpe {
+            Some(dpe) => {
+                let patches = patches(tokens, grid)?;
+                pass.record(|| format!("dpe{}", depth.layer), || dpe.forward(&patches, None)?.permute(&[0, 4, 1, 2, 3]))?;
+                with_classes(tokens, &dpe.forward(&patches, Some(&patches))?)?
+            }
+            None => tokens.contiguous()?,
         };
-        pass.record(|| format!("dpe{}", depth.layer), || dpe(None)?.permute(&[0, 4, 1, 2, 3]))?;
-        let mut context = with_classes(tokens, &dpe(Some(&patches))?)?.reshape(&[s[0], 1, s[1] * s[2], c])?;
+        context = context.reshape(&[s[0], 1, s[1] * s[2], c])?;
         if let Some(extra) = extra {
             context = concat(&[extra, &context], 2)?;
         }
@@ -219,10 +259,12 @@ impl GlobalBlock {
         let scale = ((c / self.heads) as f32).sqrt().recip();
         let k = k?;
         let hop = || Box::new(Hop::new(scale, 2, &q, &k));
-        pass.follow(|| Ok(Step::Query { hop: hop(), extra: usize::from(extra.is_some()) }))?;
+        pass.follow(|| Ok(Step::Query { hop: hop(), extra: usize::from(extra.is_some()), own: self.queries }))?;
         let mixed = attention(scale, 2, &q, &k, &v?)?.reshape(query.shape())?;
         let query = pass.global_branch(query, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
         let normed = self.norm2.forward(&query)?;
-        pass.global_branch(&query, depth, |pass, residual| self.mlp.global_forward(&normed, residual, pass))
+        pass.global_branch(&query, depth, |pass, residual| {
+            self.mlp.forward_dropping(|r| r.global_dropout, &normed, residual, pass)
+        })
     }
 }

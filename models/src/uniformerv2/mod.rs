@@ -1,11 +1,10 @@
-//! UniFormerV2: a CLIP image backbone, local temporal blocks in it, and global blocks beside it (Li et al., 2022).
+//! UniFormerV2: an image backbone, CLIP's by default, local temporal blocks in it, and global blocks beside it (Li et al., 2022).
 //!
 //! The backbone attends within frames. A local block mixes time by a depthwise 3×1×1 convolution between two linear layers (equation 4). A
 //! global block gathers all tokens of the clip into one video token by cross-attention (equations 7 to 10) and leaves the backbone's stream as
 //! it is. The head sees the video token and the mean of the frames' class tokens, mixed by a learned gate.
 
 mod blocks;
-mod image;
 mod names;
 mod presets;
 
@@ -21,21 +20,79 @@ use tubelet_engine::{
     },
 };
 
-pub use image::image_namings;
 pub use names::{from_official, namings};
 pub use presets::presets;
 
 use crate::{
     Depth, Pass,
-    layers::{LayerNorm, Linear},
-    model::{Input, Model, Outline},
+    layers::{BlockConfig, LayerNorm, Linear},
+    model::{Activation, Input, Model, Outline},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
 use blocks::{GlobalBlock, LocalBlock};
 
-/// CLIP's epsilon.
+/// Of the norms outside of the backbone.
 const EPS: f32 = 1e-5;
+
+/// The image model that the backbone is: what sets its stem and its blocks apart (paper, table 5). Nothing of the other models than CLIP's was
+/// released; the local and global blocks and the head stay as they are with CLIP.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backbone {
+    /// Activation of the MLPs.
+    pub activation: Activation,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Whether the patch projection has a bias.
+    pub patch_bias: bool,
+    /// A norm before the first layer.
+    pub pre_norm: bool,
+    /// Whether the class token has a row in the position table.
+    pub class_position: bool,
+    /// Whether what attention and MLP add is scaled channel by channel.
+    pub layer_scale: bool,
+}
+
+impl Backbone {
+    /// CLIP's visual tower.
+    pub const CLIP: Backbone = Backbone {
+        activation: Activation::GeluQuick,
+        eps: 1e-5,
+        patch_bias: false,
+        pre_norm: true,
+        class_position: true,
+        layer_scale: false,
+    };
+    /// A plain vision transformer: ViT of ImageNet-21k, DINO, MAE.
+    pub const VIT: Backbone =
+        Backbone { activation: Activation::GeluErf, eps: 1e-6, patch_bias: true, pre_norm: false, ..Backbone::CLIP };
+    /// DeiT III.
+    pub const DEIT3: Backbone = Backbone { class_position: false, layer_scale: true, ..Backbone::VIT };
+
+    fn clip() -> Backbone {
+        Backbone::CLIP
+    }
+}
+
+/// What a local block is (table 2a; of its other designs, temporal attention and temporal convolution, the paper gives no more than the names).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocalKind {
+    /// Batch norm, linear layer down, depthwise convolution over time, linear layer up.
+    #[default]
+    Mhra,
+    /// The same without a norm, and with GELU after the convolution.
+    StAdapter,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
 
 /// How the video tokens of several global blocks become one (paper, section 3.3, figure 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +122,9 @@ pub struct UniformerV2Config {
     pub layers: usize,
     /// Heads of the backbone.
     pub heads: usize,
+    /// The image model that it is; CLIP's if left out.
+    #[serde(default = "Backbone::clip")]
+    pub backbone: Backbone,
     /// A stem of several frames with stride 2, which halves the time steps.
     pub temporal_downsample: bool,
     /// Frames that such a stem spans: an odd number, 3 in all official configurations.
@@ -73,12 +133,27 @@ pub struct UniformerV2Config {
     pub local: usize,
     /// The local blocks' width is the token width divided by this, rounded down.
     pub local_reduction: f64,
+    /// The layers that have local blocks; all if left out (table 2b).
+    #[serde(default)]
+    pub local_layers: Option<Vec<usize>>,
+    /// What they are (table 2a).
+    #[serde(default)]
+    pub local_kind: LocalKind,
+    /// Whether a dynamic position encoding goes before each (table 2a).
+    #[serde(default)]
+    pub local_dpe: bool,
     /// The layers after which there is a global block.
     pub global_layers: Vec<usize>,
     /// Heads of the global blocks.
     pub global_heads: usize,
     /// Hidden width of the global blocks' MLP, in token widths.
     pub global_mlp: f64,
+    /// Whether a global block begins with a dynamic position encoding (table 3).
+    #[serde(default = "yes")]
+    pub dpe: bool,
+    /// Queries of the global blocks (table 4). Several go with sequential fusion, and the video token is their mean, which the paper leaves open.
+    #[serde(default = "one")]
+    pub queries: usize,
     /// How video tokens are fused.
     pub fusion: Fusion,
     /// The official frozen variant: the head sees the video token alone.
@@ -106,17 +181,26 @@ impl UniformerV2Config {
         ((c - c % self.local_reduction) / self.local_reduction).round() as usize
     }
 
+    /// What a layer of the image model is.
+    fn block(&self) -> BlockConfig {
+        let Backbone { activation, eps, layer_scale, .. } = self.backbone;
+        let (width, heads, function) = (self.width, self.heads, activation.into());
+        BlockConfig { width, heads, hidden: 4 * width, eps, function, qkv_bias: true, layer_scale }
+    }
+
     fn validate(&self) -> Result<()> {
         let [t, h, w] = self.grid();
-        let increasing = self.global_layers.windows(2).all(|w| w[0] < w[1]);
-        let in_range = self.global_layers.last().is_none_or(|&l| l < self.layers);
+        let listed =
+            |layers: &[usize]| layers.windows(2).all(|w| w[0] < w[1]) && layers.last().is_none_or(|&last| last < self.layers);
         let divides = |heads: usize| heads != 0 && self.width.is_multiple_of(heads);
         let problem = if self.patch == 0 || t * h * w == 0 {
             "the patch does not fit into the input"
         } else if !divides(self.heads) || !divides(self.global_heads) {
             "the width is not divisible by the heads"
-        } else if !increasing || !in_range {
-            "global_layers must be increasing layer numbers"
+        } else if !listed(&self.global_layers) || !self.local_layers.as_deref().is_none_or(listed) {
+            "global_layers and local_layers must be increasing layer numbers"
+        } else if self.queries == 0 || (self.queries > 1 && self.fusion != Fusion::Sequential) {
+            "there must be a query, and several go with sequential fusion alone"
         } else if self.local > 2 || !self.local_reduction.is_finite() || self.local_reduction < 1.0 {
             "local must be 0, 1 or 2, local_reduction at least 1"
         } else if self.temporal_kernel.is_multiple_of(2) || self.temporal_kernel > 255 {
@@ -138,18 +222,23 @@ impl UniformerV2Config {
         let kernel = if self.temporal_downsample { self.temporal_kernel } else { 1 };
         let weight = [c, kernel, self.patch, self.patch, 3];
         let patch = params.prepared("patch_embed.proj.weight", &weight, Init::Xavier, Operand::Conv3dWeight)?;
-        let class = params.tensor("cls_token", &[c], Init::Normal(0.02))?;
-        let position = params.tensor("pos_embed", &[1 + h * w, c], Init::Normal(0.02))?;
+        let Backbone { patch_bias, pre_norm, class_position, eps, .. } = self.backbone;
+        let bias = patch_bias.then(|| params.tensor("patch_embed.proj.bias", &[c], Init::Zeros)).transpose()?;
+        let class = params.tensor("cls_token", &[c], Init::Normal(0.02))?.reshape(&[1, c])?;
+        let own = usize::from(class_position);
+        let position = params.tensor("pos_embed", &[own + h * w, c], Init::Normal(0.02))?;
         // The class token of every frame carries the same position.
-        let class = add(&class.reshape(&[1, c])?, &position.narrow(0, 0, 1)?)?.reshape(&[1, 1, 1, c])?;
-        let position = position.narrow(0, 1, h * w)?.contiguous()?;
-        let norm_pre = LayerNorm::load(params, "norm_pre", c, EPS)?;
+        let class = if class_position { add(&class, &position.narrow(0, 0, 1)?)? } else { class };
+        let (class, position) = (class.reshape(&[1, 1, 1, c])?, position.narrow(0, own, h * w)?.contiguous()?);
+        let norm_pre = pre_norm.then(|| LayerNorm::load(params, "norm_pre", c, eps)).transpose()?;
         let blocks = (0..self.layers).map(|i| LocalBlock::load(params, i, self)).collect::<Result<_>>()?;
         let count = self.global_layers.len();
         let global = (0..count).map(|j| GlobalBlock::load(params, j, self)).collect::<Result<_>>()?;
         let queries = if self.fusion == Fusion::Sequential { count.min(1) } else { count };
         let name = |j: usize| if j == 0 { "global_token".to_owned() } else { format!("global_token.{j}") };
-        let queries = (0..queries).map(|j| params.tensor(&name(j), &[1, 1, 1, c], Init::Zeros)).collect::<Result<_>>()?;
+        // Several that start alike would stay alike.
+        let init = if self.queries == 1 { Init::Zeros } else { Init::Normal(0.02) };
+        let queries = (0..queries).map(|j| params.tensor(&name(j), &[1, 1, self.queries, c], init)).collect::<Result<_>>()?;
         let fuse = match self.fusion {
             Fusion::Parallel if count > 0 => Some(Linear::load(params, "fusion", count * c, c, false)?),
             _ => None,
@@ -159,7 +248,7 @@ impl UniformerV2Config {
         let norm = LayerNorm::load(params, "head.norm", c, EPS)?;
         let head = Linear::load(params, "head.fc", c, self.classes, true)?;
         let config = self.clone();
-        Ok(UniformerV2 { config, patch, class, position, norm_pre, blocks, global, queries, fuse, gate, norm, head })
+        Ok(UniformerV2 { config, patch, bias, class, position, norm_pre, blocks, global, queries, fuse, gate, norm, head })
     }
 }
 
@@ -167,14 +256,15 @@ impl UniformerV2Config {
 pub struct UniformerV2 {
     config: UniformerV2Config,
     patch: Tensor,
+    bias: Option<Tensor>,
     /// `[1, 1, 1, C]`, its position added.
     class: Tensor,
     /// `[H·W, C]`
     position: Tensor,
-    norm_pre: LayerNorm,
+    norm_pre: Option<LayerNorm>,
     blocks: Vec<LocalBlock>,
     global: Vec<GlobalBlock>,
-    /// `[1, 1, 1, C]` each.
+    /// `[1, 1, queries, C]` each.
     queries: Vec<Tensor>,
     fuse: Option<Linear>,
     /// σ(balance), `[C]`.
@@ -191,10 +281,11 @@ impl UniformerV2 {
         let (step, pad) = if config.temporal_downsample { (2, config.temporal_kernel / 2) } else { (1, 0) };
         let conv = Conv3d { padding: [pad, 0, 0], ..Conv3d::new([step, config.patch, config.patch]) };
         let conv = config.input.normalised(conv, video);
-        let plain = || conv3d(conv.clone(), video, &self.patch, None, None)?.permute(&[0, 4, 1, 2, 3]);
+        let bias = self.bias.as_ref();
+        let plain = || conv3d(conv.clone(), video, &self.patch, bias, None)?.permute(&[0, 4, 1, 2, 3]);
         pass.record(|| "conv1".into(), plain)?;
         let position = self.position.reshape(&[1, h, w, c])?.broadcast_to(&[t, h, w, c])?;
-        let patches = conv3d(conv.clone(), video, &self.patch, None, Some(&position))?.reshape(&[b, t, h * w, c])?;
+        let patches = conv3d(conv.clone(), video, &self.patch, bias, Some(&position))?.reshape(&[b, t, h * w, c])?;
         pass.follow(|| {
             let (size, kernel) = (config.input.size, if config.temporal_downsample { config.temporal_kernel } else { 1 });
             let (video, patch) = ([config.input.frames, size[0], size[1]], config.patch);
@@ -202,14 +293,16 @@ impl UniformerV2 {
         })?;
         pass.follow(|| Ok(Step::Classes { groups: t, extra: 1, size: h * w }))?;
         let class = self.class.broadcast_to(&[b, t, 1, c])?;
-        let tokens = self.norm_pre.forward(&concat(&[&class, &patches], 2)?)?;
+        let tokens = concat(&[&class, &patches], 2)?;
+        let tokens = self.norm_pre.as_ref().map_or(Ok(tokens.clone()), |norm| norm.forward(&tokens))?;
         pass.record(|| "ln_pre".into(), || tokens.reshape(&[b * t, 1 + h * w, c]))?;
         Ok(tokens)
     }
 
     /// The query, and what stands among the keys, of global block `j` after the video token `previous`.
     fn query(&self, j: usize, b: usize, previous: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
-        let own = |j: usize| self.queries[j].broadcast_to(&[b, 1, 1, self.config.width])?.contiguous();
+        let (n, c) = (self.config.queries, self.config.width);
+        let own = |j: usize| self.queries[j].broadcast_to(&[b, 1, n, c])?.contiguous();
         match (self.config.fusion, previous) {
             (Fusion::Sequential, Some(token)) => Ok((token.clone(), None)),
             (Fusion::HierarchicalKv, Some(token)) => Ok((own(j)?, Some(token.clone()))),
@@ -253,9 +346,10 @@ impl Model for UniformerV2 {
                     Depth { layer: j, of: self.global.len() },
                     pass,
                 )?;
-                // Of several queries the last is the block's own.
-                let token = answer.narrow(2, answer.shape()[2] - 1, 1)?.contiguous()?;
-                pass.record(|| format!("dec{j}"), || token.reshape(&[1, b, c]))?;
+                // The block's own queries are the last.
+                let n = self.config.queries;
+                let token = answer.narrow(2, answer.shape()[2] - n, n)?.contiguous()?;
+                pass.record(|| format!("dec{j}"), || token.reshape(&[b, n, c])?.permute(&[1, 0, 2]))?;
                 all.push(token.clone());
                 video_token = Some(token);
             }
@@ -264,6 +358,9 @@ impl Model for UniformerV2 {
             let s = *tokens.shape();
             pass.follow(|| Ok(Step::read_first(s[1], s[2])))?;
             pass.follow(|| Ok(Step::read_mean(1, 0, s[1])))?;
+        }
+        if let (Some(token), 2..) = (&video_token, self.config.queries) {
+            video_token = Some(reduce(Reduction::Mean, token, &[2])?);
         }
         if let Some(fuse) = &self.fuse {
             video_token = Some(fuse.forward(&concat(&all.iter().collect::<Vec<_>>(), 3)?)?);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tubelet_engine::Result;
 
-use super::{Fusion, UniformerV2Config};
+use super::{Backbone, Fusion, LocalKind, UniformerV2Config};
 use crate::{
     model::Input,
     official::Fields,
@@ -128,13 +128,19 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
         width: f.usize("width")?,
         layers: f.usize("layers")?,
         heads: f.usize("heads")?,
+        backbone: Backbone::CLIP,
         temporal_downsample: f.bool_or("temporal_downsample", true),
         temporal_kernel: f.usize_or("kernel_size", 3),
         local,
         local_reduction: f.f64_or("dw_reduction", 1.5),
+        local_layers: None,
+        local_kind: LocalKind::Mhra,
+        local_dpe: false,
         global_layers,
         global_heads: f.usize("n_head")?,
         global_mlp: f.f64_or("mlp_factor", 4.0),
+        dpe: true,
+        queries: 1,
         fusion: Fusion::Sequential,
         frozen: f.bool_or("frozen", false),
         classes: f.usize("num_classes")?,

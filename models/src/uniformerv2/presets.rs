@@ -1,6 +1,6 @@
 //! The official configurations.
 
-use super::{Fusion, UniformerV2Config};
+use super::{Backbone, Fusion, LocalKind, UniformerV2Config};
 use crate::model::Input;
 
 /// `(name, about, configuration)` of every official configuration, and a tiny one.
@@ -34,13 +34,58 @@ pub fn presets() -> Vec<(String, String, UniformerV2Config)> {
             push(&format!("uniformerv2-l14-{set}-{frames}"), &format!("L/14, {frames} frames"), large(frames, 224, classes));
         }
     }
+    for (name, about, config) in ablations() {
+        push(&format!("uniformerv2-b16-{name}"), about, config);
+    }
+    push("uniformerv2-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny());
+    all
+}
+
+/// What tables 2 to 5 compare with, on Something-Something V2 and, where they name it, Kinetics-400.
+fn ablations() -> Vec<(String, &'static str, UniformerV2Config)> {
+    let mut all: Vec<(String, &'static str, UniformerV2Config)> = Vec::new();
+    let (k400, ssv2) = (base(8, 400), local(base(16, 174), 8));
+    let mut push = |name: &str, about, change: &dyn Fn(&mut UniformerV2Config)| {
+        let mut config = if name.starts_with("k400") { k400.clone() } else { ssv2.clone() };
+        change(&mut config);
+        all.push((name.to_owned(), about, config));
+    };
+    push("ssv2-16-st-adapter", "ST-Adapters for local blocks, table 2a", &|c| {
+        (c.local, c.local_kind) = (1, LocalKind::StAdapter)
+    });
+    push("ssv2-16-one-local", "one local block in each layer, table 2a", &|c| c.local = 1);
+    push("ssv2-16-local-dpe", "one, after a position encoding, table 2a", &|c| (c.local, c.local_dpe) = (1, true));
+    for last in [4, 8] {
+        let name = format!("ssv2-16-local-1-{last}");
+        push(&name, "local blocks in the first layers alone, table 2b", &|c| c.local_layers = Some((0..last).collect()));
+    }
+    for reduction in [4, 2, 1] {
+        let name = format!("ssv2-16-reduction-{reduction}");
+        push(&name, "another width of the local blocks, table 2b", &|c| c.local_reduction = f64::from(reduction));
+    }
+    for (set, firsts) in [("k400", [1, 5]), ("ssv2-16", [1, 9])] {
+        push(&format!("{set}-global-9-12-no-dpe"), "global blocks in 4 layers without position encoding, table 3", &|c| {
+            (c.global_layers, c.dpe) = ((8..12).collect(), false);
+        });
+        for first in firsts {
+            let name = format!("{set}-global-{first}-12");
+            push(&name, "global blocks in other layers, table 3", &|c| c.global_layers = (first - 1..12).collect());
+        }
+        for (name, about, backbone) in [
+            ("vit", "on a plain ViT: of ImageNet-21k, DINO or MAE, table 5", Backbone::VIT),
+            ("deit3", "on DeiT III, table 5", Backbone::DEIT3),
+        ] {
+            push(&format!("{set}-{name}"), about, &|c| c.backbone = backbone);
+        }
+    }
+    for queries in [4, 16] {
+        push(&format!("ssv2-16-queries-{queries}"), "several queries in the global blocks, table 4", &|c| c.queries = queries);
+    }
     for (name, fusion) in
         [("parallel", Fusion::Parallel), ("hierarchical-kv", Fusion::HierarchicalKv), ("hierarchical-q", Fusion::HierarchicalQ)]
     {
-        let config = UniformerV2Config { fusion, ..local(base(16, 174), 8) };
-        push(&format!("uniformerv2-b16-ssv2-16-{name}"), "another fusion of the video tokens, table 4", config);
+        push(&format!("ssv2-16-{name}"), "another fusion of the video tokens, table 4", &|c| c.fusion = fusion);
     }
-    push("uniformerv2-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny());
     all
 }
 
@@ -51,13 +96,19 @@ fn base(frames: usize, classes: usize) -> UniformerV2Config {
         width: 768,
         layers: 12,
         heads: 12,
+        backbone: Backbone::CLIP,
         temporal_downsample: false,
         temporal_kernel: 3,
         local: 0,
         local_reduction: 1.5,
+        local_layers: None,
+        local_kind: LocalKind::Mhra,
+        local_dpe: false,
         global_layers: (8..12).collect(),
         global_heads: 12,
         global_mlp: 4.0,
+        dpe: true,
+        queries: 1,
         fusion: Fusion::Sequential,
         frozen: false,
         classes,

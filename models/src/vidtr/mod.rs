@@ -2,7 +2,6 @@
 //! drops the frames that say least.
 
 mod attention;
-mod image;
 mod names;
 mod presets;
 
@@ -16,8 +15,7 @@ use tubelet_engine::{
     },
 };
 
-pub use image::image_namings;
-pub use names::{from_official, namings};
+pub use names::{from_official, naming, namings};
 pub use presets::presets;
 
 use crate::{

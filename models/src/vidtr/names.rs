@@ -7,10 +7,10 @@ use super::{Mixing, Pool, Pooling, Position, VidTrConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
-    params::{Naming, Rename},
+    params::{Naming, Rename, WithNorm},
 };
 
-pub(super) const OFFICIAL: Rename = Rename {
+const OFFICIAL: Rename = Rename {
     name: "vidtr",
     prefixes: &["", "module."],
     rules: &[
@@ -31,30 +31,14 @@ pub(super) const OFFICIAL: Rename = Rename {
     ignored: &[],
 };
 
-/// The official naming: only the last norm's name does not go by parts.
-pub(super) struct Official;
-
-impl Naming for Official {
-    fn name(&self) -> &'static str {
-        OFFICIAL.name
-    }
-
-    fn translate(
-        &self,
-        name: &str,
-        shape: &[usize],
-        file: &mut crate::params::Reader<'_>,
-    ) -> Result<Option<tubelet_engine::Tensor>> {
-        match name.strip_prefix("norm.") {
-            Some(part) => OFFICIAL.translate(&format!("encoder.norm.{part}"), shape, file),
-            None => OFFICIAL.translate(name, shape, file),
-        }
-    }
+/// The released code's names, for a naming called `name`.
+pub fn naming(name: &'static str) -> WithNorm {
+    WithNorm { rename: Rename { name, ..OFFICIAL }, norm: "encoder.norm", projection: None }
 }
 
 /// The namings of released checkpoints.
 pub fn namings() -> Vec<Box<dyn Naming>> {
-    vec![Box::new(Official)]
+    vec![Box::new(naming(OFFICIAL.name))]
 }
 
 /// The configuration that the official classes' arguments mean for an input `[N, 3, T, H, W]`; `None` for another system.

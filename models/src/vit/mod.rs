@@ -14,7 +14,7 @@ use tubelet_engine::{
     },
 };
 
-pub use names::{CLIP, TIMM, from_official, namings};
+pub use names::{CLIP, DEIT3, TIMM, from_official, namings};
 pub use presets::{presets, size};
 
 use crate::{
@@ -65,12 +65,22 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// A norm before the first layer: CLIP.
     pub pre_norm: bool,
+    /// Whether the class token has a row in the position table (DeiT III's has not).
+    #[serde(default = "yes")]
+    pub class_position: bool,
+    /// Whether what attention and MLP add is scaled channel by channel: DeiT III.
+    #[serde(default)]
+    pub layer_scale: bool,
     /// What the head reads.
     pub readout: Readout,
     /// Whether the head has a bias (CLIP's projection has not).
     pub head_bias: bool,
     /// Classes, or the width of CLIP's embedding.
     pub classes: usize,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl VitConfig {
@@ -101,7 +111,7 @@ impl VitConfig {
     /// The model with parameters from `params`.
     pub fn build(&self, params: &mut Params<'_>) -> Result<Vit> {
         self.validate()?;
-        let (c, tokens) = (self.width, self.outline().tokens);
+        let (c, [h, w]) = (self.width, self.grid());
         let block = BlockConfig {
             width: c,
             heads: self.heads,
@@ -109,13 +119,15 @@ impl VitConfig {
             eps: self.eps,
             function: self.activation.into(),
             qkv_bias: self.qkv_bias,
+            layer_scale: self.layer_scale,
         };
         let shape = [c, 1, self.patch, self.patch, 3];
         let weight = params.prepared("patch_embed.proj.weight", &shape, Init::Xavier, Operand::Conv3dWeight)?;
         let mut optional = |name: &str, wanted: bool, init| wanted.then(|| params.tensor(name, &[c], init)).transpose();
         let bias = optional("patch_embed.proj.bias", self.patch_bias, Init::Zeros)?;
         let class = optional("cls_token", self.class_token, Init::Normal(0.02))?;
-        let position = params.tensor("pos_embed", &[1, 1, tokens, c], Init::Normal(0.02))?;
+        let own = usize::from(self.class_token && self.class_position);
+        let position = params.tensor("pos_embed", &[1, 1, own + h * w, c], Init::Normal(0.02))?;
         let pre_norm = if self.pre_norm { Some(LayerNorm::load(params, "norm_pre", c, self.eps)?) } else { None };
         let blocks = (0..self.layers).map(|i| Block::load(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
         let norm = if self.readout == Readout::AverageThenNorm { "fc_norm" } else { "norm" };
@@ -139,7 +151,7 @@ pub struct Vit {
     weight: Tensor,
     bias: Option<Tensor>,
     class: Option<Tensor>,
-    /// `[1, 1, tokens, C]`
+    /// `[1, 1, tokens, C]`, or without the class token's row.
     position: Tensor,
     pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
@@ -160,11 +172,16 @@ impl Model for Vit {
         pass.record(|| "conv1".into(), || patches.reshape(&[b, h, w, c])?.permute(&[0, 3, 1, 2]))?;
         pass.record(|| "patch_embed".into(), || patches.reshape(&[b, h * w, c]))?;
         let mut x = patches.reshape(&[b, 1, h * w, c])?;
+        if !config.class_position {
+            x = add(&x, &self.position)?;
+        }
         if let Some(class) = &self.class {
             x = concat(&[&class.reshape(&[1, 1, 1, c])?.broadcast_to(&[b, 1, 1, c])?, &x], 2)?;
             pass.follow(|| Ok(Step::Classes { groups: 1, extra: 1, size: h * w }))?;
         }
-        x = add(&x, &self.position)?;
+        if config.class_position {
+            x = add(&x, &self.position)?;
+        }
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(&x)?;
         }

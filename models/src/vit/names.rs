@@ -7,11 +7,21 @@ use super::{Readout, VitConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
-    params::{Naming, Reader, Rename},
+    params::{Naming, Rename, WithNorm},
+    vidtr,
 };
 
 /// timm's names, which are ours.
 pub const TIMM: Rename = Rename { name: "timm", prefixes: &["", "model."], rules: &[], qkv: &[], ignored: &[] };
+
+/// DeiT III's own names; timm has it under its names.
+pub const DEIT3: Rename = Rename {
+    name: "deit3",
+    prefixes: &["", "model."],
+    rules: &[("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2")],
+    qkv: &[],
+    ignored: &[],
+};
 
 /// OpenAI's names of CLIP's visual tower.
 pub const CLIP: Rename = Rename {
@@ -57,40 +67,15 @@ pub const TORCHVISION: Rename = Rename {
     ignored: &[],
 };
 
-/// A naming whose last norm has a name of its own, and whose head may be a bare matrix `[C, classes]`.
-struct WithNorm {
-    rename: Rename,
-    norm: &'static str,
-    projection: Option<&'static str>,
-}
-
-impl Naming for WithNorm {
-    fn name(&self) -> &'static str {
-        self.rename.name
-    }
-
-    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<tubelet_engine::Tensor>> {
-        if let (Some(projection), "head.weight") = (self.projection, name) {
-            for prefix in self.rename.prefixes {
-                if let Some(tensor) = file.get(&format!("{prefix}{projection}"))? {
-                    return tensor.transpose().map(Some);
-                }
-            }
-            return Ok(None);
-        }
-        match name.strip_prefix("norm.") {
-            Some(part) => self.rename.translate(&format!("{}.{part}", self.norm), shape, file),
-            None => self.rename.translate(name, shape, file),
-        }
-    }
-}
-
 /// The namings of released checkpoints.
 pub fn namings() -> Vec<Box<dyn Naming>> {
     vec![
         Box::new(TIMM),
+        Box::new(DEIT3),
         Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
         Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
+        // The image model that VidTr's release starts from.
+        Box::new(vidtr::naming("vit-inflate")),
     ]
 }
 
@@ -124,6 +109,8 @@ fn timm(f: &Fields<'_>) -> Result<VitConfig> {
         patch_bias: true,
         qkv_bias: f.bool_or("qkv_bias", true),
         pre_norm: f.bool_or("pre_norm", false),
+        class_position: !f.bool_or("no_embed_class", false),
+        layer_scale: f.get("init_values").is_some(),
         readout,
         head_bias: true,
         classes: f.usize("num_classes")?,
@@ -145,6 +132,8 @@ fn clip(f: &Fields<'_>, _: &[usize]) -> Result<VitConfig> {
         patch_bias: false,
         qkv_bias: true,
         pre_norm: true,
+        class_position: true,
+        layer_scale: false,
         readout: Readout::Token,
         head_bias: false,
         classes: f.usize("output_dim")?,

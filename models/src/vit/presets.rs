@@ -33,12 +33,25 @@ pub fn presets() -> Vec<(String, String, VitConfig)> {
             patch_bias: true,
             qkv_bias: true,
             pre_norm: false,
+            class_position: true,
+            layer_scale: false,
             readout: Readout::Token,
             head_bias: true,
             classes: 1000,
         };
         all.push((format!("vit-{name}{patch}"), format!("image ViT, patches of {patch}, ImageNet head"), config.clone()));
-        if let ("b" | "l", Some(embedding)) = (name, [("b", 512), ("l", 768)].iter().find(|(n, _)| *n == name)) {
+        if let (16, "b" | "l") | (14, "h") = (patch, name) {
+            let deit3 = VitConfig {
+                input: Input::new(1, [224, 224], Input::IMAGENET),
+                class_position: false,
+                layer_scale: true,
+                ..config.clone()
+            };
+            all.push((format!("deit3-{name}{patch}"), format!("DeiT III, patches of {patch}"), deit3));
+        }
+        // The towers that CLIP was released with, and the widths of their embeddings.
+        if let Some((_, _, embedding)) = [("b", 16, 512), ("l", 14, 768)].into_iter().find(|(n, p, _)| (*n, *p) == (name, patch))
+        {
             let clip = VitConfig {
                 input: Input::new(1, [224, 224], Input::CLIP),
                 activation: Activation::GeluQuick,
@@ -46,7 +59,7 @@ pub fn presets() -> Vec<(String, String, VitConfig)> {
                 patch_bias: false,
                 pre_norm: true,
                 head_bias: false,
-                classes: embedding.1,
+                classes: embedding,
                 ..config
             };
             let timm = VitConfig { head_bias: true, ..clip.clone() };

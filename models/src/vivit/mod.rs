@@ -158,6 +158,7 @@ impl VivitConfig {
             eps: self.eps,
             function: self.activation.into(),
             qkv_bias: self.qkv_bias,
+            layer_scale: false,
         }
     }
 

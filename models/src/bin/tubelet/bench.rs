@@ -12,7 +12,7 @@ use tubelet_models::{
 
 use tubelet_wgsl::Wgpu;
 
-use crate::{classify::dtype, table::Table};
+use crate::{source::dtype, table::Table};
 
 /// Time whole models on this machine. (Kernels, with confidence intervals: `cargo bench -p tubelet-benches`.)
 #[derive(Args)]

@@ -7,7 +7,7 @@ use tubelet_models::{
 };
 
 use crate::{
-    classify::dtype,
+    source::dtype,
     table::{Table, si},
 };
 

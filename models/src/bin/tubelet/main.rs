@@ -13,6 +13,7 @@ mod inspect;
 mod kernels;
 mod parity;
 mod rollout;
+mod source;
 mod table;
 mod train;
 mod verify;

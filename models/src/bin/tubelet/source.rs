@@ -1,0 +1,115 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use tubelet_models::{
+    Error, Result,
+    classify::parse_labels,
+    devices,
+    engine::{DType, Device},
+    model::Model,
+    registry::{Config, Protocol},
+    video::{self, Frames, Views},
+};
+
+/// What a command that looks at a video is told of it and of the model.
+#[derive(Args)]
+pub struct Source {
+    /// A video (mp4, mkv, webm, avi … through an installed ffmpeg; y4m natively), an image, or a folder of images.
+    pub input: PathBuf,
+    /// A preset (see `tubelet inspect`) or a configuration file in JSON. Without one, and without weights: what the camera does over time,
+    /// by the small model that comes with the program.
+    #[arg(long, short)]
+    pub model: Option<String>,
+    /// A checkpoint: safetensors, or PyTorch's .pth, .pt, .pyth, .bin. Without one the weights of a given model are random.
+    #[arg(long, short)]
+    pub weights: Option<PathBuf>,
+    /// How the checkpoint names its tensors; found out if not given.
+    #[arg(long)]
+    naming: Option<String>,
+    /// A file with one class name per line.
+    #[arg(long, short)]
+    labels: Option<PathBuf>,
+    /// Where to compute: see `tubelet devices`.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// f32, bf16 or f16.
+    #[arg(long, default_value = "f32", value_parser = dtype)]
+    pub dtype: DType,
+    /// Seed of random weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An element type to compute in.
+pub fn dtype(name: &str) -> Result<DType, String> {
+    DType::FLOATS.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| "expected f32, bf16 or f16".into())
+}
+
+/// A model, what it is to see, and the names of its classes.
+pub struct Opened {
+    pub device: Device,
+    pub model: Box<dyn Model>,
+    pub protocol: Protocol,
+    pub clips: Vec<Frames>,
+    names: Vec<String>,
+}
+
+impl Opened {
+    /// The name of a class.
+    pub fn name(&self, class: usize) -> String {
+        self.names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+    }
+}
+
+impl Source {
+    /// Whether the weights of the model are random.
+    pub fn is_random(&self) -> bool {
+        self.model.is_some() && self.weights.is_none()
+    }
+
+    /// The model called `name`, and the views of the video; what comes out of random weights is called `outcome` in the warning.
+    pub fn open(&self, name: &str, views: Views, outcome: &str) -> Result<Opened> {
+        let config = Config::named(name)?;
+        let protocol = config.protocol();
+        let names = self.labels.as_deref().map(read_labels).transpose()?;
+        let device = devices::open(&self.device)?;
+        // The video is decoded before the weights are read: a broken file is told at once.
+        let mut source = video::open(&self.input)?;
+        let clips = video::views(&mut *source, &protocol.sampling, &protocol.geometry, views)?;
+        let model = match &self.weights {
+            Some(path) => config.load(&device, self.dtype, path, self.naming.as_deref())?,
+            None => {
+                let seed = self.seed;
+                eprintln!(
+                    "tubelet: WARNING: no --weights given. The weights of {name} are RANDOM (seed {seed}): {outcome} nothing."
+                );
+                config.random(&device, self.dtype, seed)?
+            }
+        };
+        if let Some(names) = names.as_ref().filter(|names| names.len() != model.classes()) {
+            let message = format!("{} names for the {} classes of the model", names.len(), model.classes());
+            return Err(Error::invalid("--labels", message));
+        }
+        Ok(Opened { device, model, protocol, clips, names: names.unwrap_or_default() })
+    }
+
+    /// An error where something is said of a model that is not named: the one in the box has weights and labels of its own.
+    pub fn check_boxed(&self) -> Result<()> {
+        if self.weights.is_some() || self.labels.is_some() {
+            return Err(Error::invalid("--model", "weights and labels belong to a model: name it"));
+        }
+        Ok(())
+    }
+}
+
+/// Class names from a file.
+fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    parse_labels(&path.display().to_string(), &bytes)
+}
