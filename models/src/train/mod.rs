@@ -5,7 +5,10 @@ pub mod camera_motion;
 pub mod data;
 pub mod loader;
 pub mod metrics;
+#[cfg(all(feature = "mpi", unix))]
+pub mod mpi;
 pub mod optimiser;
+pub mod parallel;
 pub mod recipe;
 mod run;
 pub mod schedule;
@@ -14,7 +17,7 @@ mod store;
 mod trainer;
 
 pub use recipe::Recipe;
-pub use run::{Event, Options, Outcome, run};
+pub use run::{Event, Options, Outcome, run, run_with};
 pub use state::{State, files, write};
 pub use store::Store;
 pub use trainer::{Evaluation, StepReport, Trainer};

@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 use tubelet_engine::{DType, Device, Error, Result};
 
 use super::{
+    data::Dataset,
     loader::{Loader, Plan},
     metrics::Accuracy,
+    parallel::{Alone, Group, agree, share, sums},
     recipe::Recipe,
     state::State,
     trainer::{Evaluation, StepReport, Trainer},
@@ -94,62 +96,114 @@ const PATIENCE: usize = 64;
 /// # Errors
 /// Of data, operations and files. Whatever happens, the newest checkpoint stays whole.
 pub fn run(recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
-    fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
-    let config = recipe.config()?;
-    let [training, held_out] = recipe.data.open(config.input(), &config.protocol())?;
-    let training = training.ok_or_else(|| Error::invalid("data", "nothing to train on"))?;
-    let mut trainer = start(recipe, &config, options, observe)?;
+    run_with(&Alone, recipe, options, observe)
+}
+
+/// Runs a recipe with several processes, which share its batches. Rank 0 alone reads and writes the folder, evaluates, and is observed.
+///
+/// # Errors
+/// As [`run`]; an error of one process is one of all.
+pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
+    let device = &options.device;
+    let run = Run::start(group, recipe, options, observe);
+    let Run { config, mut trainer, data, held_out, mut log } = agree(group, device, run)?;
+    trainer.synchronise(group)?;
     let recipe = trainer.recipe().clone();
-    let classes = trainer.store().model(&config, &options.device, DType::F32)?.classes();
-    if training.classes() != classes {
-        let message = format!("the data has {} classes, the model {classes}", training.classes());
-        return Err(Error::invalid("data", message));
-    }
-    let names = training.names();
-    let plan = Plan {
-        data: Arc::from(training),
+    let names = data.names();
+    let plan = share(group, recipe.batch, trainer.parts(group)).map(|share| Plan {
+        data,
         augmentation: recipe.augmentation.clone(),
         batch: recipe.batch,
+        share,
         seed: recipe.seed,
         patience: PATIENCE,
-    };
-    let mut loader = Loader::start(plan, trainer.steps(), options.threads)?;
-    let mut log = Log::open(&options.folder.join("metrics.jsonl"), trainer.steps())?;
+    });
+    let loader = plan.and_then(|plan| Loader::start(plan, trainer.steps(), options.threads));
+    let mut loader = agree(group, device, loader)?;
     let (began, first) = (Instant::now(), trainer.steps());
     let mut outcome = Outcome { steps: first, finished: false, evaluation: None, weights: None };
     while trainer.steps() < recipe.steps {
-        if options.stop.load(Ordering::Relaxed) {
-            trainer.state()?.save(&options.folder)?;
+        let stop = f32::from(u8::from(options.stop.load(Ordering::Relaxed)));
+        let [stop, skipped] = sums(group, device, [stop, loader.skipped() as f32])?;
+        if stop > 0.0 {
+            let saved = if group.rank() == 0 { trainer.state().and_then(|state| state.save(&options.folder)) } else { Ok(()) };
+            agree(group, device, saved)?;
             return Ok(Outcome { steps: trainer.steps(), ..outcome });
         }
-        let report = trainer.step(&loader.next_batch()?)?;
+        let batch = agree(group, device, loader.next_batch())?;
+        let report = trainer.step_with(group, &batch)?;
         let done = trainer.steps();
-        log.step(done, &report)?;
-        let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
-        observe(Event::Step { done, report: &report, clips_per_second, skipped: loader.skipped() });
         let last = done == recipe.steps;
-        if last || done.is_multiple_of(recipe.checkpoint_every) {
-            log.flush()?;
-            trainer.state()?.save(&options.folder)?;
-        }
-        if let Some(data) =
-            held_out.as_deref().filter(|_| last || (recipe.evaluate_every > 0 && done.is_multiple_of(recipe.evaluate_every)))
-        {
+        let due = |every: u64| last || (every > 0 && done.is_multiple_of(every));
+        // What rank 0 does with files can fail, and the others must hear of it.
+        let mut note = |log: &mut Log| -> Result<Option<Evaluation>> {
+            log.step(done, &report)?;
+            let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
+            observe(Event::Step { done, report: &report, clips_per_second, skipped: skipped as u64 });
+            if due(recipe.checkpoint_every) {
+                log.flush()?;
+                trainer.state()?.save(&options.folder)?;
+            }
+            let Some(data) = held_out.as_deref().filter(|_| due(recipe.evaluate_every)) else { return Ok(None) };
             let evaluation = trainer.evaluate(data, u64::MAX, &mut |_| {})?;
             log.evaluation(done, &evaluation)?;
             observe(Event::Evaluated { done, evaluation: &evaluation });
-            outcome.evaluation = Some(evaluation);
+            Ok(Some(evaluation))
+        };
+        let noted = log.as_mut().map_or(Ok(None), &mut note);
+        let shared = due(LOG_EVERY) || due(recipe.checkpoint_every) || due(recipe.evaluate_every);
+        let evaluation = if shared { agree(group, device, noted)? } else { noted? };
+        outcome.evaluation = evaluation.or(outcome.evaluation);
+    }
+    let weights = if log.is_some() { export(&trainer, &config, &options.folder, names.as_deref()).map(Some) } else { Ok(None) };
+    let weights = agree(group, device, weights)?;
+    Ok(Outcome { steps: trainer.steps(), finished: true, weights, ..outcome })
+}
+
+/// What a run begins with.
+struct Run {
+    config: Config,
+    trainer: Trainer,
+    data: Arc<dyn Dataset>,
+    held_out: Option<Box<dyn Dataset>>,
+    /// Of rank 0.
+    log: Option<Log>,
+}
+
+impl Run {
+    fn start(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
+        let config = recipe.config()?;
+        let [training, held_out] = recipe.data.open(config.input(), &config.protocol())?;
+        let training = training.ok_or_else(|| Error::invalid("data", "nothing to train on"))?;
+        let (trainer, log) = if group.rank() == 0 {
+            fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
+            let trainer = start(recipe, &config, options, observe)?;
+            let log = Log::open(&options.folder.join("metrics.jsonl"), trainer.steps())?;
+            (trainer, Some(log))
+        } else {
+            // What it starts from comes from rank 0.
+            (Trainer::random(recipe, &options.device)?, None)
+        };
+        let classes = trainer.classes()?;
+        if training.classes() != classes {
+            let message = format!("the data has {} classes, the model {classes}", training.classes());
+            return Err(Error::invalid("data", message));
         }
+        Ok(Run { config, trainer, data: Arc::from(training), held_out, log })
     }
-    let weights = options.folder.join("weights.safetensors");
-    trainer.export(&weights, DType::F32, names.as_deref())?;
-    trainer.export(&options.folder.join("weights-bf16.safetensors"), DType::BF16, names.as_deref())?;
+}
+
+/// Writes what comes of a run; gives the weights' path.
+fn export(trainer: &Trainer, config: &Config, folder: &Path, names: Option<&[String]>) -> Result<PathBuf> {
+    let weights = folder.join("weights.safetensors");
+    trainer.export(&weights, DType::F32, names)?;
+    trainer.export(&folder.join("weights-bf16.safetensors"), DType::BF16, names)?;
     let config = serde_json::to_vec_pretty(&config).map_err(|error| Error::invalid("config", error.to_string()))?;
-    write_whole(&options.folder.join("config.json"), &config)?;
+    write_whole(&folder.join("config.json"), &config)?;
     if let Some(names) = names {
-        write_whole(&options.folder.join("labels.txt"), (names.join("\n") + "\n").as_bytes())?;
+        write_whole(&folder.join("labels.txt"), (names.join("\n") + "\n").as_bytes())?;
     }
-    Ok(Outcome { steps: trainer.steps(), finished: true, weights: Some(weights), ..outcome })
+    Ok(weights)
 }
 
 /// A new trainer, or one that goes on.

@@ -6,6 +6,7 @@ use tubelet_autograd::{backward_from, detect_anomalies};
 use tubelet_engine::{
     DType, Device, Error, Result, Tensor,
     ops::{
+        binary::mul,
         binary_cross_entropy::{BinaryCrossEntropy, binary_cross_entropy},
         cross_entropy::{CrossEntropy, LossReduction, cross_entropy},
     },
@@ -16,6 +17,7 @@ use super::{
     loader::Batch,
     metrics::{Accuracy, mean_average_precision},
     optimiser::{Slot, clip_factor, global_norm, moving_average},
+    parallel::{Alone, Group, agree, sums, zeros},
     recipe::Recipe,
     state::State,
     store::{Store, Variables},
@@ -120,7 +122,7 @@ impl Trainer {
     /// # Errors
     /// What operations say.
     pub fn kept(&self, batch: &Batch) -> Result<u64> {
-        let forward = self.forward(batch, 0, &BTreeMap::new())?;
+        let forward = self.forward(&Alone, batch, 0, &BTreeMap::new())?;
         let live = self.device.memory().live as u64;
         drop(forward);
         Ok(live)
@@ -136,7 +138,21 @@ impl Trainer {
     /// # Errors
     /// What operations say; and where the loss or a gradient is not a finite number, an error that names the operation it first came from.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
-        let Gradients { mut report, sums, statistics } = self.checked(batch)?;
+        self.step_with(&Alone, batch)
+    }
+
+    /// Parts that each process computes its share of a batch in, so that there are as many in all as the recipe says, or one for each process.
+    pub fn parts(&self, group: &dyn Group) -> usize {
+        self.recipe.accumulate.div_ceil(group.size())
+    }
+
+    /// One optimiser step of several processes, of which each has its share of the batch. All end with the same parameters: gradients are summed over
+    /// the processes before their norm is taken and clipped.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], on every process when on one.
+    pub fn step_with(&mut self, group: &dyn Group, batch: &Batch) -> Result<StepReport> {
+        let Gradients { mut report, sums, statistics } = self.checked(group, batch)?;
         let part = self.recipe.schedule.part(self.step, self.recipe.steps);
         report.learning_rate = self.recipe.learning_rate * part;
         let scale = clip_factor(report.norm, self.recipe.clip_norm);
@@ -163,9 +179,10 @@ impl Trainer {
         Ok(report)
     }
 
-    /// The gradients, all of them finite.
-    fn checked(&self, batch: &Batch) -> Result<Gradients> {
-        let found = self.gradients(batch).and_then(|mut found| {
+    /// The gradients of the whole batch, all of them finite.
+    fn checked(&self, group: &dyn Group, batch: &Batch) -> Result<Gradients> {
+        let found = self.gradients(group, batch);
+        let found = self.total(group, found).and_then(|mut found| {
             found.report.norm = global_norm(found.sums.values())?;
             if found.report.loss.is_finite() {
                 Ok(found)
@@ -175,31 +192,56 @@ impl Trainer {
         });
         found.map_err(|error| {
             // Once more, looking: which operation was the first?
-            let named = detect_anomalies(|| self.gradients(batch)).err().unwrap_or(error);
+            let named = detect_anomalies(|| self.gradients(group, batch)).err().unwrap_or(error);
             Error::invalid(format!("step {}", self.step + 1), named.to_string())
         })
     }
 
-    /// Forward and backward passes over the parts of a batch.
-    fn gradients(&self, batch: &Batch) -> Result<Gradients> {
+    /// The sums over all processes.
+    fn total(&self, group: &dyn Group, found: Result<Gradients>) -> Result<Gradients> {
+        let mut found = agree(group, &self.device, found)?;
+        if group.size() == 1 {
+            return Ok(found);
+        }
+        // Maps are sorted by name: the order is the same everywhere.
+        let mut tensors: Vec<Tensor> = found.sums.values().chain(found.statistics.values()).cloned().collect();
+        group.all_reduce(&mut tensors)?;
+        let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / group.size() as f32)?;
+        let mut tensors = tensors.into_iter();
+        found.sums.values_mut().zip(&mut tensors).for_each(|(own, sum)| *own = sum);
+        // Each process's running statistics took a tenth of its own batch's; their mean takes a tenth of the mean.
+        for (own, sum) in found.statistics.values_mut().zip(&mut tensors) {
+            *own = mul(&sum, &share)?;
+        }
+        let StepReport { loss, accuracy, .. } = found.report;
+        let counts = [accuracy.top1, accuracy.top5, accuracy.total].map(|n| n as f32);
+        let [loss, top1, top5, total] = sums(group, &self.device, [loss as f32, counts[0], counts[1], counts[2]])?;
+        let [top1, top5, total] = [top1, top5, total].map(|n| n as usize);
+        found.report = StepReport { loss: f64::from(loss), accuracy: Accuracy { top1, top5, total }, ..found.report };
+        Ok(found)
+    }
+
+    /// Forward and backward passes over the parts of this process's share.
+    fn gradients(&self, group: &dyn Group, batch: &Batch) -> Result<Gradients> {
         let mut found = Gradients { report: StepReport::default(), sums: BTreeMap::new(), statistics: BTreeMap::new() };
-        let parts = self.recipe.accumulate;
-        for i in 0..parts {
-            let Forward { variables, loss, accuracy, statistics } = self.forward(batch, i, &found.statistics)?;
+        let all = self.parts(group) * group.size();
+        for i in 0..self.parts(group) {
+            let Forward { variables, loss, accuracy, statistics } = self.forward(group, batch, i, &found.statistics)?;
             found.statistics.extend(statistics);
-            found.report.loss += f64::from(loss.to_vec::<f32>()?[0]) / parts as f64;
+            found.report.loss += f64::from(loss.to_vec::<f32>()?[0]) / all as f64;
             found.report.accuracy.top1 += accuracy.top1;
             found.report.accuracy.top5 += accuracy.top5;
             found.report.accuracy.total += accuracy.total;
-            let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / parts as f32)?;
+            let share = Tensor::full(&self.device, DType::F32, &[], 1.0 / all as f32)?;
             variables.accumulate(&mut backward_from(&[(&loss, &share)])?, &mut found.sums)?;
         }
         Ok(found)
     }
 
-    /// The forward pass over part `i` of a batch, with running statistics as the parts before have left them.
-    fn forward(&self, batch: &Batch, i: usize, statistics: &BTreeMap<String, Tensor>) -> Result<Forward> {
-        let part = batch.targets.len() / self.recipe.accumulate;
+    /// The forward pass over part `i` of a share, with running statistics as the parts before have left them.
+    fn forward(&self, group: &dyn Group, batch: &Batch, i: usize, statistics: &BTreeMap<String, Tensor>) -> Result<Forward> {
+        let parts = self.parts(group);
+        let part = batch.targets.len() / parts;
         let bytes = batch.video.len() / batch.targets.len().max(1);
         let rows = i * part..(i + 1) * part;
         let store = self.store.with_values(statistics);
@@ -207,8 +249,8 @@ impl Trainer {
         let [t, h, w] = batch.clip;
         let clips = &batch.video[rows.start * bytes..rows.end * bytes];
         let video = Tensor::from_bytes(&self.device, DType::U8, &[part, t, h, w, 3], clips)?;
-        // Every part of every step draws from a stream of its own.
-        let stream = self.step * self.recipe.accumulate as u64 + i as u64;
+        // Every part of every step draws from a stream of its own, by whichever process it is computed.
+        let stream = (self.step * group.size() as u64 + group.rank() as u64) * parts as u64 + i as u64;
         let mut pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
         let logits = model.forward(&video, &mut pass)?.cast(DType::F32)?;
         let loss = self.loss(&logits, &batch.targets[rows.clone()], self.recipe.label_smoothing)?;
@@ -307,6 +349,50 @@ impl Trainer {
             }
         }
         self.step = state.step;
+        Ok(())
+    }
+
+    /// Everything becomes as it is on rank 0, which alone reads checkpoints.
+    ///
+    /// # Errors
+    /// Of the transport; and, on every process, where one has another recipe.
+    pub fn synchronise(&mut self, group: &dyn Group) -> Result<()> {
+        if group.size() == 1 {
+            return Ok(());
+        }
+        let recipe = serde_json::to_vec(&self.recipe).map_err(|error| Error::invalid("recipe", error.to_string()))?;
+        // FNV-1a, and the step, in parts that an f32 holds exactly.
+        let hash = recipe.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &x| (hash ^ u64::from(x)).wrapping_mul(0x100_0000_01b3));
+        let parts = |x: u64| [x >> 48, x >> 32 & 0xffff, x >> 16 & 0xffff, x & 0xffff].map(|part| part as f32);
+        let moments = self.memory.values().next().map_or(0, Vec::len) as f32;
+        let averaged = f32::from(u8::from(!self.average.is_empty()));
+        let own = [&parts(hash)[..], &parts(self.step)[..], &[moments, averaged]].concat();
+        let mut first = [Tensor::from_slice(&self.device, &[own.len()], &own)?];
+        group.broadcast(&mut first)?;
+        let first = first[0].to_vec::<f32>()?;
+        let same = if first[..4] == own[..4] { Ok(()) } else { Err(Error::invalid("recipe", "it is another one than rank 0's")) };
+        agree(group, &self.device, same)?;
+        self.step = first[4..8].iter().fold(0, |step, &part| step << 16 | part as u64);
+        let (moments, averaged) = (first[8] as usize, first[9] > 0.0);
+        if group.rank() != 0 {
+            (self.memory, self.average) = (BTreeMap::new(), BTreeMap::new());
+            for name in self.store.trainable() {
+                let Some(value) = self.store.values.get(name) else { continue };
+                let memory = (0..moments).map(|_| zeros(value)).collect::<Result<Vec<_>>>()?;
+                if moments > 0 {
+                    self.memory.insert(name.clone(), memory);
+                }
+                if averaged {
+                    self.average.insert(name.clone(), zeros(value)?);
+                }
+            }
+        }
+        let Trainer { store, memory, average, .. } = self;
+        let all = store.values.values_mut().chain(memory.values_mut().flatten()).chain(average.values_mut());
+        let slots: Vec<&mut Tensor> = all.collect();
+        let mut tensors: Vec<Tensor> = slots.iter().map(|x| (**x).clone()).collect();
+        group.broadcast(&mut tensors)?;
+        slots.into_iter().zip(tensors).for_each(|(slot, tensor)| *slot = tensor);
         Ok(())
     }
 

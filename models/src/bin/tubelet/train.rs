@@ -7,13 +7,17 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plotters::prelude::*;
 use serde_json::Value;
 use tubelet_models::{
     Error, Result, devices,
     registry::Config,
-    train::{Evaluation, Event, Options, Recipe, run as train},
+    train::{
+        Evaluation, Event, Options, Recipe,
+        parallel::{Alone, Group},
+        run_with as train,
+    },
 };
 
 use crate::table::Table;
@@ -45,6 +49,9 @@ pub struct Arguments {
     /// Threads that decode and augment.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Train with all processes of `mpirun -n N tubelet train … --mpi` (Open MPI): each computes a part of every batch, all make the same step.
+    #[arg(long)]
+    mpi: bool,
     /// Another number of steps than the recipe's.
     #[arg(long)]
     steps: Option<u64>,
@@ -72,11 +79,15 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         threads: arguments.threads,
         stop: &stop,
     };
+    // Last of all: until here each process fails by itself, and mpirun ends the others.
+    let group: Box<dyn Group> = if arguments.mpi { mpi()? } else { Box::new(Alone) };
+    let first = group.rank() == 0;
     let style =
         ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(recipe.steps).with_style(style);
+    let target = if first { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(recipe.steps), target).with_style(style);
     let (mut loss, mut accuracy) = (None, 0.0);
-    let outcome = train(recipe, &options, &mut |event| match event {
+    let outcome = train(&*group, recipe, &options, &mut |event| match event {
         Event::Note(note) => bar.println(format!("tubelet: {note}")),
         Event::Step { done, report, clips_per_second, skipped } => {
             // Smoothed over some twenty steps, for the eye.
@@ -94,6 +105,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         Event::Evaluated { done, evaluation } => bar.println(describe(done, evaluation)),
     })?;
     bar.finish_and_clear();
+    if !first {
+        return Ok(outcome.finished);
+    }
     plot(&arguments.out)?;
     if !outcome.finished {
         eprintln!("tubelet: stopped after step {}; --resume goes on", outcome.steps);
@@ -107,6 +121,14 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         say!("weights: {}", weights.display());
     }
     Ok(true)
+}
+
+/// The processes that mpirun started.
+fn mpi() -> Result<Box<dyn Group>> {
+    #[cfg(unix)]
+    return Ok(Box::new(tubelet_models::train::mpi::Mpi::open()?));
+    #[cfg(not(unix))]
+    Err(Error::invalid("--mpi", "Open MPI runs on Unix alone"))
 }
 
 pub fn describe(done: u64, evaluation: &Evaluation) -> String {
