@@ -70,11 +70,25 @@ struct Grid {
     size: [usize; 3],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum How {
     Copy,
     Kernel,
-    Position { from: Grid, to: Grid },
+    Position {
+        from: Grid,
+        to: Grid,
+    },
+    /// These rows of a head, one for each class.
+    Rows(Vec<usize>),
+}
+
+/// What of another model is taken, and how its classes become the new ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Parameters whose new names start with one of these; all, if there are none.
+    pub take: Vec<String>,
+    /// For each class of the new head, the class of the old one whose row it takes; without it a head of other classes is drawn anew.
+    pub head_rows: Option<Vec<usize>>,
 }
 
 struct Rule {
@@ -93,7 +107,8 @@ pub struct Initial<'a> {
 }
 
 impl<'a> Initial<'a> {
-    /// `target` from the checkpoint `file` of a `source`: a ViT for ViViT and TubeViT, or a ViViT for one of another length or size.
+    /// `target` from the checkpoint `file` of a `source`: a ViT for ViViT and TubeViT, or a model of the same system, as a ViViT for one of
+    /// another length or size.
     ///
     /// # Errors
     /// [`Error::Invalid`] for other pairs, and for widths or patches that do not agree.
@@ -104,32 +119,73 @@ impl<'a> Initial<'a> {
         target: &Config,
         inflation: Inflation,
     ) -> Result<Self> {
-        let known = matches!(
-            (source, target),
-            (Config::Vit(_), Config::Vivit(_) | Config::TubeVit(_)) | (Config::Vivit(_), Config::Vivit(_))
-        );
-        if !known {
-            return Err(Error::invalid("initialisation", "known are ViT to ViViT, ViT to TubeViT and ViViT to ViViT"));
+        Initial::select(source, file, naming, target, inflation, &Selection::default())
+    }
+
+    /// As [`Initial::new`], of a part of the source.
+    ///
+    /// # Errors
+    /// Those, a selection of nothing, and rows that a head has not.
+    pub fn select(
+        source: &Config,
+        file: &'a dyn TensorFile,
+        naming: &'a dyn Naming,
+        target: &Config,
+        inflation: Inflation,
+        selection: &Selection,
+    ) -> Result<Self> {
+        let video = matches!((source, target), (Config::Vit(_), Config::Vivit(_) | Config::TubeVit(_)));
+        if !video && !is_same_system(source, target) {
+            return Err(Error::invalid("initialisation", "known are ViT to ViViT, ViT to TubeViT, and models of one system"));
         }
+        let Selection { take, head_rows } = selection;
         let have = parameters(source)?;
         let mut rules = BTreeMap::new();
         for (name, shape) in parameters(target)? {
+            if !take.is_empty() && !take.iter().any(|prefix| name.starts_with(prefix.as_str())) {
+                continue;
+            }
             let Some(from) = origin(&name, &shape, source, target) else { continue };
             let Some(from_shape) = have.get(&from).cloned() else { continue };
-            let how = how(&name, &from_shape, &shape, source, target)?;
+            let how = match head_rows {
+                // The head goes along where the classes are the same: the second stage of SFA.
+                None if name.starts_with("head") && from_shape != shape => continue,
+                Some(rows) if name.starts_with("head") && from_shape.len() == shape.len() && from_shape[1..] == shape[1..] => {
+                    head(&name, rows, from_shape[0], shape[0])?
+                }
+                _ => how(&name, &from_shape, &shape, source, target)?,
+            };
             rules.insert(name, Rule { from, from_shape, shape, how });
         }
+        if let Some(prefix) = take.iter().find(|prefix| !rules.keys().any(|name| name.starts_with(prefix.as_str()))) {
+            return Err(Error::invalid("take", format!("the source has nothing for names that start with {prefix:?}")));
+        }
         Ok(Initial { file, naming, inflation, rules })
+    }
+}
+
+fn is_same_system(source: &Config, target: &Config) -> bool {
+    std::mem::discriminant(source) == std::mem::discriminant(target)
+}
+
+/// The rows of a head `[from, …]` that make one `[to, …]`; a head's norm, which has no classes, stays as it is.
+fn head(name: &str, rows: &[usize], from: usize, to: usize) -> Result<How> {
+    if name.contains(".norm.") {
+        return Ok(How::Copy);
+    }
+    if rows.len() != to {
+        return Err(Error::invalid("head_rows", format!("{} rows for the {to} classes of {name}", rows.len())));
+    }
+    match rows.iter().find(|&&row| row >= from) {
+        Some(row) => Err(Error::invalid("head_rows", format!("row {row} of {name}, which has {from}"))),
+        None => Ok(How::Rows(rows.to_vec())),
     }
 }
 
 /// The source's name for the target's parameter.
 fn origin(name: &str, shape: &[usize], source: &Config, target: &Config) -> Option<String> {
     match (source, target) {
-        // The head goes along where the classes are the same: the second stage of SFA.
-        (Config::Vivit(from), Config::Vivit(to)) => {
-            (!name.starts_with("head") || from.classes == to.classes).then(|| name.to_owned())
-        }
+        _ if is_same_system(source, target) => Some(name.to_owned()),
         (_, Config::TubeVit(config)) => match name.strip_prefix("tubes.").and_then(|rest| rest.split_once('.')) {
             // The tube of one frame is the image patch; the others are learned anew (section 3.5).
             Some((i, part)) => {
@@ -203,10 +259,14 @@ impl TensorFile for Initial<'_> {
             let message = format!("{} has {}, expected {:?}", rule.from, x.shape(), rule.from_shape);
             return Err(Error::shape("initialisation", message));
         }
-        match rule.how {
+        match &rule.how {
             How::Copy => x.contiguous()?.reshape(&rule.shape),
             How::Kernel => inflate(&x, rule.shape[1], self.inflation),
-            How::Position { from, to } => reposition(&x.contiguous()?, from, to)?.reshape(&rule.shape),
+            How::Rows(rows) => {
+                let rows = rows.iter().map(|&row| x.narrow(0, row, 1)?.contiguous()).collect::<Result<Vec<_>>>()?;
+                concat(&rows.iter().collect::<Vec<_>>(), 0)
+            }
+            &How::Position { from, to } => reposition(&x.contiguous()?, from, to)?.reshape(&rule.shape),
         }
     }
 }

@@ -12,12 +12,16 @@ pub mod parallel;
 pub mod recipe;
 mod run;
 pub mod schedule;
+mod stages;
+mod start;
 mod state;
 mod store;
 mod trainer;
 
 pub use recipe::Recipe;
 pub use run::{Event, Options, Outcome, run, run_with};
+pub use stages::Stages;
+pub use start::Start;
 pub use state::{State, files, write};
 pub use store::Store;
 pub use trainer::{Evaluation, StepReport, Trainer};
