@@ -14,6 +14,21 @@ pub trait Model: Send + Sync {
     fn input(&self) -> &Input;
     /// The number of classes.
     fn classes(&self) -> usize;
+    /// The classes of each head: one for each data set that the model is trained on. [`Model::forward`] is that of the first.
+    fn heads(&self) -> Vec<usize> {
+        vec![self.classes()]
+    }
+    /// As [`Model::forward`], with the logits of head `head`.
+    ///
+    /// # Errors
+    /// Those, and a head that is not there.
+    fn forward_for(&self, head: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        if head == 0 {
+            self.forward(video, pass)
+        } else {
+            Err(Error::invalid("head", format!("there is one, not number {head}")))
+        }
+    }
 }
 
 /// The activation of an MLP.

@@ -140,6 +140,14 @@ impl Config {
         }
     }
 
+    /// Which head is that of a data set; `None` where the model has one head, or none of this name.
+    pub fn head(&self, set: &str) -> Option<usize> {
+        match self {
+            Config::TubeVit(config) => config.datasets.iter().position(|dataset| dataset.name == set),
+            _ => None,
+        }
+    }
+
     /// The namings that this system's checkpoints come in; ours first.
     pub fn namings(&self) -> Vec<Box<dyn Naming>> {
         let mut all: Vec<Box<dyn Naming>> = vec![Box::new(Own)];

@@ -35,6 +35,15 @@ pub enum Inflation {
     Repeat,
 }
 
+/// What of another model is taken, and how its classes become the new ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Parameters whose new names start with one of these; all, if there are none.
+    pub take: Vec<String>,
+    /// For each class of the new head, the class of the old one whose row it takes; without it a head of other classes is drawn anew.
+    pub head_rows: Option<Vec<usize>>,
+}
+
 /// The part of a model's parameters that another model's checkpoint gives, or several do, under our names.
 pub struct Initial<'a> {
     sources: Vec<(&'a dyn TensorFile, &'a dyn Naming)>,
@@ -43,8 +52,8 @@ pub struct Initial<'a> {
 }
 
 impl<'a> Initial<'a> {
-    /// `target` from the checkpoint `file` of a `source`: a ViT for a video model, a ViViT for one of another length or size, or a TubeViT for one
-    /// of another width, which takes its tubes alone.
+    /// `target` from the checkpoint `file` of a `source`: a ViT for a video model, or a model of the same system, as a ViViT for one of another
+    /// length or size, or a TubeViT for one of another width, which takes its tubes alone.
     ///
     /// # Errors
     /// [`Error::Invalid`] for other pairs, and for widths or patches that do not agree.
@@ -55,7 +64,22 @@ impl<'a> Initial<'a> {
         target: &Config,
         inflation: Inflation,
     ) -> Result<Self> {
-        let rules = rules(source, target, inflation)?.into_iter().map(|(name, rule)| (name, (0, rule))).collect();
+        Initial::select(source, file, naming, target, inflation, &Selection::default())
+    }
+
+    /// As [`Initial::new`], of a part of the source.
+    ///
+    /// # Errors
+    /// Those, a selection of nothing, and rows that a head has not.
+    pub fn select(
+        source: &Config,
+        file: &'a dyn TensorFile,
+        naming: &'a dyn Naming,
+        target: &Config,
+        inflation: Inflation,
+        selection: &Selection,
+    ) -> Result<Self> {
+        let rules = rules(source, target, inflation, selection)?.into_iter().map(|(name, rule)| (name, (0, rule))).collect();
         Ok(Initial { sources: vec![(file, naming)], rules })
     }
 
@@ -102,7 +126,10 @@ impl FromImage {
     /// As [`image_model`].
     pub fn new(target: &Config, file: &dyn TensorFile) -> Result<Self> {
         let source = Config::Vit(image_model(target)?);
-        Ok(FromImage { naming: source.naming(file, None)?, rules: rules(&source, target, Inflation::CentralFrame)? })
+        Ok(FromImage {
+            naming: source.naming(file, None)?,
+            rules: rules(&source, target, Inflation::CentralFrame, &Selection::default())?,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use tubelet_engine::{
     },
 };
 
-use super::Inflation;
+use super::{Inflation, Selection};
 use crate::{
     params::{Naming, Params, Reader, TensorFile},
     registry::Config,
@@ -60,7 +60,7 @@ pub(super) struct Grid {
     pub size: [usize; 3],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum How {
     /// The same numbers.
     Copy,
@@ -72,6 +72,8 @@ enum How {
     Tube(Inflation),
     /// A position table on another grid, at every time.
     Position { from: Grid, to: Grid },
+    /// These rows of a head, one for each class.
+    Rows(Vec<usize>),
     /// Zeros, whatever the source.
     Zero,
 }
@@ -103,16 +105,20 @@ impl Rule {
             let c = shape.last().copied().unwrap_or(1).max(1);
             x.reshape(&[1, 1, x.elements() / c, c])?.broadcast_to(shape)?.contiguous()
         };
-        match self.how {
+        match &self.how {
             How::Zero => Tensor::zeros(x.device(), x.dtype(), shape),
             How::Copy => x.reshape(shape),
             How::Spread => spread(x),
-            How::Kernel(inflation) => inflate(x, shape[1], inflation),
+            How::Kernel(inflation) => inflate(x, shape[1], *inflation),
             How::Tube(inflation) => {
                 let size = [1, shape[2], shape[3]];
-                inflate(&interpolate(Interpolate { size, align_corners: false }, x)?, shape[1], inflation)
+                inflate(&interpolate(Interpolate { size, align_corners: false }, x)?, shape[1], *inflation)
             }
-            How::Position { from, to } => {
+            How::Rows(rows) => {
+                let rows = rows.iter().map(|&row| x.narrow(0, row, 1)?.contiguous()).collect::<Result<Vec<_>>>()?;
+                concat(&rows.iter().collect::<Vec<_>>(), 0)
+            }
+            &How::Position { from, to } => {
                 let x = reposition(x, from, to)?;
                 if x.elements() == shape.iter().product::<usize>() { x.reshape(shape) } else { spread(&x) }
             }
@@ -120,8 +126,18 @@ impl Rule {
     }
 }
 
-/// How `target`'s parameters are made from `source`'s, by name; what has no rule starts anew.
-pub(super) fn rules(source: &Config, target: &Config, inflation: Inflation) -> Result<BTreeMap<String, Rule>> {
+fn is_same_system(source: &Config, target: &Config) -> bool {
+    std::mem::discriminant(source) == std::mem::discriminant(target)
+}
+
+/// How `target`'s parameters are made from the `selection` of `source`'s, by name; what has no rule starts anew.
+pub(super) fn rules(
+    source: &Config,
+    target: &Config,
+    inflation: Inflation,
+    selection: &Selection,
+) -> Result<BTreeMap<String, Rule>> {
+    let Selection { take, head_rows } = selection;
     let invalid = |message: &str| Err(Error::invalid("initialisation", message));
     match (source, target) {
         (Config::Vit(_), Config::Vit(_)) => return invalid("an image model starts from no other"),
@@ -134,33 +150,58 @@ pub(super) fn rules(source: &Config, target: &Config, inflation: Inflation) -> R
                 return invalid("one of the two has a norm before its layers, or scales what they add, and the other has not");
             }
         }
-        (Config::Vivit(_), Config::Vivit(_)) | (Config::TubeVit(_), Config::TubeVit(_)) => {}
-        _ => return invalid("known are a ViT to any video model, ViViT to ViViT and TubeViT to TubeViT"),
+        _ if is_same_system(source, target) => {}
+        _ => return invalid("known are a ViT to any video model, and models of one system"),
     }
     let have = parameters(source)?;
     let mut rules = BTreeMap::new();
     for (name, shape) in parameters(target)? {
-        if matches!(target, Config::UniformerV2(_)) && starts_as_nothing(&name) {
+        if !take.is_empty() && !take.iter().any(|prefix| name.starts_with(prefix.as_str())) {
+            continue;
+        }
+        if matches!((source, target), (Config::Vit(_), Config::UniformerV2(_))) && starts_as_nothing(&name) {
             rules.insert(name, Rule { from: String::new(), from_shape: Vec::new(), shape, how: How::Zero });
             continue;
         }
         let Some(from) = origin(&name, &shape, source, target, inflation) else { continue };
         let Some(from_shape) = have.get(&from).cloned() else { continue };
-        let how = how(&name, &from_shape, &shape, source, target, inflation)?;
+        let head = name.starts_with("head");
+        let how = match head_rows {
+            // The head goes along where the classes are the same: the second stage of SFA.
+            None if head && from_shape != shape => continue,
+            Some(rows) if head && from_shape.len() == shape.len() && from_shape[1..] == shape[1..] => {
+                head_of(&name, rows, from_shape[0], shape[0])?
+            }
+            _ => how(&name, &from_shape, &shape, source, target, inflation)?,
+        };
         rules.insert(name, Rule { from, from_shape, shape, how });
     }
-    Ok(rules)
+    match take.iter().find(|prefix| !rules.keys().any(|name| name.starts_with(prefix.as_str()))) {
+        Some(prefix) => Err(Error::invalid("take", format!("the source has nothing for names that start with {prefix:?}"))),
+        None => Ok(rules),
+    }
+}
+
+/// The rows of a head `[from, …]` that make one `[to, …]`; a head's norm, which has no classes, stays as it is.
+fn head_of(name: &str, rows: &[usize], from: usize, to: usize) -> Result<How> {
+    if name.contains(".norm.") {
+        return Ok(How::Copy);
+    }
+    if rows.len() != to {
+        return Err(Error::invalid("head_rows", format!("{} rows for the {to} classes of {name}", rows.len())));
+    }
+    match rows.iter().find(|&&row| row >= from) {
+        Some(row) => Err(Error::invalid("head_rows", format!("row {row} of {name}, which has {from}"))),
+        None => Ok(How::Rows(rows.to_vec())),
+    }
 }
 
 /// The source's name for the target's parameter.
 fn origin(name: &str, shape: &[usize], source: &Config, target: &Config, inflation: Inflation) -> Option<String> {
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     match (source, target) {
-        // The head goes along where the classes are the same: the second stage of SFA.
-        (Config::Vivit(from), Config::Vivit(to)) => {
-            (!name.starts_with("head") || from.classes == to.classes).then(|| name.to_owned())
-        }
         (Config::TubeVit(from), Config::TubeVit(to)) => from_tubes(name, from, to),
+        _ if is_same_system(source, target) => Some(name.to_owned()),
         (_, Config::TubeVit(config)) => match name.strip_prefix("tubes.").map(|rest| rest.split_once('.')) {
             Some(Some((i, part))) => {
                 let tube = config.tubes.get(i.parse::<usize>().ok()?)?;
@@ -195,7 +236,7 @@ fn starts_as_nothing(name: &str) -> bool {
     (layer.contains(".local") && ends(&["expand", "dpe.dw"])) || (layer.starts_with("global.") && ends(&["attn.proj", "mlp.fc2"]))
 }
 
-/// The tubes go along where they are the same, and the rest where the widths are; heads where there are as many classes.
+/// The tubes go along where they are the same, and the rest where the widths are.
 fn from_tubes(name: &str, from: &TubeVitConfig, to: &TubeVitConfig) -> Option<String> {
     let same = if let Some(rest) = name.strip_prefix("tubes.") {
         match rest.split_once('.').map(|(i, _)| i.parse::<usize>().ok()) {
@@ -209,7 +250,7 @@ fn from_tubes(name: &str, from: &TubeVitConfig, to: &TubeVitConfig) -> Option<St
             None => from.width == to.width && from.kernels == to.kernels && from.tubes.len() == to.tubes.len(),
         }
     } else if name.starts_with("head") {
-        from.width == to.width && from.representation == to.representation && from.datasets == to.datasets
+        from.width == to.width && from.representation == to.representation
     } else {
         from.width == to.width && from.hidden == to.hidden && !name.starts_with("pos_embed")
     };

@@ -93,7 +93,10 @@ pub fn rehearsal(
         augmentation: Augmentation::default(),
         freeze: freeze.to_vec(),
         precision: dtype.name().to_owned(),
+        start: Vec::new(),
+        head_rows: None,
         average: None,
+        views: None,
         seed: 0,
         evaluate_every: 0,
         checkpoint_every: 1,
@@ -101,7 +104,7 @@ pub fn rehearsal(
     let trainer = Trainer::new(recipe, &device, params)?;
     let input = config.input();
     let clip = [input.frames, input.size[0], input.size[1]];
-    let classes = trainer.classes()?;
+    let classes = trainer.classes()?.first().copied().unwrap_or(0);
     // The first class for every clip.
     let target = (0..classes).map(|class| f32::from(u8::from(class == 0))).collect();
     let video = vec![0; batch * clip.iter().product::<usize>() * 3];

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::camera_motion::{self, CameraMotion, Pictures};
 use crate::{
     model::Input,
     registry::Protocol,
-    video::{self, Frames, Geometry, Views},
+    video::{self, Frames, Geometry, Sampling, Views},
 };
 
 /// A clip and its classes: one, or for multi-label sets any number.
@@ -37,6 +38,13 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// What cannot be read; the loader counts it and goes on.
     fn sample(&self, index: u64, rng: Option<&mut Philox>) -> Result<Sample>;
+    /// Several views of clip `index`, for evaluation; a set that has no more than one gives that one.
+    ///
+    /// # Errors
+    /// As [`Dataset::sample`].
+    fn views(&self, index: u64, _: Views) -> Result<Vec<Sample>> {
+        Ok(vec![self.sample(index, None)?])
+    }
 }
 
 /// Where the data of a recipe comes from.
@@ -69,36 +77,107 @@ pub enum Data {
         /// Classes, where the list has them not all.
         #[serde(default)]
         classes: Option<usize>,
+        /// Whether clips are images: one frame, of a video the first.
+        #[serde(default)]
+        images: bool,
+    },
+    /// Several sets at once, each with a head of its own: joint training on images and videos (TubeViT, section 3.5).
+    Joint {
+        /// The sets; every batch has clips of each.
+        sets: Vec<JointSet>,
     },
 }
 
+/// One of several sets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JointSet {
+    /// As the model calls it: its head's name.
+    pub name: String,
+    /// Its clips of each batch. The paper does not say how it mixes.
+    pub clips: usize,
+    /// Where they come from.
+    pub data: Data,
+}
+
+/// A data set that was opened.
+pub struct Set {
+    /// Its name, where there are several.
+    pub name: Option<String>,
+    /// Its clips of each batch.
+    pub clips: usize,
+    /// To learn from.
+    pub training: Arc<dyn Dataset>,
+    /// To evaluate on.
+    pub held_out: Option<Box<dyn Dataset>>,
+}
+
 impl Data {
-    /// Training and held-out set, for a model's input.
+    /// The sets, of whose clips a batch of `batch` is made, for a model's input.
     ///
     /// # Errors
     /// Of reading folders and lists.
-    pub fn open(&self, input: &Input, protocol: &Protocol) -> Result<[Option<Box<dyn Dataset>>; 2]> {
+    pub fn open(&self, batch: usize, input: &Input, protocol: &Protocol) -> Result<Vec<Set>> {
         match self {
-            Data::CameraMotion { seed, held_out, still, pictures } => {
-                let set = |set: CameraMotion, size| -> Option<Box<dyn Dataset>> {
-                    Some(Box::new(Procedural { set: CameraMotion { still: *still, ..set }, size, input: input.clone() }))
-                };
-                let pictures = pictures.as_deref().map(Pictures::open).transpose()?.unwrap_or_default();
-                let held_out_set = CameraMotion { pictures, ..CameraMotion::held_out(seed + 1) };
-                Ok([set(CameraMotion::training(*seed), None), set(held_out_set, Some(*held_out))])
-            }
-            Data::Files { train, validation, classes, .. } => {
-                let open = |path: &Path| -> Result<Files> { Files::open(path, *protocol) };
-                let mut sets = [Some(open(train)?), validation.as_deref().map(open).transpose()?];
-                let most = sets.iter().flatten().map(|set| set.classes).max().unwrap_or(0).max(classes.unwrap_or(0));
-                sets.iter_mut().flatten().for_each(|set| set.classes = most);
-                Ok(sets.map(|set| set.map(|set| Box::new(set) as Box<dyn Dataset>)))
-            }
+            Data::Joint { sets } => sets.iter().map(|set| set.data.single(Some(&set.name), set.clips, input, protocol)).collect(),
+            single => Ok(vec![single.single(None, batch, input, protocol)?]),
         }
     }
 
-    /// Whether clips have several labels.
-    pub fn is_multi_label(&self) -> bool {
+    fn single(&self, name: Option<&str>, clips: usize, input: &Input, protocol: &Protocol) -> Result<Set> {
+        let name = name.map(str::to_owned);
+        match self {
+            Data::CameraMotion { seed, held_out, still, pictures } => {
+                let set = |set: CameraMotion, size| Procedural {
+                    set: CameraMotion { still: *still, ..set },
+                    size,
+                    input: input.clone(),
+                };
+                let pictures = pictures.as_deref().map(Pictures::open).transpose()?.unwrap_or_default();
+                let held_out_set = CameraMotion { pictures, ..CameraMotion::held_out(seed + 1) };
+                let training = Arc::new(set(CameraMotion::training(*seed), None));
+                Ok(Set { name, clips, training, held_out: Some(Box::new(set(held_out_set, Some(*held_out)))) })
+            }
+            Data::Files { train, validation, classes, images, .. } => {
+                let sampling = if *images { Sampling::Dense { frames: 1, stride: 1 } } else { protocol.sampling };
+                let open = |path: &Path| -> Result<Files> { Files::open(path, Protocol { sampling, ..*protocol }) };
+                let (mut training, mut held_out) = (open(train)?, validation.as_deref().map(open).transpose()?);
+                let known = held_out.as_ref().map_or(0, |set| set.classes).max(training.classes);
+                let most = known.max(classes.unwrap_or(0));
+                training.classes = most;
+                held_out.iter_mut().for_each(|set| set.classes = most);
+                let held_out = held_out.map(|set| Box::new(set) as Box<dyn Dataset>);
+                Ok(Set { name, clips, training: Arc::new(training), held_out })
+            }
+            Data::Joint { .. } => Err(Error::invalid("data", "a joint set is made of single ones")),
+        }
+    }
+
+    /// Of each set its name and whether its clips have several labels.
+    pub fn sets(&self) -> Vec<(Option<&str>, bool)> {
+        match self {
+            Data::Joint { sets } => sets.iter().map(|set| (Some(set.name.as_str()), set.data.is_multi_label())).collect(),
+            single => vec![(None, single.is_multi_label())],
+        }
+    }
+
+    /// An error where a batch of `batch` clips, computed in `parts`, is not made of the sets' clips.
+    pub fn validate(&self, batch: usize, parts: usize) -> Result<()> {
+        let Data::Joint { sets } = self else { return Ok(()) };
+        let sum = sets.iter().fold(0usize, |sum, set| sum.saturating_add(set.clips));
+        let problem = if sum != batch || sets.is_empty() {
+            format!("the sets have {sum} clips of a batch, which has {batch}")
+        } else if let Some(set) = sets.iter().find(|set| set.clips == 0 || !set.clips.is_multiple_of(parts)) {
+            format!("the {} clips of {:?} are not a positive multiple of the {parts} parts", set.clips, set.name)
+        } else if sets.iter().any(|set| matches!(set.data, Data::Joint { .. })) {
+            "a joint set is made of single ones".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid("data", problem))
+    }
+
+    fn is_multi_label(&self) -> bool {
         matches!(self, Data::Files { multi_label: true, .. })
     }
 }
@@ -218,7 +297,7 @@ impl Dataset for Files {
         let mut source = video::open(path)?;
         let Protocol { sampling, geometry, .. } = &self.protocol;
         let frames = match rng {
-            None => video::views(&mut *source, sampling, geometry, Views { clips: 1, crops: 1 })?.into_iter().next(),
+            None => video::views(&mut *source, sampling, geometry, Views::CENTRE)?.into_iter().next(),
             Some(rng) => {
                 // One of several places, and a random crop of frames whose short side is up to a quarter longer (scale jitter).
                 let n = source.count_frames()?;
@@ -229,6 +308,13 @@ impl Dataset for Files {
         };
         let frames = frames.ok_or_else(|| Error::format(path.display().to_string(), "no clip"))?;
         Ok(Sample { frames, labels: labels.clone() })
+    }
+
+    fn views(&self, index: u64, views: Views) -> Result<Vec<Sample>> {
+        let (path, labels) = &self.entries[(index % self.entries.len() as u64) as usize];
+        let Protocol { sampling, geometry, .. } = &self.protocol;
+        let all = video::views(&mut *video::open(path)?, sampling, geometry, views)?;
+        Ok(all.into_iter().map(|frames| Sample { frames, labels: labels.clone() }).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Batch `k` is a pure function of the seed and `k`: whatever the number of threads, and after a restart, training sees the same clips.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +40,8 @@ pub struct Plan {
     pub augmentation: Augmentation,
     /// Clips of a batch.
     pub batch: usize,
+    /// Which of them are made: all, or one process's share. Whatever the shares, the clips of a batch are the same.
+    pub share: Range<usize>,
     /// Of order and augmentation.
     pub seed: u64,
     /// Unreadable clips in a row at which reading fails; each is replaced by the next.
@@ -52,22 +55,23 @@ const CLIP: u64 = 1 << 61;
 impl Plan {
     /// Batch `k`; adds to `skipped` what could not be read.
     fn batch(&self, k: u64, skipped: &AtomicU64) -> Result<Batch> {
-        let mut samples = Vec::with_capacity(self.batch);
-        for i in 0..self.batch as u64 {
-            samples.push(self.sample(k * self.batch as u64 + i, skipped)?);
-        }
+        let mut rng = Philox::stream(self.seed, CLIP | ORDER | k);
+        let lambda = self.augmentation.lambda(&mut rng);
+        let mixed = lambda < 1.0 && !self.share.is_empty();
+        let sample = |i: usize| self.sample(k * self.batch as u64 + i as u64, skipped);
+        // Each clip is mixed with the one before it, the first of the batch with the last: a share begins with another's last clip.
+        let before = if mixed { Some(sample((self.share.start + self.batch - 1) % self.batch)?) } else { None };
+        let mut samples = self.share.clone().map(sample).collect::<Result<Vec<_>>>()?;
         let classes = self.data.classes();
         let mut targets: Vec<Vec<f32>> = samples.iter().map(|sample| one_hot(&sample.labels, classes)).collect();
         let labels = samples.iter().map(|sample| sample.labels.first().copied().unwrap_or(0)).collect();
-        let mut rng = Philox::stream(self.seed, CLIP | ORDER | k);
-        let lambda = self.augmentation.lambda(&mut rng);
-        if lambda < 1.0 {
-            // Each clip with the one before it, the first with the last, as they were.
-            let (clips, rows) = (samples.iter().map(|s| s.frames.clone()).collect::<Vec<_>>(), targets.clone());
-            for i in 0..samples.len() {
-                let other = (i + samples.len() - 1) % samples.len();
-                mix(&mut samples[i].frames, &clips[other], lambda);
-                targets[i].iter_mut().zip(&rows[other]).for_each(|(a, b)| *a = lambda * *a + (1.0 - lambda) * b);
+        if let Some(mut before) = before {
+            for (sample, target) in samples.iter_mut().zip(&mut targets) {
+                let own = sample.clone();
+                mix(&mut sample.frames, &before.frames, lambda);
+                let row = one_hot(&before.labels, classes);
+                target.iter_mut().zip(row).for_each(|(a, b)| *a = lambda * *a + (1.0 - lambda) * b);
+                before = own;
             }
         }
         let first = samples.first().ok_or_else(|| Error::invalid("batch", "no clips"))?;
@@ -218,7 +222,28 @@ mod tests {
 
     fn plan(broken: u64, patience: usize) -> Plan {
         let data = Arc::new(Numbers { broken });
-        Plan { data, augmentation: Augmentation { mixup: 0.5, ..Augmentation::default() }, batch: 5, seed: 7, patience }
+        Plan {
+            data,
+            augmentation: Augmentation { mixup: 0.5, ..Augmentation::default() },
+            batch: 5,
+            share: 0..5,
+            seed: 7,
+            patience,
+        }
+    }
+
+    #[test]
+    fn shares_are_parts_of_the_batch_mixed_ones_too() {
+        let skipped = AtomicU64::new(0);
+        for k in 0..4 {
+            let whole = plan(u64::MAX, 1).batch(k, &skipped).unwrap();
+            assert!(k > 0 || whole.targets.iter().flatten().any(|&x| x > 0.0 && x < 1.0), "something is mixed");
+            let shares = [0..2, 2..3, 3..5];
+            let parts = shares.map(|share| Plan { share, ..plan(u64::MAX, 1) }.batch(k, &skipped).unwrap());
+            assert_eq!(whole.video, parts.each_ref().map(|part| part.video.clone()).concat());
+            assert_eq!(whole.targets, parts.each_ref().map(|part| part.targets.clone()).concat());
+            assert_eq!(whole.labels, parts.each_ref().map(|part| part.labels.clone()).concat());
+        }
     }
 
     #[test]

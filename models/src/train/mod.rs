@@ -5,16 +5,23 @@ pub mod camera_motion;
 pub mod data;
 pub mod loader;
 pub mod metrics;
+#[cfg(all(feature = "mpi", unix))]
+pub mod mpi;
 pub mod optimiser;
+pub mod parallel;
 pub mod recipe;
 mod run;
 pub mod schedule;
+mod stages;
+mod start;
 mod state;
 mod store;
 mod trainer;
 
 pub use recipe::Recipe;
-pub use run::{Event, Options, Outcome, run};
+pub use run::{Event, Options, Outcome, run, run_with};
+pub use stages::Stages;
+pub use start::Start;
 pub use state::{State, files, write};
 pub use store::Store;
 pub use trainer::{Evaluation, StepReport, Trainer};

@@ -1,12 +1,15 @@
 //! What to train, on what, and how: a JSON file.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{DType, Error, Result};
 
-use super::{augment::Augmentation, data::Data, optimiser::Optimiser, schedule::Schedule};
-use crate::{Regularisation, registry::Config};
+use super::{augment::Augmentation, data::Data, optimiser::Optimiser, schedule::Schedule, start::Start};
+use crate::{Regularisation, registry::Config, video::Views};
 
 /// A preset's name, or a whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,19 @@ pub enum Model {
     Given(Box<Config>),
 }
 
+impl Model {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// As [`Config::named`].
+    pub fn config(&self) -> Result<Config> {
+        match self {
+            Model::Named(name) => Config::named(name),
+            Model::Given(config) => Ok((**config).clone()),
+        }
+    }
+}
+
 /// A recipe. Fields that are left out are off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +43,13 @@ pub struct Recipe {
     pub about: String,
     /// What to train.
     pub model: Model,
+    /// What its parameters begin with, an earlier entry before a later one; what none of them has is drawn from the seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<Start>,
+    /// For a head of other classes than that of the model it starts from: a JSON list with, for each class, the other's class whose row it takes
+    /// (UniFormerV2's label maps from Kinetics-710).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_rows: Option<PathBuf>,
     /// On what.
     pub data: Data,
     /// Optimiser steps in all.
@@ -63,6 +86,9 @@ pub struct Recipe {
     /// Evaluation uses a moving average of the parameters with this decay.
     #[serde(default)]
     pub average: Option<f64>,
+    /// Clips × crops of a video whose predictions the last evaluation averages, as the system's protocol says; those on the way look at the middle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<Views>,
     /// Of initial weights, order of clips, augmentation and dropping.
     #[serde(default)]
     pub seed: u64,
@@ -96,6 +122,19 @@ const SHIPPED: [(&str, &str); 5] = [
     ("camera-motion-uniformerv2", include_str!("../../recipes/camera-motion-uniformerv2.json")),
 ];
 
+/// The text of a shipped recipe by name, or of a file by path.
+pub(super) fn text(name: &str) -> Result<String> {
+    let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| (*text).to_owned());
+    match shipped {
+        Some(text) => Ok(text),
+        None if Path::new(name).exists() => fs::read_to_string(name).map_err(Error::io(name)),
+        None => {
+            let known: Vec<_> = Recipe::shipped().collect();
+            Err(Error::invalid("--recipe", format!("{name:?} is neither a file nor one of {}", known.join(", "))))
+        }
+    }
+}
+
 impl Recipe {
     /// The names of the recipes that come with the crate.
     pub fn shipped() -> impl Iterator<Item = &'static str> {
@@ -107,17 +146,7 @@ impl Recipe {
     /// # Errors
     /// A name that is neither; [`Error::Format`] for a file that is no recipe; and numbers that make no sense.
     pub fn named(name: &str) -> Result<Self> {
-        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| (*text).to_owned());
-        let text = match shipped {
-            Some(text) => text,
-            None if Path::new(name).exists() => fs::read_to_string(name).map_err(Error::io(name))?,
-            None => {
-                let known: Vec<_> = Recipe::shipped().collect();
-                let message = format!("{name:?} is neither a file nor one of {}", known.join(", "));
-                return Err(Error::invalid("--recipe", message));
-            }
-        };
-        Recipe::parse(name, &text)
+        Recipe::parse(name, &text(name)?)
     }
 
     /// From JSON; `what` names it in errors.
@@ -132,10 +161,7 @@ impl Recipe {
 
     /// The model's configuration.
     pub fn config(&self) -> Result<Config> {
-        match &self.model {
-            Model::Named(name) => Config::named(name),
-            Model::Given(config) => Ok((**config).clone()),
-        }
+        self.model.config()
     }
 
     /// The element type that is computed in.
@@ -149,6 +175,7 @@ impl Recipe {
         self.optimiser.validate()?;
         self.schedule.validate()?;
         self.augmentation.validate()?;
+        self.data.validate(self.batch, self.accumulate)?;
         for (name, probability) in self.regularisation.probabilities() {
             if !(0.0..1.0).contains(&probability) {
                 return Err(Error::invalid(name, format!("{probability} is not in 0..1")));
@@ -166,6 +193,8 @@ impl Recipe {
             "label_smoothing must be in 0..1"
         } else if self.average.is_some_and(|decay| !(0.0..1.0).contains(&decay)) {
             "average must be in 0..1"
+        } else if self.views.is_some_and(|views| views.clips == 0 || ![1, 3].contains(&views.crops)) {
+            "views must be at least one clip and 1 or 3 crops"
         } else if self.checkpoint_every == 0 {
             "checkpoint_every must be positive"
         } else {
@@ -181,7 +210,10 @@ mod tests {
     use tubelet_engine::Device;
 
     use super::*;
-    use crate::params::Params;
+    use crate::{
+        params::Params,
+        train::{Stages, Store},
+    };
 
     #[test]
     fn shipped_recipes_are_recipes() {
@@ -198,9 +230,17 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let recipe = Recipe::named(path.to_str().unwrap()).unwrap();
-            let mut params = Params::empty(&Device::meter(), DType::F32);
-            recipe.config().unwrap().build(&mut params).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let stages = Stages::named(path.to_str().unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            for (_, recipe) in stages.iter() {
+                let mut params = Params::empty(&Device::meter(), DType::F32);
+                let config = recipe.config().unwrap();
+                config.build(&mut params).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let start = recipe.start.iter().filter_map(|start| start.model.as_ref());
+                start.for_each(|model| drop(model.config().unwrap()));
+                // A store refuses prefixes that freeze nothing.
+                let params = Params::empty(&Device::meter(), DType::F32);
+                Store::collect(&config, params, &recipe.freeze).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            }
         }
     }
 

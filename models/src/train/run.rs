@@ -15,18 +15,16 @@ use serde_json::{Value, json};
 use tubelet_engine::{DType, Device, Error, Result};
 
 use super::{
+    data::Set,
     loader::{Loader, Plan},
     metrics::Accuracy,
-    recipe::Recipe,
+    parallel::{Alone, Group, agree, share, sums},
+    recipe::{Model, Recipe},
+    start::Start,
     state::State,
     trainer::{Evaluation, StepReport, Trainer},
 };
-use crate::{
-    checkpoint::Checkpoint,
-    init::{Inflation, Initial},
-    params::{Naming, Params, TensorFile},
-    registry::{Config, Own},
-};
+use crate::{registry::Config, video::Views};
 
 /// Where and how to run a recipe.
 pub struct Options<'a> {
@@ -66,6 +64,8 @@ pub enum Event<'a> {
     Evaluated {
         /// Steps done.
         done: u64,
+        /// On the held-out clips of this set, where there are several.
+        set: Option<&'a str>,
         /// How good it is.
         evaluation: &'a Evaluation,
     },
@@ -78,7 +78,7 @@ pub struct Outcome {
     pub steps: u64,
     /// Whether all steps of the recipe are done.
     pub finished: bool,
-    /// The last evaluation.
+    /// The last evaluation, on the first set that has held-out clips.
     pub evaluation: Option<Evaluation>,
     /// The finished weights.
     pub weights: Option<PathBuf>,
@@ -94,62 +94,123 @@ const PATIENCE: usize = 64;
 /// # Errors
 /// Of data, operations and files. Whatever happens, the newest checkpoint stays whole.
 pub fn run(recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
-    fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
-    let config = recipe.config()?;
-    let [training, held_out] = recipe.data.open(config.input(), &config.protocol())?;
-    let training = training.ok_or_else(|| Error::invalid("data", "nothing to train on"))?;
-    let mut trainer = start(recipe, &config, options, observe)?;
+    run_with(&Alone, recipe, options, observe)
+}
+
+/// Runs a recipe with several processes, which share its batches. Rank 0 alone reads and writes the folder, evaluates, and is observed.
+///
+/// # Errors
+/// As [`run`]; an error of one process is one of all.
+pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
+    let device = &options.device;
+    let run = Run::start(group, recipe, options, observe);
+    let Run { config, mut trainer, sets, mut log } = agree(group, device, run)?;
+    trainer.synchronise(group)?;
     let recipe = trainer.recipe().clone();
-    let classes = trainer.store().model(&config, &options.device, DType::F32)?.classes();
-    if training.classes() != classes {
-        let message = format!("the data has {} classes, the model {classes}", training.classes());
-        return Err(Error::invalid("data", message));
-    }
-    let names = training.names();
-    let plan = Plan {
-        data: Arc::from(training),
-        augmentation: recipe.augmentation.clone(),
-        batch: recipe.batch,
-        seed: recipe.seed,
-        patience: PATIENCE,
+    let load = |(i, set): (usize, &Set)| {
+        let plan = Plan {
+            data: Arc::clone(&set.training),
+            augmentation: recipe.augmentation.clone(),
+            batch: set.clips,
+            share: share(group, set.clips, trainer.parts(group))?,
+            seed: recipe.seed.wrapping_add(i as u64),
+            patience: PATIENCE,
+        };
+        Loader::start(plan, trainer.steps(), options.threads)
     };
-    let mut loader = Loader::start(plan, trainer.steps(), options.threads)?;
-    let mut log = Log::open(&options.folder.join("metrics.jsonl"), trainer.steps())?;
+    let loaders = sets.iter().enumerate().map(load).collect::<Result<Vec<_>>>();
+    let mut loaders = agree(group, device, loaders)?;
     let (began, first) = (Instant::now(), trainer.steps());
     let mut outcome = Outcome { steps: first, finished: false, evaluation: None, weights: None };
     while trainer.steps() < recipe.steps {
-        if options.stop.load(Ordering::Relaxed) {
-            trainer.state()?.save(&options.folder)?;
+        let stop = f32::from(u8::from(options.stop.load(Ordering::Relaxed)));
+        let skipped = loaders.iter().map(Loader::skipped).sum::<u64>();
+        let [stop, skipped] = sums(group, device, [stop, skipped as f32])?;
+        if stop > 0.0 {
+            let saved = if group.rank() == 0 { trainer.state().and_then(|state| state.save(&options.folder)) } else { Ok(()) };
+            agree(group, device, saved)?;
             return Ok(Outcome { steps: trainer.steps(), ..outcome });
         }
-        let report = trainer.step(&loader.next_batch()?)?;
+        let batches = loaders.iter_mut().map(Loader::next_batch).collect::<Result<Vec<_>>>();
+        let report = trainer.step_with(group, &agree(group, device, batches)?)?;
         let done = trainer.steps();
-        log.step(done, &report)?;
-        let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
-        observe(Event::Step { done, report: &report, clips_per_second, skipped: loader.skipped() });
         let last = done == recipe.steps;
-        if last || done.is_multiple_of(recipe.checkpoint_every) {
-            log.flush()?;
-            trainer.state()?.save(&options.folder)?;
-        }
-        if let Some(data) =
-            held_out.as_deref().filter(|_| last || (recipe.evaluate_every > 0 && done.is_multiple_of(recipe.evaluate_every)))
-        {
-            let evaluation = trainer.evaluate(data, u64::MAX, &mut |_| {})?;
-            log.evaluation(done, &evaluation)?;
-            observe(Event::Evaluated { done, evaluation: &evaluation });
-            outcome.evaluation = Some(evaluation);
-        }
+        let due = |every: u64| last || (every > 0 && done.is_multiple_of(every));
+        // What rank 0 does with files can fail, and the others must hear of it.
+        let mut note = |log: &mut Log| -> Result<Option<Evaluation>> {
+            log.step(done, &report)?;
+            let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
+            observe(Event::Step { done, report: &report, clips_per_second, skipped: skipped as u64 });
+            if due(recipe.checkpoint_every) {
+                log.flush()?;
+                trainer.state()?.save(&options.folder)?;
+            }
+            let mut first = None;
+            for (i, set) in sets.iter().enumerate().filter(|_| due(recipe.evaluate_every)) {
+                let Some(data) = &set.held_out else { continue };
+                // On the way one view of each has to do.
+                let views = recipe.views.filter(|_| last).unwrap_or(Views::CENTRE);
+                let evaluation = trainer.evaluate(i, &**data, views, u64::MAX, &mut |_| {})?;
+                log.evaluation(done, set.name.as_deref(), &evaluation)?;
+                observe(Event::Evaluated { done, set: set.name.as_deref(), evaluation: &evaluation });
+                first = first.or(Some(evaluation));
+            }
+            Ok(first)
+        };
+        let noted = log.as_mut().map_or(Ok(None), &mut note);
+        let shared = due(LOG_EVERY) || due(recipe.checkpoint_every) || due(recipe.evaluate_every);
+        let evaluation = if shared { agree(group, device, noted)? } else { noted? };
+        outcome.evaluation = evaluation.or(outcome.evaluation);
     }
-    let weights = options.folder.join("weights.safetensors");
-    trainer.export(&weights, DType::F32, names.as_deref())?;
-    trainer.export(&options.folder.join("weights-bf16.safetensors"), DType::BF16, names.as_deref())?;
+    let names = sets.first().and_then(|set| set.training.names());
+    let weights = if log.is_some() { export(&trainer, &config, &options.folder, names.as_deref()).map(Some) } else { Ok(None) };
+    let weights = agree(group, device, weights)?;
+    Ok(Outcome { steps: trainer.steps(), finished: true, weights, ..outcome })
+}
+
+/// What a run begins with.
+struct Run {
+    config: Config,
+    trainer: Trainer,
+    sets: Vec<Set>,
+    /// Of rank 0.
+    log: Option<Log>,
+}
+
+impl Run {
+    fn start(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
+        let config = recipe.config()?;
+        let sets = recipe.data.open(recipe.batch, config.input(), &config.protocol())?;
+        let (trainer, log) = if group.rank() == 0 {
+            fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
+            let trainer = start(recipe, &config, options, observe)?;
+            let log = Log::open(&options.folder.join("metrics.jsonl"), trainer.steps())?;
+            (trainer, Some(log))
+        } else {
+            // What it starts from comes from rank 0.
+            (Trainer::random(recipe, &options.device)?, None)
+        };
+        for (set, classes) in sets.iter().zip(trainer.classes()?) {
+            if set.training.classes() != classes {
+                let (name, found) = (set.name.as_deref().unwrap_or("the data"), set.training.classes());
+                return Err(Error::invalid("data", format!("{name} has {found} classes, the model {classes}")));
+            }
+        }
+        Ok(Run { config, trainer, sets, log })
+    }
+}
+
+/// Writes what comes of a run; gives the weights' path.
+fn export(trainer: &Trainer, config: &Config, folder: &Path, names: Option<&[String]>) -> Result<PathBuf> {
+    let weights = folder.join("weights.safetensors");
+    trainer.export(&weights, DType::F32, names)?;
+    trainer.export(&folder.join("weights-bf16.safetensors"), DType::BF16, names)?;
     let config = serde_json::to_vec_pretty(&config).map_err(|error| Error::invalid("config", error.to_string()))?;
-    write_whole(&options.folder.join("config.json"), &config)?;
+    write_whole(&folder.join("config.json"), &config)?;
     if let Some(names) = names {
-        write_whole(&options.folder.join("labels.txt"), (names.join("\n") + "\n").as_bytes())?;
+        write_whole(&folder.join("labels.txt"), (names.join("\n") + "\n").as_bytes())?;
     }
-    Ok(Outcome { steps: trainer.steps(), finished: true, weights: Some(weights), ..outcome })
+    Ok(weights)
 }
 
 /// A new trainer, or one that goes on.
@@ -166,27 +227,15 @@ fn start(recipe: Recipe, config: &Config, options: &Options<'_>, observe: &mut d
         }
         (state, _) => state,
     };
-    let mut trainer = match (&options.start, &state) {
-        (Some(path), None) => {
-            let file = Checkpoint::open(path)?.state_dict();
-            let seed = recipe.seed;
-            let from = |file: &dyn TensorFile, naming: &dyn Naming| {
-                Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, file, naming).or_random(seed))
-            };
-            match (&options.start_model, config) {
-                (None, _) => {
-                    let naming = config.naming(&file, None)?;
-                    Trainer::new(recipe.clone(), device, Params::from_file(device, DType::F32, &file, &*naming))?
-                }
-                (Some(Config::Vit(_)), Config::VidTr(_) | Config::UniformerV2(_)) => from(&file, &*config.image_naming(&file)?)?,
-                (Some(source), _) => {
-                    let naming = source.naming(&file, None)?;
-                    from(&Initial::new(source, &file, &*naming, config, Inflation::CentralFrame)?, &Own)?
-                }
-            }
-        }
-        _ => Trainer::random(recipe, device)?,
-    };
+    let given = options.start.as_ref().map(|weights| Start {
+        model: options.start_model.clone().map(|config| Model::Given(Box::new(config))),
+        weights: weights.clone(),
+        take: Vec::new(),
+    });
+    let start = given.map_or(recipe.start.clone(), |given| vec![given]);
+    // A checkpoint of this run has all parameters already.
+    let start = if state.is_some() { &[] } else { start.as_slice() };
+    let mut trainer = super::start::trainer(recipe, config, device, start)?;
     if let Some(state) = state {
         trainer.restore(&state)?;
         observe(Event::Note(format!("goes on after step {}", state.step)));
@@ -248,9 +297,9 @@ impl Log {
         }))
     }
 
-    fn evaluation(&mut self, done: u64, evaluation: &Evaluation) -> Result<()> {
+    fn evaluation(&mut self, done: u64, set: Option<&str>, evaluation: &Evaluation) -> Result<()> {
         self.line(&json!({
-            "step": done, "held_out_loss": evaluation.loss, "held_out_top1": evaluation.accuracy.rate(),
+            "step": done, "set": set, "held_out_loss": evaluation.loss, "held_out_top1": evaluation.accuracy.rate(),
             "held_out_top5": evaluation.accuracy.rate5(), "held_out_map": evaluation.mean_average_precision,
         }))
     }

@@ -335,12 +335,15 @@ impl TubeVit {
         pass.follow(|| Ok(Step::Read { groups: 1, row: weights.to_f32_vec()? }))?;
         linear(&weights, &tokens, None)?.reshape(&[s[0], s[3]])
     }
+}
 
-    /// Logits of a video or an image for data set `dataset`: `[B, classes]`.
-    ///
-    /// # Errors
-    /// As [`Model::forward`], and for a data set that is not there.
-    pub fn forward_for(&self, dataset: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+impl Model for TubeVit {
+    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        self.forward_for(0, video, pass)
+    }
+
+    /// Logits of a video or an image (one frame) for data set `dataset` (section 3.5): `[B, classes]`.
+    fn forward_for(&self, dataset: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let head = self.heads.get(dataset).ok_or_else(|| Error::invalid("dataset", format!("no data set {dataset}")))?;
         let (tokens, positions) = self.tokens(video, pass)?;
         let sequence = |x: &Tensor| x.reshape(&[x.shape()[0], x.shape()[2], x.shape()[3]]);
@@ -373,12 +376,6 @@ impl TubeVit {
         }
         head.forward(&pass.dropout(|r| r.head_dropout, &pooled)?)
     }
-}
-
-impl Model for TubeVit {
-    fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        self.forward_for(0, video, pass)
-    }
 
     fn input(&self) -> &Input {
         &self.config.input
@@ -386,5 +383,9 @@ impl Model for TubeVit {
 
     fn classes(&self) -> usize {
         self.config.datasets[0].classes
+    }
+
+    fn heads(&self) -> Vec<usize> {
+        self.config.datasets.iter().map(|set| set.classes).collect()
     }
 }

@@ -15,6 +15,11 @@ pub struct Views {
     pub crops: usize,
 }
 
+impl Views {
+    /// One: the middle of the video and of the frame.
+    pub const CENTRE: Views = Views { clips: 1, crops: 1 };
+}
+
 /// Reads all views of a video in one pass, resized and cropped: `clips × crops` items of `[T, H, W, 3]`, the crops of
 /// the first clip first. Memory: one source frame, and the views.
 ///

@@ -7,7 +7,8 @@ use tubelet_models::{
     devices,
     engine::DType,
     params::Params,
-    train::{Recipe, Trainer, data::Data},
+    train::{Stages, Trainer, data::Data},
+    video::Views,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 /// Evaluate weights on the held-out clips of a recipe.
 #[derive(Args)]
 pub struct Arguments {
-    /// A recipe that comes with the program, or a JSON file.
+    /// A recipe that comes with the program, or a JSON file; of several stages the last.
     recipe: String,
     /// A checkpoint, in any naming of the recipe's system.
     #[arg(long, short)]
@@ -38,27 +39,33 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let mut recipe = Recipe::named(&arguments.recipe)?;
+    let mut recipe = Stages::named(&arguments.recipe)?.into_last()?;
     match &mut recipe.data {
         Data::CameraMotion { pictures, still, .. } => {
             pictures.clone_from(&arguments.pictures);
             *still |= arguments.still;
         }
-        Data::Files { .. } if arguments.pictures.is_some() || arguments.still => {
+        Data::Files { .. } | Data::Joint { .. } if arguments.pictures.is_some() || arguments.still => {
             return Err(Error::invalid("--pictures, --still", "the recipe's clips are files"));
         }
-        Data::Files { .. } => {}
+        Data::Files { .. } | Data::Joint { .. } => {}
     }
     let (config, device) = (recipe.config()?, devices::open(&arguments.device)?);
-    let [_, held_out] = recipe.data.open(config.input(), &config.protocol())?;
-    let held_out = held_out.ok_or_else(|| Error::invalid("recipe", "it names no clips to evaluate on"))?;
+    let sets = recipe.data.open(recipe.batch, config.input(), &config.protocol())?;
+    if sets.iter().all(|set| set.held_out.is_none()) {
+        return Err(Error::invalid("recipe", "it names no clips to evaluate on"));
+    }
     let file = Checkpoint::open(&arguments.weights)?.state_dict();
     let naming = config.naming(&file, None)?;
+    let views = recipe.views.unwrap_or(Views::CENTRE);
     let trainer = Trainer::new(recipe, &device, Params::from_file(&device, DType::F32, &file, &*naming))?;
-    let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
-    let evaluation = trainer.evaluate(&*held_out, arguments.clips, &mut |n| bar.inc(n))?;
-    bar.finish_and_clear();
-    say!("{}", describe(0, &evaluation));
-    confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
+    for (i, set) in sets.iter().enumerate() {
+        let Some(held_out) = &set.held_out else { continue };
+        let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
+        let evaluation = trainer.evaluate(i, &**held_out, views, arguments.clips, &mut |n| bar.inc(n))?;
+        bar.finish_and_clear();
+        say!("{}", describe(0, set.name.as_deref(), &evaluation));
+        confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
+    }
     Ok(true)
 }

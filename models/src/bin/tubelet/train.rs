@@ -7,13 +7,17 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plotters::prelude::*;
 use serde_json::Value;
 use tubelet_models::{
     Error, Result, devices,
     registry::Config,
-    train::{Evaluation, Event, Options, Recipe, run as train},
+    train::{
+        Evaluation, Event, Options, Recipe, Stages,
+        parallel::{Alone, Group},
+        run_with as train,
+    },
 };
 
 use crate::table::Table;
@@ -21,7 +25,7 @@ use crate::table::Table;
 /// Train a model by a recipe.
 ///
 /// The folder --out gets metrics.jsonl, metrics.svg, checkpoints, and in the end weights.safetensors, config.json and labels.txt, which
-/// `tubelet classify` reads. Ctrl-C ends the run with a checkpoint; --resume goes on with the same bits as if nothing had happened.
+/// `tubelet classify` reads; of a recipe in stages each has a folder of its own in --out, and begins where the one before ended. Ctrl-C ends the run with a checkpoint; --resume goes on with the same bits as if nothing had happened.
 #[derive(Args)]
 pub struct Arguments {
     /// A recipe that comes with the program (camera-motion, and camera-motion-tubevit, -vivit, -vidtr, -uniformerv2), or a JSON file.
@@ -45,7 +49,10 @@ pub struct Arguments {
     /// Threads that decode and augment.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Another number of steps than the recipe's.
+    /// Train with all processes of `mpirun -n N tubelet train … --mpi` (Open MPI): each computes a part of every batch, all make the same step.
+    #[arg(long)]
+    mpi: bool,
+    /// Another number of steps than the recipe's, of each stage.
     #[arg(long)]
     steps: Option<u64>,
     /// Another seed than the recipe's.
@@ -54,9 +61,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let mut recipe = Recipe::named(&arguments.recipe)?;
-    recipe.steps = arguments.steps.unwrap_or(recipe.steps);
-    recipe.seed = arguments.seed.unwrap_or(recipe.seed);
+    let stages = Stages::named(&arguments.recipe)?.map(|recipe| Recipe {
+        steps: arguments.steps.unwrap_or(recipe.steps),
+        seed: arguments.seed.unwrap_or(recipe.seed),
+        ..recipe
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let handler = {
         let stop = Arc::clone(&stop);
@@ -72,11 +81,28 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         threads: arguments.threads,
         stop: &stop,
     };
+    // Last of all: until here each process fails by itself, and mpirun ends the others.
+    let group: Box<dyn Group> = if arguments.mpi { mpi()? } else { Box::new(Alone) };
+    for (i, (name, recipe)) in stages.iter().enumerate() {
+        if let Some(name) = name.filter(|_| group.rank() == 0) {
+            eprintln!("tubelet: stage {name}");
+        }
+        if !stage(&*group, recipe.clone(), &stages.options(i, &options)?)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs one stage; whether it is finished.
+fn stage(group: &dyn Group, recipe: Recipe, options: &Options<'_>) -> Result<bool> {
+    let first = group.rank() == 0;
     let style =
         ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(recipe.steps).with_style(style);
+    let target = if first { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(recipe.steps), target).with_style(style);
     let (mut loss, mut accuracy) = (None, 0.0);
-    let outcome = train(recipe, &options, &mut |event| match event {
+    let outcome = train(group, recipe, options, &mut |event| match event {
         Event::Note(note) => bar.println(format!("tubelet: {note}")),
         Event::Step { done, report, clips_per_second, skipped } => {
             // Smoothed over some twenty steps, for the eye.
@@ -91,17 +117,20 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
                 loss.unwrap_or(0.0)
             ));
         }
-        Event::Evaluated { done, evaluation } => bar.println(describe(done, evaluation)),
+        Event::Evaluated { done, set, evaluation } => bar.println(describe(done, set, evaluation)),
     })?;
     bar.finish_and_clear();
-    plot(&arguments.out)?;
+    if !first {
+        return Ok(outcome.finished);
+    }
+    plot(&options.folder)?;
     if !outcome.finished {
         eprintln!("tubelet: stopped after step {}; --resume goes on", outcome.steps);
         return Ok(false);
     }
     if let Some(evaluation) = &outcome.evaluation {
-        say!("{}", describe(outcome.steps, evaluation));
-        confusion(evaluation, &std::fs::read_to_string(arguments.out.join("labels.txt")).unwrap_or_default());
+        say!("{}", describe(outcome.steps, None, evaluation));
+        confusion(evaluation, &std::fs::read_to_string(options.folder.join("labels.txt")).unwrap_or_default());
     }
     if let Some(weights) = &outcome.weights {
         say!("weights: {}", weights.display());
@@ -109,12 +138,21 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-pub fn describe(done: u64, evaluation: &Evaluation) -> String {
+/// The processes that mpirun started.
+fn mpi() -> Result<Box<dyn Group>> {
+    #[cfg(unix)]
+    return Ok(Box::new(tubelet_models::train::mpi::Mpi::open()?));
+    #[cfg(not(unix))]
+    Err(Error::invalid("--mpi", "Open MPI runs on Unix alone"))
+}
+
+pub fn describe(done: u64, set: Option<&str>, evaluation: &Evaluation) -> String {
     let percent = |x: f64| format!("{:.1}%", 100.0 * x);
     let map = evaluation.mean_average_precision.map(|map| format!(", mAP {}", percent(map))).unwrap_or_default();
     let unread = if evaluation.skipped > 0 { format!(", {} clips unreadable", evaluation.skipped) } else { String::new() };
+    let set = set.map(|set| format!(" of {set}")).unwrap_or_default();
     format!(
-        "step {done}: held out: top-1 {}, top-5 {}, loss {:.3} on {} clips{map}{unread}",
+        "step {done}: held out{set}: top-1 {}, top-5 {}, loss {:.3} on {} clips{map}{unread}",
         percent(evaluation.accuracy.rate()),
         percent(evaluation.accuracy.rate5()),
         evaluation.loss,

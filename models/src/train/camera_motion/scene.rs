@@ -7,18 +7,20 @@ use super::texture::{Canvas, colour};
 /// Where the camera looks, by time.
 pub(super) struct Camera {
     centre: [f32; 2],
-    /// Canvas pixels per image pixel, and angle, at the first frame.
+    /// Canvas pixels per image pixel half way, and angle at the first frame.
     scale: f32,
     angle: f32,
     /// Per frame: shift in image pixels, logarithm of the scale, angle.
     shift: [f32; 2],
     zoom: f32,
     roll: f32,
+    /// The time half way.
+    middle: f32,
 }
 
 impl Camera {
     /// A camera of a class: at least 0.6 pixels of motion per frame, on average over the image, so that the label shows.
-    pub fn draw(rng: &mut Philox, class: usize, [height, width]: [usize; 2]) -> Self {
+    pub fn draw(rng: &mut Philox, class: usize, frames: usize, [height, width]: [usize; 2]) -> Self {
         let mut camera = Camera {
             centre: [500.0 * rng.uniform(), 500.0 * rng.uniform()],
             scale: 0.7 + 0.6 * rng.uniform(),
@@ -26,6 +28,7 @@ impl Camera {
             shift: [0.0; 2],
             zoom: 0.0,
             roll: 0.0,
+            middle: middle(frames),
         };
         let speed = 0.6 + 1.9 * rng.uniform();
         // The mean distance from the centre of an image is about 0.38 of its side.
@@ -41,20 +44,23 @@ impl Camera {
             8 => camera.roll = -rate,
             _ => {}
         }
-        // A zoom in ends where a zoom out begins, so that the scale of a frame does not tell them apart.
-        camera.scale *= (-8.0 * camera.zoom).exp();
         camera
     }
 
-    /// The canvas point at an image point (from its centre), as an affine map: origin, and steps along x and y.
-    fn view(&self, t: usize) -> [[f32; 2]; 3] {
-        let t = t as f32;
-        let scale = self.scale * (self.zoom * t).exp();
+    /// The canvas point at an image point (from its centre), as an affine map: origin, and steps along x and y. Half way the scale is that of any
+    /// other class, so that the frame in the middle tells nothing; at the ends a zoom has to be as far in, or out, as it will have gone.
+    fn view(&self, t: f32) -> [[f32; 2]; 3] {
+        let scale = self.scale * (self.zoom * (t - self.middle)).exp();
         let (sin, cos) = (self.angle + self.roll * t).sin_cos();
         let turn = |x: f32, y: f32| [scale * (cos * x - sin * y), scale * (sin * x + cos * y)];
         let moved = turn(self.shift[0] * t, self.shift[1] * t);
         [[self.centre[0] + moved[0], self.centre[1] + moved[1]], turn(1.0, 0.0), turn(0.0, 1.0)]
     }
+}
+
+/// The time half way through a clip: of an even number of frames it lies between two.
+pub(super) fn middle(frames: usize) -> f32 {
+    0.5 * frames.saturating_sub(1) as f32
 }
 
 /// A disc of one colour that moves on its own.
@@ -90,14 +96,14 @@ impl Scene {
         Scene { canvas, objects, size, light, noise: 16.0 * rng.uniform() * rng.uniform() }
     }
 
-    /// Appends frame `t`, `[H, W, 3]`.
-    pub fn render(&self, rng: &mut Philox, camera: &Camera, t: usize, out: &mut Vec<u8>) {
+    /// Appends the frame at time `t`, `[H, W, 3]`.
+    pub fn render(&self, rng: &mut Philox, camera: &Camera, t: f32, out: &mut Vec<u8>) {
         let [height, width] = self.size;
         let [origin, dx, dy] = camera.view(t);
-        let light = self.light[0] + self.light[1] * t as f32;
+        let light = self.light[0] + self.light[1] * t;
         let centre = [0.5 * (width as f32 - 1.0), 0.5 * (height as f32 - 1.0)];
         let objects: Vec<([f32; 2], &Object)> =
-            self.objects.iter().map(|o| ([0, 1].map(|d| o.at[d] + o.velocity[d] * t as f32), o)).collect();
+            self.objects.iter().map(|o| ([0, 1].map(|d| o.at[d] + o.velocity[d] * t), o)).collect();
         for y in 0..height {
             for x in 0..width {
                 let (u, v) = (x as f32 - centre[0], y as f32 - centre[1]);
@@ -116,5 +122,27 @@ impl Scene {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a single frame could read: how large a canvas pixel is.
+    fn scale(class: usize, frames: usize, t: f32) -> f32 {
+        let camera = Camera::draw(&mut Philox::new(5), class, frames, [32, 32]);
+        let [_, [x, y], _] = camera.view(t);
+        x.hypot(y)
+    }
+
+    #[test]
+    fn the_middle_has_the_same_scale_in_every_class() {
+        for frames in [1, 7, 8] {
+            let own = scale(0, frames, middle(frames));
+            assert!((1..9).all(|class| (scale(class, frames, middle(frames)) - own).abs() < 1e-6 * own));
+        }
+        // And a zoom is a zoom: in, the canvas comes closer.
+        assert!(scale(5, 8, 7.0) < scale(5, 8, 0.0) && scale(6, 8, 7.0) > scale(6, 8, 0.0));
     }
 }
