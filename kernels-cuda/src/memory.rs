@@ -80,7 +80,6 @@ impl Pool {
         if let Some(address) = self.driver.allocate(class)? {
             return Ok(Some(address));
         }
-        self.driver.synchronize()?;
         for address in std::mem::take(&mut state.free).into_values().flatten() {
             self.driver.free(address)?;
         }

@@ -4,6 +4,7 @@ use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use tubelet_engine::{Device, Error, Result};
@@ -11,7 +12,7 @@ use tubelet_ptx_emulator::{self as emulator, Emulator, Fault, FaultKind};
 
 pub use tubelet_ptx_emulator::{Counters, Options};
 
-use super::{Driver, Launch, Module};
+use super::{Driver, Event, Launch, Module};
 use crate::backend::{self, CudaBackend};
 
 /// A GPU that is not there.
@@ -22,10 +23,21 @@ pub struct Emulated {
 
 const NAME: &str = "cuda-emulated";
 
+impl Emulated {
+    /// One with empty memory.
+    pub fn new(options: Options) -> Self {
+        Emulated { emulator: Emulator::new(options), counters: Mutex::default() }
+    }
+}
+
 /// A device over the emulator. Every tensor is an allocation of its own, so that accesses beside it are seen.
 pub fn device(options: Options) -> Device {
-    let driver = Emulated { emulator: Emulator::new(options), counters: Mutex::default() };
-    Device::new(CudaBackend::new(Box::new(driver), backend::Options { memory_limit: None, caching: false }))
+    open(options, backend::Options { caching: false, ..backend::Options::default() })
+}
+
+/// A device over the emulator that is used as `options` say.
+pub fn open(emulator: Options, options: backend::Options) -> Device {
+    Device::new(CudaBackend::new(Box::new(Emulated::new(emulator)), options))
 }
 
 /// What each kernel has cost since this was last asked; `None` for a device that is not emulated.
@@ -87,6 +99,18 @@ impl Driver for Emulated {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         *counters.entry(kernel.to_owned()).or_default() += cost;
         Ok(())
+    }
+
+    fn event(&self) -> Result<Event> {
+        Ok(Event(Box::new(Instant::now())))
+    }
+
+    /// Of the emulator's own time: what a launch took here, and nothing of what it would take on a GPU.
+    fn elapsed(&self, from: &Event, to: &Event) -> Result<f64> {
+        let moment = |event: &Event| event.0.downcast_ref::<Instant>().copied();
+        let foreign = || Error::Device { device: NAME.into(), message: "the event is another device's".into() };
+        let (from, to) = moment(from).zip(moment(to)).ok_or_else(foreign)?;
+        Ok(to.saturating_duration_since(from).as_secs_f64())
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -3,6 +3,8 @@
 pub mod cuda;
 #[cfg(feature = "emulator")]
 pub mod emulated;
+mod gpu;
+mod staging;
 
 use std::any::Any;
 
@@ -37,7 +39,11 @@ pub struct Launch {
     pub dynamic_shared: u32,
 }
 
-/// One device that executes PTX. All work is done in the order of the calls; only downloads and [`Driver::synchronize`] wait.
+/// A moment in a device's work, by the device's own clock; its driver knows what is inside.
+pub struct Event(pub Box<dyn Any + Send>);
+
+/// One device that executes PTX, and one stream of work on it: all work is done in the order of the calls, and only downloads,
+/// [`Driver::elapsed`] and [`Driver::synchronize`] wait.
 ///
 /// The methods take addresses and kernels at their word: this crate's launchers are the only callers.
 pub trait Driver: Send + Sync {
@@ -49,12 +55,16 @@ pub trait Driver: Send + Sync {
     fn allocate(&self, bytes: usize) -> Result<Option<u64>>;
     /// Gives an allocation back.
     fn free(&self, address: u64) -> Result<()>;
-    /// Copies from the host.
+    /// Copies from the host, which may have its memory back when this returns.
     fn upload(&self, src: &[u8], address: u64) -> Result<()>;
     /// Copies to the host, after all work before.
     fn download(&self, address: u64, dst: &mut [u8]) -> Result<()>;
     /// Runs `kernel` of `module` with one by-value parameter.
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()>;
+    /// Marks where the work has come to.
+    fn event(&self) -> Result<Event>;
+    /// Seconds of the device from one moment to a later one; waits for the later.
+    fn elapsed(&self, from: &Event, to: &Event) -> Result<f64>;
     /// Waits for all work.
     fn synchronize(&self) -> Result<()>;
     /// Bytes free and bytes there are.
