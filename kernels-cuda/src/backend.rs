@@ -8,6 +8,7 @@ use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Resul
 use crate::{
     driver::{Driver, Launch, Module},
     memory::{CudaBuffer, Pool},
+    profile::{Profile, Times},
 };
 
 /// How a device is used.
@@ -17,11 +18,13 @@ pub struct Options {
     pub memory_limit: Option<usize>,
     /// Whether memory is kept for reuse. Off, an emulator sees every access beside a tensor.
     pub caching: bool,
+    /// Whether each launch is timed, for [`CudaBackend::take_times`]. It makes them slower.
+    pub profile: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { memory_limit: None, caching: true }
+        Options { memory_limit: None, caching: true, profile: false }
     }
 }
 
@@ -29,6 +32,7 @@ impl Default for Options {
 pub struct CudaBackend {
     driver: Arc<dyn Driver>,
     pool: Arc<Pool>,
+    profile: Option<Profile>,
 }
 
 /// Threads of a block of elementwise kernels, and the most of any.
@@ -38,12 +42,22 @@ impl CudaBackend {
     /// Over any driver.
     pub fn new(driver: Box<dyn Driver>, options: Options) -> Self {
         let driver: Arc<dyn Driver> = Arc::from(driver);
-        CudaBackend { pool: Pool::new(Arc::clone(&driver), options.memory_limit, options.caching), driver }
+        let pool = Pool::new(Arc::clone(&driver), options.memory_limit, options.caching);
+        CudaBackend { driver, pool, profile: options.profile.then(Profile::default) }
     }
 
     /// What executes the kernels.
     pub fn driver(&self) -> &dyn Driver {
         &*self.driver
+    }
+
+    /// What each kernel has taken since this was last asked, by the device's clock; nothing without [`Options::profile`]. On an emulator
+    /// that is its own time.
+    ///
+    /// # Errors
+    /// Where the device has failed meanwhile.
+    pub fn take_times(&self) -> Result<Times> {
+        self.profile.as_ref().map_or_else(|| Ok(Times::new()), |profile| profile.take(&*self.driver))
     }
 
     /// An error for what no kernel does.
@@ -113,7 +127,11 @@ impl CudaBackend {
         let grid = [grid.ok_or_else(|| too_large(format!("{blocks} blocks in one launch")))?, 1, 1];
         let dynamic_shared = u32::try_from(shared).map_err(|_| too_large(format!("{shared} bytes of shared memory")))?;
         let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared };
-        self.driver.launch(module, kernel, launch, bytemuck::bytes_of(parameters))
+        let run = || self.driver.launch(module, kernel, launch, bytemuck::bytes_of(parameters));
+        match &self.profile {
+            Some(profile) => profile.time(&*self.driver, kernel, run),
+            None => run(),
+        }
     }
 
     /// One thread for each of `count` elements.

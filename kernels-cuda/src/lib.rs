@@ -20,6 +20,7 @@ mod memory;
 mod multi_tensor;
 mod nest;
 mod product;
+mod profile;
 mod resample;
 mod rows;
 mod sequences;
@@ -65,6 +66,7 @@ mod unary_backward;
 pub use backend::{CudaBackend, Options};
 #[cfg(feature = "emulator")]
 pub use driver::emulated;
+pub use profile::Times;
 
 use tubelet_engine::{Device, Result};
 
@@ -73,8 +75,16 @@ use tubelet_engine::{Device, Result};
 /// # Errors
 /// Where the driver or the GPU is missing, or is older than the kernels' PTX.
 pub fn cuda(ordinal: usize) -> Result<Device> {
+    open(ordinal, Options::default())
+}
+
+/// GPU `ordinal` of this machine, used as `options` say.
+///
+/// # Errors
+/// As [`cuda`].
+pub fn open(ordinal: usize, options: Options) -> Result<Device> {
     let driver = driver::cuda::Cuda::new(ordinal)?;
-    Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
+    Ok(Device::new(CudaBackend::new(Box::new(driver), options)))
 }
 
 /// How many GPUs this machine has; none where there is no driver.

@@ -4,13 +4,11 @@ use clap::Args;
 use serde_json::json;
 use tubelet_models::{
     Error, Pass, Result, devices,
-    engine::{DType, Device, Tensor},
+    engine::{DType, Tensor},
     inspect::{ADAMW, measure, measure_training, rehearsal},
     params::Params,
     registry::Config,
 };
-
-use tubelet_wgsl::Wgpu;
 
 use crate::{classify::dtype, table::Table};
 
@@ -41,7 +39,8 @@ pub struct Arguments {
     /// Timed passes after one that is not.
     #[arg(long, default_value_t = 5)]
     passes: usize,
-    /// What each kernel of a forward pass takes, by the device's clock (WebGPU devices). The passes themselves are slower for it.
+    /// What each kernel of a forward pass takes, by the device's clock (wgpu, cuda; on cuda-emulated, by the emulator's own time). The
+    /// passes themselves are slower for it.
     #[arg(long, conflicts_with = "train")]
     profile: bool,
     /// One JSON object per model.
@@ -74,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         };
         pass()?;
         if arguments.profile {
-            kernels(&device)?;
+            devices::take_times(&device)?;
         }
         let mut seconds = (0..arguments.passes.max(1)).map(|_| pass()).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
@@ -89,9 +88,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             say!("{name}, a pass:");
             let mut table = Table::new(["kernel", "launches", "ms"]);
             let passes = arguments.passes.max(1) as f64;
-            for (kernel, launches, seconds) in kernels(&device)? {
+            for (kernel, launches, seconds) in devices::take_times(&device)? {
                 let cells = [format!("{:.0}", launches as f64 / passes), format!("{:.3}", seconds * 1e3 / passes)];
-                table.row([kernel.to_owned()].into_iter().chain(cells));
+                table.row([kernel].into_iter().chain(cells));
             }
             table.print();
             say!("");
@@ -101,15 +100,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         table.print();
     }
     Ok(true)
-}
-
-/// Launches and seconds of each kernel since this was last asked, the longest first.
-fn kernels(device: &Device) -> Result<Vec<(&'static str, u64, f64)>> {
-    let wgpu = device.backend().as_any().downcast_ref::<Wgpu>();
-    let times = wgpu.map_or(Ok(Default::default()), Wgpu::take_times)?;
-    let mut times: Vec<_> = times.into_iter().map(|(name, (launches, seconds))| (name, launches, seconds)).collect();
-    times.sort_by(|a, b| b.2.total_cmp(&a.2));
-    Ok(times)
 }
 
 /// A configuration, perhaps with another number of frames.
