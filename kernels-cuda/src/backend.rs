@@ -1,13 +1,19 @@
 //! The backend: memory, dispatch, and what all launchers share.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, ThreadId},
+};
 
 use bytemuck::Pod;
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 
 use crate::{
-    driver::{Driver, Launch, Module},
+    driver::{Driver, Launch, Module, Work},
     memory::{CudaBuffer, Pool},
+    plan::Recording,
     profile::{Profile, Times},
 };
 
@@ -33,6 +39,8 @@ pub struct CudaBackend {
     driver: Arc<dyn Driver>,
     pool: Arc<Pool>,
     profile: Option<Profile>,
+    /// Of the threads that capture a plan.
+    recordings: Mutex<HashMap<ThreadId, Recording>>,
 }
 
 /// Threads of a block of elementwise kernels, and the most of any.
@@ -43,7 +51,7 @@ impl CudaBackend {
     pub fn new(driver: Box<dyn Driver>, options: Options) -> Self {
         let driver: Arc<dyn Driver> = Arc::from(driver);
         let pool = Pool::new(Arc::clone(&driver), options.memory_limit, options.caching);
-        CudaBackend { driver, pool, profile: options.profile.then(Profile::default) }
+        CudaBackend { driver, pool, profile: options.profile.then(Profile::default), recordings: Mutex::default() }
     }
 
     /// What executes the kernels.
@@ -65,7 +73,33 @@ impl CudaBackend {
         Error::Unsupported { op, device: self.driver.name().into(), message: message.into() }
     }
 
-    fn foreign(&self, message: String) -> Error {
+    /// Begins a recording of what this thread asks for; `false` where one is under way.
+    pub(crate) fn record(&self) -> bool {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        let absent = !recordings.contains_key(&thread::current().id());
+        if absent {
+            recordings.insert(thread::current().id(), Recording::new(&self.pool));
+        }
+        absent
+    }
+
+    /// Ends this thread's recording.
+    pub(crate) fn recorded(&self) -> Option<Recording> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread::current().id())
+    }
+
+    /// Asks this thread's recording, if there is one.
+    pub(crate) fn recording<T>(&self, ask: impl FnOnce(&mut Recording) -> T) -> Option<T> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&thread::current().id()).map(ask)
+    }
+
+    /// Whether a buffer is of the plan that this thread captures, if it does: what is in it depends on the replay.
+    fn captures(&self, buffer: &dyn DeviceBuffer) -> Result<Option<bool>> {
+        let buffer = self.own(buffer)?;
+        Ok(self.recording(|recording| buffer.is_of(&recording.arena)))
+    }
+
+    pub(crate) fn foreign(&self, message: String) -> Error {
         Error::Device { device: self.driver.name().into(), message }
     }
 
@@ -94,7 +128,19 @@ impl CudaBackend {
 
     /// Memory for the time of one operation: what reads it is in the stream before whatever is given the memory next.
     pub(crate) fn scratch(&self, bytes: usize) -> Result<CudaBuffer> {
-        self.pool.allocate(bytes)
+        match self.recording(|recording| Arc::clone(&recording.arena)) {
+            Some(arena) => arena.allocate(bytes),
+            None => self.pool.allocate(bytes),
+        }
+    }
+
+    /// Memory with this content from now on, whether or not a recording is under way.
+    pub(crate) fn constant(&self, content: &[u8]) -> Result<CudaBuffer> {
+        let buffer = self.pool.allocate(content.len())?;
+        if !content.is_empty() {
+            self.driver.upload(content, buffer.address)?;
+        }
+        Ok(buffer)
     }
 
     /// Launches `blocks` blocks of `threads` threads of a kernel that takes `parameters`; nothing where there are no blocks.
@@ -127,7 +173,12 @@ impl CudaBackend {
         let grid = [grid.ok_or_else(|| too_large(format!("{blocks} blocks in one launch")))?, 1, 1];
         let dynamic_shared = u32::try_from(shared).map_err(|_| too_large(format!("{shared} bytes of shared memory")))?;
         let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared };
-        let run = || self.driver.launch(module, kernel, launch, bytemuck::bytes_of(parameters));
+        let parameter = bytemuck::bytes_of(parameters);
+        let work = || Work::Launch { module, kernel: kernel.to_owned(), launch, parameter: parameter.to_vec() };
+        if self.recording(|recording| recording.work.push(work())).is_some() {
+            return Ok(());
+        }
+        let run = || self.driver.launch(module, kernel, launch, parameter);
         match &self.profile {
             Some(profile) => profile.time(&*self.driver, kernel, run),
             None => run(),
@@ -190,17 +241,38 @@ impl Backend for CudaBackend {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
-        Ok(Arc::new(self.pool.allocate(bytes)?))
+        Ok(Arc::new(self.scratch(bytes)?))
     }
 
     fn upload(&self, src: &[u8], dst: &dyn DeviceBuffer, offset: usize) -> Result<()> {
         let address = self.range(dst, offset, src.len())?;
-        if src.is_empty() { Ok(()) } else { self.driver.upload(src, address) }
+        if src.is_empty() {
+            return Ok(());
+        }
+        // What is computed on the host is the same in every replay: the device keeps it, and copies it to where it is wanted.
+        match self.captures(dst)? {
+            None => self.driver.upload(src, address),
+            Some(false) => Err(self.foreign("a plan uploads to its own memory alone".into())),
+            Some(true) => {
+                let constant = self.constant(src)?;
+                self.recording(|recording| {
+                    recording.work.push(Work::Copy { from: constant.address, to: address, bytes: src.len() });
+                    recording.kept.push(Box::new(constant));
+                });
+                Ok(())
+            }
+        }
     }
 
     fn download(&self, src: &dyn DeviceBuffer, offset: usize, dst: &mut [u8]) -> Result<()> {
         let address = self.range(src, offset, dst.len())?;
-        if dst.is_empty() { Ok(()) } else { self.driver.download(address, dst) }
+        if dst.is_empty() {
+            return Ok(());
+        }
+        if self.captures(src)? == Some(true) {
+            return Err(self.foreign("what a plan computes cannot be read while it is captured".into()));
+        }
+        self.driver.download(address, dst)
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -210,6 +282,10 @@ impl Backend for CudaBackend {
     fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
         if outputs.iter().all(|x| x.elements() == 0) {
             return Ok(());
+        }
+        for x in inputs.iter().copied().flatten().chain(outputs) {
+            let buffer = self.own(x.buffer())?;
+            self.recording(|recording| recording.keep(x, buffer));
         }
         dispatch(self, op, inputs, outputs)
     }

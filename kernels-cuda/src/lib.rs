@@ -4,6 +4,8 @@
 //! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
 //! With the feature `emulator`, `emulated` executes the same PTX on the CPU and refuses stray accesses, races and reads of what nobody wrote.
 //!
+//! [`Plan`] captures a computation once and replays it.
+//!
 //! ```no_run
 //! let device = tubelet_cuda::cuda(0)?;
 //! # Ok::<(), tubelet_engine::Error>(())
@@ -19,6 +21,7 @@ mod losses;
 mod memory;
 mod multi_tensor;
 mod nest;
+mod plan;
 mod product;
 mod profile;
 mod resample;
@@ -66,6 +69,7 @@ mod unary_backward;
 pub use backend::{CudaBackend, Options};
 #[cfg(feature = "emulator")]
 pub use driver::emulated;
+pub use plan::Plan;
 pub use profile::Times;
 
 use tubelet_engine::{Device, Result};

@@ -12,8 +12,9 @@ use cudarc::driver::{
 use tubelet_engine::{Error, Result};
 
 use super::{
-    Driver, Event, Launch, Module,
+    Driver, Event, Graph, Launch, Module, Work,
     gpu::{Gpu, Moment, Pinned},
+    graph::Captured,
     staging::Staging,
 };
 
@@ -89,9 +90,18 @@ impl Driver for Cuda {
         self.staged(&self.down, |staging| staging.download(address, dst))
     }
 
+    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        let stream = self.gpu.enter()?;
+        self.gpu.copy(stream, from, to, bytes)
+    }
+
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
         let stream = self.gpu.enter()?;
         self.gpu.launch(stream, module, kernel, launch, parameter)
+    }
+
+    fn graph(&self, work: Vec<Work>) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(Captured::new(&self.gpu, &work)?))
     }
 
     fn event(&self) -> Result<Event> {

@@ -12,13 +12,14 @@ use tubelet_ptx_emulator::{self as emulator, Emulator, Fault, FaultKind};
 
 pub use tubelet_ptx_emulator::{Counters, Options};
 
-use super::{Driver, Event, Launch, Module};
+use super::{Driver, Event, Graph, Launch, Module, Work};
 use crate::backend::{self, CudaBackend};
 
 /// A GPU that is not there.
+#[derive(Clone)]
 pub struct Emulated {
-    emulator: Emulator,
-    counters: Mutex<BTreeMap<String, Counters>>,
+    emulator: Arc<Emulator>,
+    counters: Arc<Mutex<BTreeMap<String, Counters>>>,
 }
 
 const NAME: &str = "cuda-emulated";
@@ -26,7 +27,7 @@ const NAME: &str = "cuda-emulated";
 impl Emulated {
     /// One with empty memory.
     pub fn new(options: Options) -> Self {
-        Emulated { emulator: Emulator::new(options), counters: Mutex::default() }
+        Emulated { emulator: Arc::new(Emulator::new(options)), counters: Arc::default() }
     }
 }
 
@@ -92,6 +93,12 @@ impl Driver for Emulated {
         self.emulator.read(address, dst).map_err(error)
     }
 
+    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        let mut content = vec![0; bytes];
+        self.emulator.read(from, &mut content).map_err(error)?;
+        self.emulator.write(to, &content).map_err(error)
+    }
+
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
         let Launch { grid, block, dynamic_shared } = launch;
         let launch = emulator::Launch { grid, block, dynamic_shared };
@@ -99,6 +106,10 @@ impl Driver for Emulated {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         *counters.entry(kernel.to_owned()).or_default() += cost;
         Ok(())
+    }
+
+    fn graph(&self, work: Vec<Work>) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(List { emulated: self.clone(), work }))
     }
 
     fn event(&self) -> Result<Event> {
@@ -129,5 +140,20 @@ impl Driver for Emulated {
 
     fn multiprocessors(&self) -> usize {
         self.emulator.options().threads
+    }
+}
+
+/// A graph without a GPU: the list.
+struct List {
+    emulated: Emulated,
+    work: Vec<Work>,
+}
+
+impl Graph for List {
+    fn launch(&mut self) -> Result<()> {
+        self.work.iter().try_for_each(|work| match work {
+            Work::Launch { module, kernel, launch, parameter } => self.emulated.launch(module, kernel, *launch, parameter),
+            Work::Copy { from, to, bytes } => self.emulated.copy(*from, *to, *bytes),
+        })
     }
 }

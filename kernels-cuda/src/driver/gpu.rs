@@ -200,6 +200,12 @@ impl Gpu {
         unsafe { result::launch_kernel(function.handle, grid, block, shared, stream, &mut parameters) }
             .map_err(|code| self.error(kernel, code))
     }
+
+    /// Puts a copy from one place of the device to another into `stream`.
+    pub fn copy(&self, stream: sys::CUstream, from: u64, to: u64, bytes: usize) -> Result<()> {
+        // SAFETY: the backend has checked both ranges, of memory that is reused only by later work of the same stream.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }.map_err(|code| self.error("copying on the GPU", code))
+    }
 }
 
 impl Drop for Gpu {

@@ -4,6 +4,7 @@ pub mod cuda;
 #[cfg(feature = "emulator")]
 pub mod emulated;
 mod gpu;
+mod graph;
 mod staging;
 
 use std::any::Any;
@@ -39,6 +40,37 @@ pub struct Launch {
     pub dynamic_shared: u32,
 }
 
+/// Work that can be done later, and again.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// As [`Driver::launch`].
+    Launch {
+        /// The operation.
+        module: &'static Module,
+        /// One of its kernels.
+        kernel: String,
+        /// The shape.
+        launch: Launch,
+        /// The bytes of its parameter.
+        parameter: Vec<u8>,
+    },
+    /// As [`Driver::copy`].
+    Copy {
+        /// The source's address.
+        from: u64,
+        /// The destination's.
+        to: u64,
+        /// How much.
+        bytes: usize,
+    },
+}
+
+/// A list of work that a device has been given once, to do as often as it is told.
+pub trait Graph: Send + Sync {
+    /// Does all of it, after all work before.
+    fn launch(&mut self) -> Result<()>;
+}
+
 /// A moment in a device's work, by the device's own clock; its driver knows what is inside.
 pub struct Event(pub Box<dyn Any + Send>);
 
@@ -59,8 +91,12 @@ pub trait Driver: Send + Sync {
     fn upload(&self, src: &[u8], address: u64) -> Result<()>;
     /// Copies to the host, after all work before.
     fn download(&self, address: u64, dst: &mut [u8]) -> Result<()>;
+    /// Copies from one place of the device to another.
+    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()>;
     /// Runs `kernel` of `module` with one by-value parameter.
     fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()>;
+    /// Prepares a list of work, to be done in its order. Whoever has the graph keeps the memory that it uses.
+    fn graph(&self, work: Vec<Work>) -> Result<Box<dyn Graph>>;
     /// Marks where the work has come to.
     fn event(&self) -> Result<Event>;
     /// Seconds of the device from one moment to a later one; waits for the later.

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
+use tubelet_cuda::Plan;
 use tubelet_models::{
     Error, Pass, Result, devices,
     engine::{DType, Tensor},
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// passes themselves are slower for it.
     #[arg(long, conflicts_with = "train")]
     profile: bool,
+    /// Replay a captured plan instead of computing eagerly (cuda, where it is a CUDA graph; cuda-emulated).
+    #[arg(long, conflicts_with_all = ["train", "profile"])]
+    captured: bool,
     /// One JSON object per model.
     #[arg(long)]
     json: bool,
@@ -65,9 +69,19 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let shape = [arguments.batch, input.frames, input.size[0], input.size[1], 3];
         let noise: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919) >> 3) as u8).collect();
         let video = Tensor::from_slice(&device, &shape, &noise)?;
-        let pass = || -> Result<f64> {
+        let forward = |video: &Tensor| model.forward(video, &mut Pass::inference());
+        let mut plan = match arguments.captured {
+            true => Some(Plan::capture(&device, [&video], |[video]| forward(video))?),
+            false => None,
+        };
+        let mut pass = || -> Result<f64> {
             let start = Instant::now();
-            model.forward(&video, &mut Pass::inference())?;
+            match &mut plan {
+                Some(plan) => {
+                    plan.replay()?;
+                }
+                None => drop(forward(&video)?),
+            }
             device.synchronize()?;
             Ok(start.elapsed().as_secs_f64())
         };
