@@ -15,6 +15,7 @@ use crate::{
     memory::{CudaBuffer, Pool},
     plan::Recording,
     profile::{Profile, Times},
+    resample::Cache,
 };
 
 /// How a device is used.
@@ -41,6 +42,7 @@ pub struct CudaBackend {
     profile: Option<Profile>,
     /// Of the threads that capture a plan.
     recordings: Mutex<HashMap<ThreadId, Recording>>,
+    pub(crate) tables: Cache,
 }
 
 /// Threads of a block of elementwise kernels, and the most of any.
@@ -51,7 +53,13 @@ impl CudaBackend {
     pub fn new(driver: Box<dyn Driver>, options: Options) -> Self {
         let driver: Arc<dyn Driver> = Arc::from(driver);
         let pool = Pool::new(Arc::clone(&driver), options.memory_limit, options.caching);
-        CudaBackend { driver, pool, profile: options.profile.then(Profile::default), recordings: Mutex::default() }
+        CudaBackend {
+            driver,
+            pool,
+            profile: options.profile.then(Profile::default),
+            recordings: Mutex::default(),
+            tables: Cache::default(),
+        }
     }
 
     /// What executes the kernels.
