@@ -23,6 +23,8 @@ pub struct Emulated {
 }
 
 const NAME: &str = "cuda-emulated";
+/// What it executes: the instructions that every chip from Ampere on has.
+const CAPABILITY: (i32, i32) = (8, 0);
 
 impl Emulated {
     /// One with empty memory.
@@ -59,7 +61,7 @@ fn decoded(module: &'static Module) -> Result<Arc<emulator::Module>> {
     if let Some(found) = decoded.get(module.name) {
         return Ok(Arc::clone(found));
     }
-    let parsed = Arc::new(emulator::Module::parse(module.ptx.trim_end_matches('\0')).map_err(error)?);
+    let parsed = Arc::new(emulator::Module::parse(module.text(CAPABILITY).trim_end_matches('\0')).map_err(error)?);
     decoded.insert(module.name, Arc::clone(&parsed));
     Ok(parsed)
 }
@@ -70,7 +72,12 @@ impl Driver for Emulated {
     }
 
     fn description(&self) -> String {
-        format!("PTX for compute_80 on {} threads of the CPU", self.emulator.options().threads)
+        let (major, minor) = CAPABILITY;
+        let Options { threads, memory, .. } = *self.emulator.options();
+        format!(
+            "compute capability {major}.{minor}, {threads} threads of the CPU, no driver, {} GiB; PTX for compute_80",
+            memory >> 30
+        )
     }
 
     fn allocate(&self, bytes: usize) -> Result<Option<u64>> {

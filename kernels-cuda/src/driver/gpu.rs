@@ -56,6 +56,7 @@ pub struct Gpu {
     /// What it is, in a line.
     pub chip: String,
     pub multiprocessors: usize,
+    capability: (i32, i32),
     stream: sys::CUstream,
     loaded: Mutex<Loaded>,
     context: Context,
@@ -120,7 +121,7 @@ impl Gpu {
             version % 1000 / 10
         );
         let multiprocessors = usize::try_from(multiprocessors).unwrap_or(1);
-        Ok(Gpu { name, chip, multiprocessors, stream, loaded: Mutex::default(), context })
+        Ok(Gpu { name, chip, multiprocessors, capability: (major, minor), stream, loaded: Mutex::default(), context })
     }
 
     pub fn error(&self, what: &str, code: DriverError) -> Error {
@@ -158,11 +159,12 @@ impl Gpu {
     }
 
     fn load(&self, loaded: &mut Loaded, module: &'static Module, kernel: &str) -> Result<Function> {
+        let text = module.text(self.capability);
         let handle = match loaded.modules.get(module.name) {
             Some(&handle) => handle,
             None => {
                 // SAFETY: the text ends in a NUL (`module!` appends it).
-                let handle = unsafe { result::module::load_data(module.ptx.as_ptr().cast()) }.map_err(|code| {
+                let handle = unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|code| {
                     self.error(&format!("loading the kernels of {} (PTX 8.4 needs driver 550)", module.name), code)
                 })?;
                 loaded.modules.insert(module.name, handle);
@@ -172,7 +174,7 @@ impl Gpu {
         let invalid =
             || Error::Device { device: self.name.clone(), message: format!("{kernel:?} is no kernel of {}", module.name) };
         let name = CString::new(kernel).map_err(|_| invalid())?;
-        let parameter = module.parameter_bytes(kernel).ok_or_else(invalid)?;
+        let parameter = Module::parameter_bytes(text, kernel).ok_or_else(invalid)?;
         // SAFETY: the module is loaded.
         let handle = unsafe { result::module::get_function(handle, name) }.map_err(|code| self.error(kernel, code))?;
         Ok(Function { handle, parameter, dynamic_shared: 0 })

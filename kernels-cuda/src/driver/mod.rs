@@ -16,15 +16,22 @@ use tubelet_engine::Result;
 pub struct Module {
     /// The operation.
     pub name: &'static str,
-    /// The text, ending in a NUL as the driver wants it.
+    /// The text for compute_80, ending in a NUL as the driver wants it.
     pub ptx: &'static str,
+    /// The text for compute_90a, likewise, if there is one.
+    pub hopper: Option<&'static str>,
 }
 
 impl Module {
-    /// The size of the one parameter that `kernel` declares.
-    pub fn parameter_bytes(&self, kernel: &str) -> Option<usize> {
+    /// The text for chips of a compute capability. That for Hopper is for 9.0 alone: it has what no other chip, not even a later one, has.
+    pub fn text(&self, capability: (i32, i32)) -> &'static str {
+        self.hopper.filter(|_| capability == (9, 0)).unwrap_or(self.ptx)
+    }
+
+    /// The size of the one parameter that `kernel` declares in `text`.
+    pub fn parameter_bytes(text: &str, kernel: &str) -> Option<usize> {
         let declaration = format!(" {kernel}_param_0[");
-        let (_, rest) = self.ptx.split_once(&declaration)?;
+        let (_, rest) = text.split_once(&declaration)?;
         rest.split_once(']')?.0.parse().ok()
     }
 }
@@ -118,7 +125,14 @@ mod tests {
     #[test]
     fn parameters_are_found_in_the_text() {
         let ptx = ".visible .entry add_f32(\n.param .align 8 .b8 add_f32_param_0[208]\n)";
-        let module = Module { name: "add", ptx };
-        assert_eq!((module.parameter_bytes("add_f32"), module.parameter_bytes("add")), (Some(208), None));
+        assert_eq!((Module::parameter_bytes(ptx, "add_f32"), Module::parameter_bytes(ptx, "add")), (Some(208), None));
+    }
+
+    #[test]
+    fn the_text_for_hopper_is_for_hopper_alone() {
+        let both = Module { name: "add", ptx: "base", hopper: Some("hopper") };
+        let texts = [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)].map(|capability| both.text(capability));
+        assert_eq!(texts, ["base", "base", "hopper", "base", "base"]);
+        assert_eq!(Module { hopper: None, ..both }.text((9, 0)), "base");
     }
 }
