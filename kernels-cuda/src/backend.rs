@@ -1,13 +1,21 @@
 //! The backend: memory, dispatch, and what all launchers share.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, ThreadId},
+};
 
 use bytemuck::Pod;
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 
 use crate::{
-    driver::{Driver, Launch, Module},
+    driver::{Driver, Launch, Module, Work},
     memory::{CudaBuffer, Pool},
+    plan::Recording,
+    profile::{Profile, Times},
+    resample::Cache,
 };
 
 /// How a device is used.
@@ -17,11 +25,13 @@ pub struct Options {
     pub memory_limit: Option<usize>,
     /// Whether memory is kept for reuse. Off, an emulator sees every access beside a tensor.
     pub caching: bool,
+    /// Whether each launch is timed, for [`CudaBackend::take_times`]. It makes them slower.
+    pub profile: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { memory_limit: None, caching: true }
+        Options { memory_limit: None, caching: true, profile: false }
     }
 }
 
@@ -29,6 +39,10 @@ impl Default for Options {
 pub struct CudaBackend {
     driver: Arc<dyn Driver>,
     pool: Arc<Pool>,
+    profile: Option<Profile>,
+    /// Of the threads that capture a plan.
+    recordings: Mutex<HashMap<ThreadId, Recording>>,
+    pub(crate) tables: Cache,
 }
 
 /// Threads of a block of elementwise kernels, and the most of any.
@@ -38,7 +52,14 @@ impl CudaBackend {
     /// Over any driver.
     pub fn new(driver: Box<dyn Driver>, options: Options) -> Self {
         let driver: Arc<dyn Driver> = Arc::from(driver);
-        CudaBackend { pool: Pool::new(Arc::clone(&driver), options.memory_limit, options.caching), driver }
+        let pool = Pool::new(Arc::clone(&driver), options.memory_limit, options.caching);
+        CudaBackend {
+            driver,
+            pool,
+            profile: options.profile.then(Profile::default),
+            recordings: Mutex::default(),
+            tables: Cache::default(),
+        }
     }
 
     /// What executes the kernels.
@@ -46,12 +67,47 @@ impl CudaBackend {
         &*self.driver
     }
 
+    /// What each kernel has taken since this was last asked, by the device's clock; nothing without [`Options::profile`]. On an emulator
+    /// that is its own time.
+    ///
+    /// # Errors
+    /// Where the device has failed meanwhile.
+    pub fn take_times(&self) -> Result<Times> {
+        self.profile.as_ref().map_or_else(|| Ok(Times::new()), |profile| profile.take(&*self.driver))
+    }
+
     /// An error for what no kernel does.
     pub(crate) fn unsupported(&self, op: &'static str, message: impl Into<String>) -> Error {
         Error::Unsupported { op, device: self.driver.name().into(), message: message.into() }
     }
 
-    fn foreign(&self, message: String) -> Error {
+    /// Begins a recording of what this thread asks for; `false` where one is under way.
+    pub(crate) fn record(&self) -> bool {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        let absent = !recordings.contains_key(&thread::current().id());
+        if absent {
+            recordings.insert(thread::current().id(), Recording::new(&self.pool));
+        }
+        absent
+    }
+
+    /// Ends this thread's recording.
+    pub(crate) fn recorded(&self) -> Option<Recording> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread::current().id())
+    }
+
+    /// Asks this thread's recording, if there is one.
+    pub(crate) fn recording<T>(&self, ask: impl FnOnce(&mut Recording) -> T) -> Option<T> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&thread::current().id()).map(ask)
+    }
+
+    /// Whether a buffer is of the plan that this thread captures, if it does: what is in it depends on the replay.
+    fn captures(&self, buffer: &dyn DeviceBuffer) -> Result<Option<bool>> {
+        let buffer = self.own(buffer)?;
+        Ok(self.recording(|recording| buffer.is_of(&recording.arena)))
+    }
+
+    pub(crate) fn foreign(&self, message: String) -> Error {
         Error::Device { device: self.driver.name().into(), message }
     }
 
@@ -80,7 +136,19 @@ impl CudaBackend {
 
     /// Memory for the time of one operation: what reads it is in the stream before whatever is given the memory next.
     pub(crate) fn scratch(&self, bytes: usize) -> Result<CudaBuffer> {
-        self.pool.allocate(bytes)
+        match self.recording(|recording| Arc::clone(&recording.arena)) {
+            Some(arena) => arena.allocate(bytes),
+            None => self.pool.allocate(bytes),
+        }
+    }
+
+    /// Memory with this content from now on, whether or not a recording is under way.
+    pub(crate) fn constant(&self, content: &[u8]) -> Result<CudaBuffer> {
+        let buffer = self.pool.allocate(content.len())?;
+        if !content.is_empty() {
+            self.driver.upload(content, buffer.address)?;
+        }
+        Ok(buffer)
     }
 
     /// Launches `blocks` blocks of `threads` threads of a kernel that takes `parameters`; nothing where there are no blocks.
@@ -113,7 +181,16 @@ impl CudaBackend {
         let grid = [grid.ok_or_else(|| too_large(format!("{blocks} blocks in one launch")))?, 1, 1];
         let dynamic_shared = u32::try_from(shared).map_err(|_| too_large(format!("{shared} bytes of shared memory")))?;
         let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared };
-        self.driver.launch(module, kernel, launch, bytemuck::bytes_of(parameters))
+        let parameter = bytemuck::bytes_of(parameters);
+        let work = || Work::Launch { module, kernel: kernel.to_owned(), launch, parameter: parameter.to_vec() };
+        if self.recording(|recording| recording.work.push(work())).is_some() {
+            return Ok(());
+        }
+        let run = || self.driver.launch(module, kernel, launch, parameter);
+        match &self.profile {
+            Some(profile) => profile.time(&*self.driver, kernel, run),
+            None => run(),
+        }
     }
 
     /// One thread for each of `count` elements.
@@ -172,17 +249,38 @@ impl Backend for CudaBackend {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
-        Ok(Arc::new(self.pool.allocate(bytes)?))
+        Ok(Arc::new(self.scratch(bytes)?))
     }
 
     fn upload(&self, src: &[u8], dst: &dyn DeviceBuffer, offset: usize) -> Result<()> {
         let address = self.range(dst, offset, src.len())?;
-        if src.is_empty() { Ok(()) } else { self.driver.upload(src, address) }
+        if src.is_empty() {
+            return Ok(());
+        }
+        // What is computed on the host is the same in every replay: the device keeps it, and copies it to where it is wanted.
+        match self.captures(dst)? {
+            None => self.driver.upload(src, address),
+            Some(false) => Err(self.foreign("a plan uploads to its own memory alone".into())),
+            Some(true) => {
+                let constant = self.constant(src)?;
+                self.recording(|recording| {
+                    recording.work.push(Work::Copy { from: constant.address, to: address, bytes: src.len() });
+                    recording.kept.push(Box::new(constant));
+                });
+                Ok(())
+            }
+        }
     }
 
     fn download(&self, src: &dyn DeviceBuffer, offset: usize, dst: &mut [u8]) -> Result<()> {
         let address = self.range(src, offset, dst.len())?;
-        if dst.is_empty() { Ok(()) } else { self.driver.download(address, dst) }
+        if dst.is_empty() {
+            return Ok(());
+        }
+        if self.captures(src)? == Some(true) {
+            return Err(self.foreign("what a plan computes cannot be read while it is captured".into()));
+        }
+        self.driver.download(address, dst)
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -192,6 +290,10 @@ impl Backend for CudaBackend {
     fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
         if outputs.iter().all(|x| x.elements() == 0) {
             return Ok(());
+        }
+        for x in inputs.iter().copied().flatten().chain(outputs) {
+            let buffer = self.own(x.buffer())?;
+            self.recording(|recording| recording.keep(x, buffer));
         }
         dispatch(self, op, inputs, outputs)
     }

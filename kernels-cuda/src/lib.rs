@@ -4,6 +4,8 @@
 //! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
 //! With the feature `emulator`, `emulated` executes the same PTX on the CPU and refuses stray accesses, races and reads of what nobody wrote.
 //!
+//! [`Plan`] captures a computation once and replays it.
+//!
 //! ```no_run
 //! let device = tubelet_cuda::cuda(0)?;
 //! # Ok::<(), tubelet_engine::Error>(())
@@ -19,7 +21,9 @@ mod losses;
 mod memory;
 mod multi_tensor;
 mod nest;
+mod plan;
 mod product;
+mod profile;
 mod resample;
 mod rows;
 mod sequences;
@@ -65,6 +69,8 @@ mod unary_backward;
 pub use backend::{CudaBackend, Options};
 #[cfg(feature = "emulator")]
 pub use driver::emulated;
+pub use plan::Plan;
+pub use profile::Times;
 
 use tubelet_engine::{Device, Result};
 
@@ -73,8 +79,16 @@ use tubelet_engine::{Device, Result};
 /// # Errors
 /// Where the driver or the GPU is missing, or is older than the kernels' PTX.
 pub fn cuda(ordinal: usize) -> Result<Device> {
+    open(ordinal, Options::default())
+}
+
+/// GPU `ordinal` of this machine, used as `options` say.
+///
+/// # Errors
+/// As [`cuda`].
+pub fn open(ordinal: usize, options: Options) -> Result<Device> {
     let driver = driver::cuda::Cuda::new(ordinal)?;
-    Ok(Device::new(CudaBackend::new(Box::new(driver), Options::default())))
+    Ok(Device::new(CudaBackend::new(Box::new(driver), options)))
 }
 
 /// How many GPUs this machine has; none where there is no driver.

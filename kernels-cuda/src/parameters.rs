@@ -26,7 +26,10 @@ macro_rules! parameters {
 /// The PTX of the operation that the file is named after.
 macro_rules! module {
     ($name:literal) => {
-        static MODULE: crate::driver::Module =
-            crate::driver::Module { name: $name, ptx: concat!(include_str!(concat!("../ptx/", $name, ".ptx")), "\0") };
+        static MODULE: crate::driver::Module = crate::driver::Module {
+            name: $name,
+            ptx: concat!(include_str!(concat!("../ptx/", $name, ".ptx")), "\0"),
+            hopper: None,
+        };
     };
 }

@@ -10,7 +10,7 @@ use tubelet_engine::{
 
 use crate::{
     backend::{CudaBackend, operand, result},
-    resample::{as_video, resample, still},
+    resample::{as_video, choices, resample, still},
 };
 
 module!("resize_backward");
@@ -19,7 +19,10 @@ pub(crate) fn run(cuda: &CudaBackend, op: &ResizeBackward, inputs: &[Option<&Ten
     let name = "resize_backward";
     let (gradient, dx) = (operand(name, inputs, 0)?, result(name, outputs, 0)?);
     let [height, width] = op.size;
-    let vertical = transposed(&resized(&op.resize, height, gradient.shape()[1]), height);
-    let horizontal = transposed(&resized(&op.resize, width, gradient.shape()[2]), width);
-    resample(cuda, name, &MODULE, &as_video(gradient)?, &as_video(dx)?, &[still(), vertical, horizontal])
+    let axes = || {
+        let vertical = transposed(&resized(&op.resize, height, gradient.shape()[1]), height);
+        let horizontal = transposed(&resized(&op.resize, width, gradient.shape()[2]), width);
+        [still(), vertical, horizontal]
+    };
+    resample(cuda, name, &MODULE, &as_video(gradient)?, &as_video(dx)?, choices(&op.resize), axes)
 }

@@ -47,13 +47,42 @@ pub fn open(name: &str) -> Result<Device> {
 ///
 /// # Errors
 /// As [`open`], and for devices that cannot time their kernels.
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub fn open_profiled(name: &str) -> Result<Device> {
     let (kind, number) = name.split_once(':').map_or((name, None), |(kind, number)| (kind, Some(number)));
-    match kind {
-        "wgpu" => Ok(Device::new(Wgpu::new(WgpuOptions { profile: true, ..options(ordinal(name, number)?) })?)),
-        _ => Err(Error::invalid("--profile", format!("only WebGPU devices time their kernels, not {name}"))),
+    match (kind, number) {
+        #[cfg(feature = "cuda")]
+        ("cuda", number) => {
+            tubelet_cuda::open(ordinal(name, number)?, tubelet_cuda::Options { profile: true, ..Default::default() })
+        }
+        #[cfg(feature = "cuda-emulated")]
+        ("cuda-emulated", None) => {
+            let options = tubelet_cuda::Options { profile: true, ..Default::default() };
+            Ok(tubelet_cuda::emulated::open(Default::default(), options))
+        }
+        #[cfg(feature = "wgpu")]
+        ("wgpu", number) => Ok(Device::new(Wgpu::new(WgpuOptions { profile: true, ..options(ordinal(name, number)?) })?)),
+        _ => Err(Error::invalid("--profile", format!("only wgpu, cuda and cuda-emulated time their kernels, not {name}"))),
     }
+}
+
+/// Launches and seconds of each kernel of a device that [`open_profiled`] has opened, since this was last asked: the longest first.
+///
+/// # Errors
+/// Where the device has failed meanwhile.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub fn take_times(device: &Device) -> Result<Vec<(String, u64, f64)>> {
+    let mut times: Vec<(String, u64, f64)> = Vec::new();
+    #[cfg(feature = "wgpu")]
+    if let Some(wgpu) = device.downcast::<Wgpu>() {
+        times.extend(wgpu.take_times()?.into_iter().map(|(name, (launches, seconds))| (name.to_owned(), launches, seconds)));
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(cuda) = device.downcast::<tubelet_cuda::CudaBackend>() {
+        times.extend(cuda.take_times()?.into_iter().map(|(name, (launches, seconds))| (name, launches, seconds)));
+    }
+    times.sort_by(|a, b| b.2.total_cmp(&a.2));
+    Ok(times)
 }
 
 #[cfg(feature = "wgpu")]

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask ptx [--check] [OPERATION...]
 
-  Compiles kernels-cuda/src/*.cu to kernels-cuda/ptx/*.ptx with NVRTC 12.4.127.
+  Compiles kernels-cuda/src/*.cu to kernels-cuda/ptx/*.ptx with NVRTC 12.4.127: for compute_80, and where a source says in a line of its own
+  \"// Also for compute_90a.\", for that as well.
   --check writes nothing and fails where the committed PTX has other bytes.
 
 cargo xtask ptxas [--check]

@@ -24,25 +24,29 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     if version != VERSION {
         return Err(format!("{} is NVRTC {version:?}, expected {VERSION:?}", nvrtc.path.display()));
     }
-    let options =
-        ["--gpu-architecture=compute_80".into(), "--std=c++17".into(), include(&root.join("src")), include(&headers(&nvrtc)?)];
+    let folders = [include(&root.join("src")), include(&headers(&nvrtc)?)];
     let mut different = Vec::new();
     let mut lines = 0;
     for (name, path) in &sources {
         let source = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let ptx = nvrtc.compile(&format!("{name}.cu"), &source, &options).map_err(|log| format!("{name}.cu:\n{log}"))?;
-        if !ptx.contains(BUILD) {
-            return Err(format!("{} is not build {BUILD}", nvrtc.path.display()));
-        }
-        let ptx = dense(&ptx);
-        lines += ptx.lines().count();
-        let target = root.join(format!("ptx/{name}.ptx"));
-        if fs::read_to_string(&target).is_ok_and(|old| old == ptx) {
-            continue;
-        }
-        different.push(name.as_str());
-        if !check {
-            fs::write(&target, ptx).map_err(|error| format!("{}: {error}", target.display()))?;
+        for target in targets(&source) {
+            let [source_folder, headers] = folders.clone();
+            let options = [format!("--gpu-architecture={target}"), "--std=c++17".into(), source_folder, headers];
+            let ptx = nvrtc.compile(&format!("{name}.cu"), &source, &options);
+            let ptx = ptx.map_err(|log| format!("{name}.cu for {target}:\n{log}"))?;
+            if !ptx.contains(BUILD) {
+                return Err(format!("{} is not build {BUILD}", nvrtc.path.display()));
+            }
+            let ptx = dense(&ptx);
+            lines += ptx.lines().count();
+            let file = root.join("ptx").join(file_name(name, target));
+            if fs::read_to_string(&file).is_ok_and(|old| old == ptx) {
+                continue;
+            }
+            different.push(file_name(name, target));
+            if !check {
+                fs::write(&file, ptx).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
         }
     }
     println!("{} operations, {lines} lines of PTX, {} changed {}", sources.len(), different.len(), different.join(" "));
@@ -50,6 +54,22 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         true => Err("the committed PTX is not what the sources compile to: run cargo xtask ptx".into()),
         false => Ok(()),
     }
+}
+
+/// What every source is compiled for: one text for every chip from Ampere on.
+const BASE: &str = "compute_80";
+/// For chips of capability 9.0 alone, with what only they have.
+pub const HOPPER: &str = "compute_90a";
+
+/// What a source is compiled for: everything the base, and Hopper too where a line of it says just `// Also for compute_90a.`
+fn targets(source: &str) -> Vec<&'static str> {
+    let also = source.lines().any(|line| line.strip_prefix("// Also for ") == Some(&format!("{HOPPER}.")));
+    if also { vec![BASE, HOPPER] } else { vec![BASE] }
+}
+
+/// `gemm.ptx`, `gemm.compute_90a.ptx`.
+fn file_name(name: &str, target: &str) -> String {
+    if target == BASE { format!("{name}.ptx") } else { format!("{name}.{target}.ptx") }
 }
 
 /// Without empty lines and the comments around inline assembly, which are a quarter of all lines.
@@ -84,4 +104,17 @@ fn headers(nvrtc: &Nvrtc) -> Result<PathBuf, String> {
     let beside = real.ancestors().skip(2).flat_map(|folder| [folder.join("include"), folder.join("cuda_runtime/include")]);
     let found = beside.take(6).find(|folder| folder.join("cuda_bf16.h").exists());
     found.ok_or_else(|| format!("no cuda_bf16.h beside {}; TUBELET_CUDA_INCLUDE may name its folder", nvrtc.path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_says_whether_hopper_has_a_text_of_its_own() {
+        let files = |source| targets(source).into_iter().map(|target| file_name("gemm", target)).collect::<Vec<_>>();
+        assert_eq!(files("// Products.\nKERNEL gemm() {}"), ["gemm.ptx"]);
+        assert_eq!(files("// Products.\n// Also for compute_90a.\nKERNEL gemm() {}"), ["gemm.ptx", "gemm.compute_90a.ptx"]);
+        assert_eq!(files("// Also for compute_90a. Or not."), ["gemm.ptx"]);
+    }
 }

@@ -12,6 +12,8 @@ use std::{
     thread,
 };
 
+use crate::ptx::HOPPER;
+
 /// Ampere, Ampere's and Ada's cards, Hopper, Blackwell and its cards.
 const CHIPS: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"];
 /// As it says of itself. Others give other tables.
@@ -68,7 +70,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 fn assemble_all(ptxas: &Path, folder: &Path) -> Result<Table, String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "ptx"));
-    let work: Vec<(PathBuf, &str)> = files.flat_map(|file| CHIPS.map(|chip| (file.clone(), chip))).collect();
+    let work: Vec<(PathBuf, &str)> =
+        files.flat_map(|file| chips(&file).iter().map(move |&chip| (file.clone(), chip)).collect::<Vec<_>>()).collect();
     let (next, results) = (Mutex::new(work.iter()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, Into::into) {
@@ -87,6 +90,12 @@ fn assemble_all(ptxas: &Path, folder: &Path) -> Result<Table, String> {
         }
     }
     Ok(table)
+}
+
+/// The chips that a file is meant for.
+fn chips(file: &Path) -> &'static [&'static str] {
+    let target = file.file_stem().map(Path::new).and_then(Path::extension);
+    if target.is_some_and(|target| target == HOPPER) { &["sm_90a"] } else { &CHIPS }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -129,15 +138,19 @@ fn before(line: &str, unit: &str) -> u32 {
 }
 
 fn written(table: &Table) -> String {
+    // The last where there are texts for Hopper alone.
+    let columns: Vec<&str> =
+        CHIPS.into_iter().chain(table.values().any(|chips| chips.contains_key("sm_90a")).then_some("sm_90a")).collect();
     let mut text = format!(
         "Registers of a thread and bytes of shared memory (beyond what a launch adds); ptxas {VERSION}. No kernel spills.\n\n"
     );
     // Writing to a string does not fail.
-    let _ = writeln!(text, "{:44} {:>7} {}", "kernel", "shared", CHIPS.map(|chip| format!("{chip:>7}")).join(""));
+    let _ =
+        writeln!(text, "{:44} {:>7} {}", "kernel", "shared", columns.iter().map(|chip| format!("{chip:>7}")).collect::<String>());
     for (kernel, chips) in table {
         let shared = chips.values().map(|used| used.shared).max().unwrap_or(0);
-        let registers = CHIPS.map(|chip| format!("{:>7}", chips.get(chip).map_or(0, |used| used.registers)));
-        let _ = writeln!(text, "{kernel:44} {shared:>7} {}", registers.join(""));
+        let registers = columns.iter().map(|chip| format!("{:>7}", chips.get(chip).map_or(0, |used| used.registers)));
+        let _ = writeln!(text, "{kernel:44} {shared:>7} {}", registers.collect::<String>());
     }
     text
 }
@@ -145,6 +158,20 @@ fn written(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hopper_has_a_column_where_something_is_compiled_for_it() {
+        assert_eq!(chips(Path::new("ptx/gemm.ptx")), CHIPS);
+        assert_eq!(chips(Path::new("ptx/gemm.compute_90a.ptx")), ["sm_90a"]);
+        let used = |registers| Use { registers, ..Use::default() };
+        let mut table = Table::from([("gemm".to_owned(), BTreeMap::from(CHIPS.map(|chip| (chip, used(7)))))]);
+        assert!(!written(&table).contains("sm_90a"));
+        table.entry("gemm".into()).or_default().insert("sm_90a", used(9));
+        let text = written(&table);
+        let columns = |line: &str| line.split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>();
+        let rows: Vec<Vec<String>> = text.lines().skip(2).map(columns).collect();
+        assert_eq!(rows[0].iter().position(|chip| chip == "sm_90a"), rows[1].iter().position(|registers| registers == "9"));
+    }
 
     #[test]
     fn a_report_is_read() {

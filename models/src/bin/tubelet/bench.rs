@@ -2,15 +2,14 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
+use tubelet_cuda::Plan;
 use tubelet_models::{
     Error, Pass, Result, devices,
-    engine::{DType, Device, Tensor},
+    engine::{DType, Tensor},
     inspect::{ADAMW, measure, measure_training, rehearsal},
     params::Params,
     registry::Config,
 };
-
-use tubelet_wgsl::Wgpu;
 
 use crate::{source::dtype, table::Table};
 
@@ -41,9 +40,13 @@ pub struct Arguments {
     /// Timed passes after one that is not.
     #[arg(long, default_value_t = 5)]
     passes: usize,
-    /// What each kernel of a forward pass takes, by the device's clock (WebGPU devices). The passes themselves are slower for it.
+    /// What each kernel of a forward pass takes, by the device's clock (wgpu, cuda; on cuda-emulated, by the emulator's own time). The
+    /// passes themselves are slower for it.
     #[arg(long, conflicts_with = "train")]
     profile: bool,
+    /// Replay a captured plan instead of computing eagerly (cuda, where it is a CUDA graph; cuda-emulated).
+    #[arg(long, conflicts_with_all = ["train", "profile"])]
+    captured: bool,
     /// One JSON object per model.
     #[arg(long)]
     json: bool,
@@ -66,15 +69,25 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let shape = [arguments.batch, input.frames, input.size[0], input.size[1], 3];
         let noise: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919) >> 3) as u8).collect();
         let video = Tensor::from_slice(&device, &shape, &noise)?;
-        let pass = || -> Result<f64> {
+        let forward = |video: &Tensor| model.forward(video, &mut Pass::inference());
+        let mut plan = match arguments.captured {
+            true => Some(Plan::capture(&device, [&video], |[video]| forward(video))?),
+            false => None,
+        };
+        let mut pass = || -> Result<f64> {
             let start = Instant::now();
-            model.forward(&video, &mut Pass::inference())?;
+            match &mut plan {
+                Some(plan) => {
+                    plan.replay()?;
+                }
+                None => drop(forward(&video)?),
+            }
             device.synchronize()?;
             Ok(start.elapsed().as_secs_f64())
         };
         pass()?;
         if arguments.profile {
-            kernels(&device)?;
+            devices::take_times(&device)?;
         }
         let mut seconds = (0..arguments.passes.max(1)).map(|_| pass()).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
@@ -89,9 +102,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             say!("{name}, a pass:");
             let mut table = Table::new(["kernel", "launches", "ms"]);
             let passes = arguments.passes.max(1) as f64;
-            for (kernel, launches, seconds) in kernels(&device)? {
+            for (kernel, launches, seconds) in devices::take_times(&device)? {
                 let cells = [format!("{:.0}", launches as f64 / passes), format!("{:.3}", seconds * 1e3 / passes)];
-                table.row([kernel.to_owned()].into_iter().chain(cells));
+                table.row([kernel].into_iter().chain(cells));
             }
             table.print();
             say!("");
@@ -101,15 +114,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         table.print();
     }
     Ok(true)
-}
-
-/// Launches and seconds of each kernel since this was last asked, the longest first.
-fn kernels(device: &Device) -> Result<Vec<(&'static str, u64, f64)>> {
-    let wgpu = device.backend().as_any().downcast_ref::<Wgpu>();
-    let times = wgpu.map_or(Ok(Default::default()), Wgpu::take_times)?;
-    let mut times: Vec<_> = times.into_iter().map(|(name, (launches, seconds))| (name, launches, seconds)).collect();
-    times.sort_by(|a, b| b.2.total_cmp(&a.2));
-    Ok(times)
 }
 
 /// A configuration, perhaps with another number of frames.

@@ -1,0 +1,165 @@
+//! Plans: computations captured once, and replayed without allocation, upload or decision.
+
+use std::{any::Any, sync::Arc};
+
+use tubelet_engine::{Device, Element, Error, Result, Tensor};
+
+use crate::{
+    CudaBackend,
+    driver::{Graph, Work},
+    memory::{Arena, CudaBuffer, Pool},
+};
+
+/// What a thread has asked for since its capture began.
+pub(crate) struct Recording {
+    pub arena: Arc<Arena>,
+    pub work: Vec<Work>,
+    /// What the work uses beside the arena: weights, tables, constants.
+    pub kept: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Recording {
+    pub fn new(pool: &Arc<Pool>) -> Self {
+        Recording { arena: Arena::new(pool), work: Vec::new(), kept: Vec::new() }
+    }
+
+    /// Keeps a tensor whose memory is not the plan's own.
+    pub fn keep(&mut self, x: &Tensor, buffer: &CudaBuffer) {
+        if !buffer.is_of(&self.arena) {
+            self.kept.push(Box::new(x.detach()));
+        }
+    }
+}
+
+/// Ends a recording that its closure left by an error or a panic.
+struct Recorder<'a>(&'a CudaBackend);
+
+impl Drop for Recorder<'_> {
+    fn drop(&mut self) {
+        self.0.recorded();
+    }
+}
+
+/// A computation on a CUDA device, captured once for inputs of certain shapes and replayed with others' content: on a GPU as one CUDA graph, on the
+/// emulator as a list of launches. The same kernels as in eager execution, and so the same bits.
+///
+/// A replay allocates nothing, uploads nothing and decides nothing. What the computation read beside its inputs (weights) the plan keeps alive. Whatever was
+/// computed on the host at capture is as it was then, random draws among it: this is for inference, not for training.
+///
+/// ```
+/// use tubelet_cuda::{Plan, emulated};
+/// use tubelet_engine::{Function, Tensor, ops::{binary::mul, unary::unary}};
+///
+/// let device = emulated::device(Default::default());
+/// let weight = Tensor::from_slice(&device, &[2], &[2f32, 3.0])?;
+/// let example = Tensor::from_slice(&device, &[2], &[0f32; 2])?;
+/// let mut plan = Plan::capture(&device, [&example], |[x]| unary(Function::Relu, &mul(x, &weight)?))?;
+/// plan.write(0, &[5f32, -7.0])?;
+/// assert_eq!(plan.replay()?.to_vec::<f32>()?, [10.0, 0.0]);
+/// # Ok::<(), tubelet_engine::Error>(())
+/// ```
+pub struct Plan<T = Tensor> {
+    graph: Box<dyn Graph>,
+    inputs: Vec<Tensor>,
+    output: T,
+    arena: Arc<Arena>,
+    _kept: Vec<Box<dyn Any + Send + Sync>>,
+    launches: usize,
+    device: Device,
+}
+
+impl<T> Plan<T> {
+    /// Captures what `compute` does with inputs of the shapes and element types of `examples`, whose content is copied. Nothing is computed yet.
+    ///
+    /// Work of other threads goes on meanwhile and is not part of the plan, not even that of threads which `compute` starts.
+    ///
+    /// # Errors
+    /// For a device that is not this crate's; where `compute` fails, reads what it has computed, or captures a plan itself.
+    pub fn capture<const N: usize>(
+        device: &Device,
+        examples: [&Tensor; N],
+        compute: impl FnOnce([&Tensor; N]) -> Result<T>,
+    ) -> Result<Self> {
+        let other = || Error::invalid("plan", format!("{} is not a CUDA device", device.name()));
+        let cuda = device.downcast::<CudaBackend>().ok_or_else(other)?;
+        if !cuda.record() {
+            return Err(cuda.foreign("a plan is captured on this thread already".into()));
+        }
+        let recorder = Recorder(cuda);
+        let inputs = examples.map(|x| Tensor::empty(device, x.dtype(), x.shape()));
+        let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut views = inputs.iter();
+        let output = compute(examples.map(|example| views.next().unwrap_or(example)))?;
+        let Recording { arena, work, kept } = cuda.recorded().ok_or_else(|| cuda.foreign("the recording has ended".into()))?;
+        drop(recorder);
+        let launches = work.len();
+        let graph = cuda.driver().graph(work)?;
+        let mut plan = Plan { graph, inputs, output, arena, _kept: kept, launches, device: device.clone() };
+        for (i, example) in examples.into_iter().enumerate() {
+            plan.copy(i, example)?;
+        }
+        Ok(plan)
+    }
+
+    /// Overwrites an input with elements in row-major order.
+    ///
+    /// # Errors
+    /// Where number or type of the elements are not those of the input, or the device has failed.
+    pub fn write<E: Element>(&mut self, input: usize, elements: &[E]) -> Result<()> {
+        let x = self.input(input)?;
+        if (E::DTYPE, elements.len()) != (x.dtype(), x.elements()) {
+            let message = format!("{} elements of {}; input {input} is {} {}", elements.len(), E::DTYPE, x.dtype(), x.shape());
+            return Err(Error::shape("plan", message));
+        }
+        self.device.backend().upload(tubelet_engine::bytes_of(elements), x.buffer(), 0)
+    }
+
+    /// Overwrites an input with a tensor of the same device.
+    ///
+    /// # Errors
+    /// Where shape or type are not those of the input, or the device has failed.
+    pub fn copy(&mut self, input: usize, from: &Tensor) -> Result<()> {
+        let x = self.input(input)?;
+        if (from.dtype(), from.shape()) != (x.dtype(), x.shape()) {
+            let message = format!("{} {}; input {input} is {} {}", from.dtype(), from.shape(), x.dtype(), x.shape());
+            return Err(Error::shape("plan", message));
+        }
+        let cuda = self.cuda()?;
+        let dense = from.detach().contiguous()?;
+        let bytes = x.elements() * x.dtype().size();
+        if bytes == 0 { Ok(()) } else { cuda.driver().copy(cuda.address(&dense)?, cuda.address(x)?, bytes) }
+    }
+
+    /// Computes the output from the inputs as they are now. It is the same memory each time: what is still needed of it is read, or copied, before the next
+    /// replay.
+    ///
+    /// # Errors
+    /// Where the device has failed, and in the midst of a capture.
+    pub fn replay(&mut self) -> Result<&T> {
+        self.cuda()?;
+        self.graph.launch()?;
+        Ok(&self.output)
+    }
+
+    /// Bytes of device memory that are reserved for the plan as long as it lives, beside what it shares with others (weights).
+    pub fn memory(&self) -> usize {
+        self.arena.bytes()
+    }
+
+    /// Kernels that a replay launches, and copies.
+    pub fn launches(&self) -> usize {
+        self.launches
+    }
+
+    fn input(&self, input: usize) -> Result<&Tensor> {
+        let missing = || Error::invalid("plan", format!("no input {input}, the plan has {}", self.inputs.len()));
+        self.inputs.get(input).ok_or_else(missing)
+    }
+
+    /// The device's backend, unless this thread captures a plan: what is done at once is no part of that.
+    fn cuda(&self) -> Result<&CudaBackend> {
+        let cuda = self.device.downcast::<CudaBackend>();
+        let cuda = cuda.filter(|cuda| cuda.recording(|_| ()).is_none());
+        cuda.ok_or_else(|| Error::invalid("plan", "a plan is not replayed while another is captured"))
+    }
+}
