@@ -52,6 +52,12 @@ fn unavailable(message: String) -> Error {
     Error::Device { device: "mpi".into(), message }
 }
 
+/// What failed and, behind it, what the system says.
+fn reason(error: &libloading::Error) -> String {
+    let behind = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", behind.unwrap_or_default())
+}
+
 fn check(function: &str, code: c_int) -> Result<()> {
     if code == 0 { Ok(()) } else { Err(unavailable(format!("{function} gave the error code {code}"))) }
 }
@@ -65,7 +71,7 @@ impl Mpi {
         let open = |name: &str| {
             // SAFETY: opening runs the library's initialisers; those of Open MPI only register it. Its plug-ins look for its symbols among the
             // global ones.
-            unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| error.to_string())
+            unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| reason(&error))
         };
         let library = open(NAMES[0]).or_else(|first| open(NAMES[1]).map_err(|_| first));
         let library = library.map_err(|why| unavailable(format!("Open MPI (Debian: openmpi-bin) cannot be opened: {why}")))?;
@@ -76,7 +82,7 @@ impl Mpi {
         unsafe fn symbol<T: Copy>(library: &Library, name: &str) -> Result<T> {
             // SAFETY: the caller's promise.
             let found = unsafe { library.get::<T>(name.as_bytes()) };
-            found.map(|x| *x).map_err(|error| unavailable(format!("the library is not Open MPI's: {error}")))
+            found.map(|x| *x).map_err(|error| unavailable(format!("the library is not Open MPI's: {}", reason(&error))))
         }
         // SAFETY: handles are the addresses of these objects (`OMPI_PREDEFINED_GLOBAL` in `mpi.h`), and the functions are as the standard's C
         // bindings declare them, with handles that are pointers.
