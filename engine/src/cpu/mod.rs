@@ -33,6 +33,7 @@ mod copy;
 mod cross_entropy;
 mod cross_entropy_backward;
 mod dropout;
+mod elementwise;
 mod gather;
 mod gather_backward;
 mod gemm;

@@ -1,68 +1,26 @@
 //! Gradient of a function of each element.
 
 use super::{
-    Cpu, Shared,
-    product::store,
-    simd::{Kernel, Simd, math},
-    strided::{Strided, TASK, load_f32, vectors},
+    Cpu,
+    elementwise::{self, Elementwise},
+    simd::{Simd, math},
 };
-use crate::{Element, Function, Result, Tensor, ops::unary_backward::UnaryBackward, with_element};
+use crate::{Function, Result, Tensor, ops::unary_backward::UnaryBackward, with_element};
 
 pub fn run(op: &UnaryBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op.function, x, gradient, &outputs[0], cpu))
+    with_element!(x.dtype(), T => elementwise::run::<T, 2>(Slope(op.function), [x, gradient], &outputs[0], cpu))
 }
 
-fn typed<T: Element>(function: Function, x: &Tensor, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
-    let flat = x.layout().is_contiguous() && gradient.layout().is_contiguous();
-    let rows = |x: &Tensor| if flat { Strided::<T>::flat(x, cpu) } else { Strided::new(x, cpu) };
-    let (x, gradient) = (rows(x)?, rows(gradient)?);
-    let base = Shared(cpu.ptr::<T>(out)?);
-    let pieces = x.len.div_ceil(TASK);
-    let together = (TASK / x.len).max(1);
-    cpu.with_scratch(x.rows.div_ceil(together) * pieces, 2 * TASK, |task, scratch| {
-        let low = task % pieces * TASK;
-        let len = TASK.min(x.len - low);
-        let first = task / pieces * together;
-        for row in first..(first + together).min(x.rows) {
-            let scratch = scratch.ptr().cast::<f32>();
-            // SAFETY: the pieces lie in their rows, and each task writes its own part of the output.
-            cpu.level.run(unsafe {
-                Apply {
-                    function,
-                    x: x.row(row, low, len, scratch),
-                    gradient: gradient.row(row, low, len, scratch.add(TASK)),
-                    dx: base.get().add(row * x.len + low),
-                    len,
-                }
-            });
-        }
-    })
-}
+/// `g·f′(x)` of `x` and `g`.
+#[derive(Clone, Copy)]
+struct Slope(Function);
 
-struct Apply<T> {
-    function: Function,
-    x: *const f32,
-    gradient: *const f32,
-    dx: *mut T,
-    len: usize,
-}
-
-impl<T: Element> Kernel for Apply<T> {
-    type Output = ();
-
+impl Elementwise<2> for Slope {
     #[inline(always)]
-    fn run<S: Simd>(self) {
-        // SAFETY: the rows are valid for `len`.
-        vectors::<S>(
-            self.len,
-            #[inline(always)]
-            |j, lanes| unsafe {
-                let slope = derivative::<S>(self.function, load_f32::<S>(self.x.add(j), lanes));
-                let dx = S::mul(load_f32::<S>(self.gradient.add(j), lanes), slope);
-                store::<S, T>(self.dx.add(j), dx, lanes);
-            },
-        );
+    unsafe fn of<S: Simd>(self, [x, gradient]: [S::V; 2]) -> S::V {
+        // SAFETY: passed on from the caller.
+        unsafe { S::mul(gradient, derivative::<S>(self.0, x)) }
     }
 }
 
