@@ -11,7 +11,13 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let axis = draw.rng.range(1, 2);
     let mut q = [draw.some(2), draw.some(4), draw.some(4), draw.some(3), 0];
     q[axis] = if draw.once_in(3) { draw.some(4) } else { draw.some(60) };
-    let [width, value_width] = if draw.once_in(2) { [draw.some(33), draw.some(33)] } else { [draw.some(64); 2] };
+    // As models have them: kernels may read such heads as vectors.
+    let dense = draw.once_in(3);
+    let [width, value_width] = match draw.once_in(2) {
+        _ if dense => [4 * draw.some(16); 2],
+        true => [draw.some(33), draw.some(33)],
+        false => [draw.some(64); 2],
+    };
     q[4] = width;
     let mut k = q;
     k[axis] = match draw.rng.below(8) {
@@ -22,7 +28,11 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     };
     let mut v = k;
     v[4] = value_width;
-    let inputs = vec![Some(draw.operand(&q)), Some(draw.operand(&k)), Some(draw.operand(&v))];
+    let inputs = [q, k, v].map(|shape| {
+        let x = draw.operand(&shape);
+        Some(if dense { x.dense() } else { x })
+    });
+    let inputs = Vec::from(inputs);
     let scale = (width as f32).sqrt().recip();
     let (factor, score) = roundings(&inputs, width, f64::from(scale));
     let lse = draw.once_in(2);

@@ -35,6 +35,13 @@ impl Operand {
         Operand { dtype, shape: shape.to_vec(), values, order, margin }
     }
 
+    /// Without gaps, in row-major order.
+    pub(crate) fn dense(mut self) -> Self {
+        self.order.sort_unstable();
+        self.margin.fill((0, 0));
+        self
+    }
+
     /// The values in row-major order.
     pub fn values(&self) -> impl Iterator<Item = f64> {
         self.values.iter().map(|&x| f64::from(x))
