@@ -5,7 +5,7 @@ use tubelet_engine::{Error, Result, Tensor};
 use crate::{
     Variable,
     backward::{Pending, Piece},
-    graph::{Function, Node, Saved, Step, Work, ids},
+    graph::{Function, Keeping, Kept, Node, Saved, Step, Work, ids},
     mode,
 };
 
@@ -24,11 +24,12 @@ where
     if !mode::recording() {
         return Ok(results);
     }
-    let saved = Saved { inputs: constants.into_iter().map(Some).collect(), outputs: Vec::new() };
+    let inputs_kept = constants.into_iter().map(|x| Some(Kept::Tensor(x))).collect();
+    let keeping = Keeping { inputs: inputs_kept, ..Keeping::default() };
     let inputs: Vec<Option<&Tensor>> = inputs.iter().copied().map(Some).collect();
     let results: Vec<Tensor> = results.iter().map(Tensor::detach).collect();
     let count = results.len();
-    Ok(Step::record(Work::Checkpoint(Box::new(function)), &inputs, results, count, saved))
+    Ok(Step::record(Work::Checkpoint(Box::new(function)), &inputs, results, count, keeping))
 }
 
 /// Runs the function again, recorded, and goes back through it. Gradients of what it captured go to `outer`; those of its inputs are returned.

@@ -11,7 +11,10 @@ use std::{
 
 use tubelet_engine::{Device, Error, Op, Result, Spec, Tensor, Trace, View, ops::evaluate};
 
-use crate::{mode, ops};
+use crate::{
+    mode,
+    ops::{self, Keep},
+};
 
 /// Ids count up, so that whatever was computed from a node has a larger one: descending ids are an order for going back.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -53,7 +56,79 @@ pub(crate) struct Step {
     pub parents: Vec<Option<Arc<Node>>>,
     pub operands: Vec<Option<Spec>>,
     pub results: Vec<Spec>,
-    saved: Mutex<Option<Saved>>,
+    keeping: Mutex<Option<Keeping>>,
+}
+
+/// What is kept until the backward rule has run.
+#[derive(Default)]
+pub(crate) struct Keeping {
+    pub inputs: Vec<Option<Kept>>,
+    pub outputs: Vec<Option<Tensor>>,
+    /// How to have the first result again, for steps that would otherwise keep it.
+    pub again: Option<Arc<Again>>,
+}
+
+/// An operand that is kept.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Tensor(Tensor),
+    Again(Arc<Again>),
+}
+
+/// A result that is not kept, because computing it once more from what is kept anyway costs little: an activation, a norm, what dropout leaves of
+/// them. In a transformer's layer these are 6 of the 16 tensors of its width that the products would keep.
+pub(crate) struct Again {
+    op: Op,
+    operands: Vec<Option<Kept>>,
+    /// Steps to the nearest tensor.
+    depth: usize,
+}
+
+/// The longest chain of results that are computed again: an activation behind dropout. Longer ones would be computed over and over.
+const DEPTH: usize = 2;
+
+impl Kept {
+    /// `x`, of which `constant` is the tensor alone: from its producer if that offers it, otherwise as it is if it is `alive` anyway.
+    fn hold(x: &Tensor, constant: &Tensor, alive: bool) -> Option<Self> {
+        let node = Node::of(x);
+        let leaf = node.as_ref().is_none_or(|node| matches!(node.origin, Origin::Leaf));
+        let again = node.and_then(|node| match &node.origin {
+            Origin::Step { step, result: 0 } => step.again(),
+            _ => None,
+        });
+        again.map(Kept::Again).or_else(|| (alive || leaf).then(|| Kept::Tensor(constant.clone())))
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Kept::Tensor(_) => 0,
+            Kept::Again(again) => again.depth,
+        }
+    }
+
+    fn into_tensor(self) -> Result<Tensor> {
+        match self {
+            Kept::Tensor(x) => Ok(x),
+            Kept::Again(again) => again.compute(),
+        }
+    }
+}
+
+impl Again {
+    /// `op` of these operands, if all of them are held.
+    fn of(op: &Op, operands: Vec<Option<Option<Kept>>>) -> Option<Arc<Self>> {
+        let operands =
+            operands.into_iter().map(|operand| operand.map_or(Some(None), |kept| kept.map(Some))).collect::<Option<Vec<_>>>()?;
+        let depth = 1 + operands.iter().flatten().map(Kept::depth).max().unwrap_or(0);
+        (depth <= DEPTH).then(|| Arc::new(Again { op: op.clone(), operands, depth }))
+    }
+
+    fn compute(&self) -> Result<Tensor> {
+        let operands = self.operands.iter().map(|operand| operand.clone().map(Kept::into_tensor).transpose());
+        let operands = operands.collect::<Result<Vec<_>>>()?;
+        let results = evaluate(&self.op, &operands.iter().map(Option::as_ref).collect::<Vec<_>>())?;
+        results.into_iter().next().ok_or_else(|| Error::invalid(self.op.name(), "it has no result"))
+    }
 }
 
 /// Tensors that the backward rule needs.
@@ -80,14 +155,14 @@ pub(crate) fn spec(x: &Tensor) -> Spec {
 
 impl Step {
     /// Adds a step to the record and gives the first `traced` of `results` their places in it.
-    pub fn record(work: Work, inputs: &[Option<&Tensor>], results: Vec<Tensor>, traced: usize, saved: Saved) -> Vec<Tensor> {
+    pub fn record(work: Work, inputs: &[Option<&Tensor>], results: Vec<Tensor>, traced: usize, keeping: Keeping) -> Vec<Tensor> {
         let step = Arc::new(Step {
             work,
             first: ids(results.len()),
             parents: inputs.iter().map(|x| x.and_then(Node::of)).collect(),
             operands: inputs.iter().map(|x| x.map(spec)).collect(),
             results: results.iter().map(spec).collect(),
-            saved: Mutex::new(Some(saved)),
+            keeping: Mutex::new(Some(keeping)),
         });
         let place = |(result, x): (usize, Tensor)| {
             if result >= traced || !x.dtype().is_float() {
@@ -108,10 +183,18 @@ impl Step {
         }
     }
 
-    /// Takes what was kept; it is freed after the rule has run.
+    /// How to have the first result again.
+    fn again(&self) -> Option<Arc<Again>> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.again.clone()
+    }
+
+    /// Takes what was kept, and computes what was not kept once more; it is freed after the rule has run.
     pub fn take_saved(&self) -> Result<Saved> {
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
-        saved.ok_or_else(|| Error::invalid(self.name(), "its record was used up by an earlier backward pass"))
+        let keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Keeping { inputs, outputs, .. } =
+            keeping.ok_or_else(|| Error::invalid(self.name(), "its record was used up by an earlier backward pass"))?;
+        let inputs = inputs.into_iter().map(|kept| kept.map(Kept::into_tensor).transpose()).collect::<Result<_>>()?;
+        Ok(Saved { inputs, outputs })
     }
 }
 
@@ -148,13 +231,20 @@ impl Trace for Node {
         let recorded = ops::plan(op, &wanted, &constants)?;
         let mut computed = evaluate(&recorded.op, &constants)?;
         computed.iter().try_for_each(|x| mode::look_through(x, op.name(), "the result"))?;
-        let kept = |from: &[Option<&Tensor>], which: &[usize]| -> Vec<Option<Tensor>> {
-            from.iter().enumerate().map(|(i, x)| x.filter(|_| which.contains(&i)).cloned()).collect()
+        let Keep { inputs: kept, outputs } = &recorded.keep;
+        // None where there is no operand, Some(None) where there is one that nothing holds.
+        let hold = |(i, (x, constant)): (usize, (&Option<&Tensor>, &Option<&Tensor>))| {
+            let (x, constant) = ((*x)?, (*constant)?);
+            Some(Kept::hold(x, constant, kept.contains(&i)))
         };
-        let outputs: Vec<Option<&Tensor>> = computed.iter().map(Some).collect();
-        let saved = Saved { inputs: kept(&constants, &recorded.keep.inputs), outputs: kept(&outputs, &recorded.keep.outputs) };
+        let held: Vec<Option<Option<Kept>>> = inputs.iter().zip(&constants).enumerate().map(hold).collect();
+        let keeping = Keeping {
+            inputs: held.iter().enumerate().map(|(i, held)| held.clone().flatten().filter(|_| kept.contains(&i))).collect(),
+            outputs: computed.iter().enumerate().map(|(i, x)| outputs.contains(&i).then(|| x.clone())).collect(),
+            again: if recorded.cheap { Again::of(op, held) } else { None },
+        };
         computed.truncate(results);
-        Ok(Step::record(Work::Operation(op.clone()), inputs, computed, recorded.differentiable, saved))
+        Ok(Step::record(Work::Operation(op.clone()), inputs, computed, recorded.differentiable, keeping))
     }
 
     fn view(self: Arc<Self>, view: View, result: &Tensor) -> Option<Arc<dyn Trace>> {

@@ -1,9 +1,8 @@
-//! The pieces that the four systems share: linear layers, norms, attention over a grid of tokens, the pre-norm block.
+//! The pieces that the four systems share: linear layers, norms, MLPs, the pre-norm block.
 
 use tubelet_engine::{
     Function, Operand, Result, Tensor,
     ops::{
-        attention::attention,
         binary::mul,
         gemm::{Gemm, gemm},
         layer_norm::layer_norm,
@@ -12,8 +11,8 @@ use tubelet_engine::{
 
 use crate::{
     Depth, Pass, Regularisation,
+    attention::{RelativePositions, SelfAttention},
     params::{Init, Params},
-    rollout::{Hop, Step},
 };
 
 /// `y = x·Wᵀ + b`, the weight prepared once.
@@ -37,7 +36,13 @@ impl Linear {
     }
 
     /// As [`Linear::load`] with a bias, its outputs multiplied by `gamma [outputs]`, if there is one: LayerScale, folded into weight and bias.
-    fn load_scaled(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, gamma: Option<&Tensor>) -> Result<Self> {
+    pub(crate) fn load_scaled(
+        params: &mut Params<'_>,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        gamma: Option<&Tensor>,
+    ) -> Result<Self> {
         let Some(gamma) = gamma else { return Linear::load(params, name, inputs, outputs, true) };
         let weight = params.tensor(&format!("{name}.weight"), &[outputs, inputs], Init::Xavier)?;
         let bias = params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?;
@@ -79,71 +84,6 @@ impl LayerNorm {
     /// `[…, width]` to the same.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         layer_norm(self.eps, x, Some(&self.weight), Some(&self.bias))
-    }
-}
-
-/// A view of part `part` of `[B, X, Y, parts·C]` as heads: `[B, X, Y, heads, C/heads]`.
-pub fn heads(x: &Tensor, part: usize, width: usize, heads: usize) -> Result<Tensor> {
-    let last = x.rank() - 1;
-    x.narrow(last, part * width, width)?.split(last, &[heads, width / heads.max(1)])
-}
-
-/// Multi-head self-attention along one axis of a grid of tokens.
-#[derive(Clone, Debug)]
-pub struct SelfAttention {
-    qkv: Linear,
-    proj: Linear,
-    width: usize,
-    heads: usize,
-}
-
-impl SelfAttention {
-    /// `{name}.qkv` (rows are queries, keys, values) and `{name}.proj`.
-    pub fn load(params: &mut Params<'_>, name: &str, width: usize, heads: usize, qkv_bias: bool) -> Result<Self> {
-        SelfAttention::load_scaled(params, name, width, heads, qkv_bias, None)
-    }
-
-    fn load_scaled(
-        params: &mut Params<'_>,
-        name: &str,
-        width: usize,
-        heads: usize,
-        qkv_bias: bool,
-        gamma: Option<&Tensor>,
-    ) -> Result<Self> {
-        let qkv = Linear::load(params, &format!("{name}.qkv"), width, 3 * width, qkv_bias)?;
-        let proj = Linear::load_scaled(params, &format!("{name}.proj"), width, width, gamma)?;
-        Ok(SelfAttention { qkv, proj, width, heads })
-    }
-
-    /// `residual + proj(attention(x))` for `x [B, X, Y, C]` along `axis` (1 or 2).
-    pub fn forward(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
-        let (mixed, hop) = self.mix(x, axis)?;
-        pass.follow(|| Ok(Step::Attention { hops: vec![hop], aside: 0 }))?;
-        self.proj.apply(&mixed, None, residual)
-    }
-
-    /// `attention(x)` before its projection, and what it looked at.
-    fn mix(&self, x: &Tensor, axis: usize) -> Result<(Tensor, Hop)> {
-        let qkv = self.qkv.forward(x)?;
-        let [q, k, v] = [0, 1, 2].map(|part| heads(&qkv, part, self.width, self.heads));
-        let (q, k) = (q?, k?);
-        let scale = ((self.width / self.heads) as f32).sqrt().recip();
-        Ok((attention(scale, axis, &q, &k, &v?)?.reshape(x.shape())?, Hop::new(scale, axis, &q, &k)))
-    }
-
-    /// As [`SelfAttention::forward`] after another attention in the same residual branch, whose look `before` goes on here.
-    pub fn forward_after(
-        &self,
-        before: Hop,
-        x: &Tensor,
-        axis: usize,
-        residual: Option<&Tensor>,
-        pass: &mut Pass,
-    ) -> Result<Tensor> {
-        let (mixed, hop) = self.mix(x, axis)?;
-        pass.follow(|| Ok(Step::Attention { hops: vec![before, hop], aside: 0 }))?;
-        self.proj.apply(&mixed, None, residual)
     }
 }
 
@@ -224,11 +164,23 @@ pub struct Block {
 impl Block {
     /// `{name}.norm1`, `{name}.attn`, `{name}.norm2`, `{name}.mlp`, and `{name}.ls1.gamma` and `{name}.ls2.gamma` of LayerScale: timm's names.
     pub fn load(params: &mut Params<'_>, name: &str, config: &BlockConfig) -> Result<Self> {
+        Block::load_with(params, name, config, None)
+    }
+
+    /// As [`Block::load`]; attention adds a learned bias for each of the `relative` positions of two tokens to their score.
+    pub fn load_with(
+        params: &mut Params<'_>,
+        name: &str,
+        config: &BlockConfig,
+        relative: Option<&RelativePositions>,
+    ) -> Result<Self> {
         let BlockConfig { width, heads, hidden, eps, function, qkv_bias, layer_scale } = *config;
         let mut gamma =
             |n: usize| layer_scale.then(|| params.tensor(&format!("{name}.ls{n}.gamma"), &[width], Init::Ones)).transpose();
         let (gamma1, gamma2) = (gamma(1)?, gamma(2)?);
-        let attention = SelfAttention::load_scaled(params, &format!("{name}.attn"), width, heads, qkv_bias, gamma1.as_ref())?;
+        let attention = format!("{name}.attn");
+        let bias = relative.map(|relative| relative.load(params, &attention, heads)).transpose()?;
+        let attention = SelfAttention::load_scaled(params, &attention, width, heads, qkv_bias, gamma1.as_ref())?.with_bias(bias);
         let mlp = Mlp {
             up: Linear::load(params, &format!("{name}.mlp.fc1"), width, hidden, true)?,
             down: Linear::load_scaled(params, &format!("{name}.mlp.fc2"), hidden, width, gamma2.as_ref())?,

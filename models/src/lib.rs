@@ -1,5 +1,6 @@
 //! TubeViT, ViViT, VidTr and UniFormerV2 on the Tubelet engine.
 
+pub mod attention;
 #[cfg(feature = "cli")]
 pub mod boxed;
 pub mod checkpoint;

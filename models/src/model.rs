@@ -31,6 +31,16 @@ pub trait Model: Send + Sync {
     }
 }
 
+/// A data set that a model is trained on, with a head of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// Its name, which is part of its head's unless it is the first.
+    pub name: String,
+    /// Classes.
+    pub classes: usize,
+}
+
 /// The activation of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

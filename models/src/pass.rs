@@ -25,6 +25,8 @@ pub struct Regularisation {
     pub global_drop_path: f32,
     /// Of what attention and MLP add to the stream, and of the MLP's hidden values (VidTr: 0.1).
     pub dropout: f32,
+    /// Of the probabilities of attention (VidTr: 0.1), but for those that topK_std pooling chooses by.
+    pub attention_dropout: f32,
     /// Of the hidden values in UniFormerV2's global blocks (0.5).
     pub global_dropout: f32,
     /// Of what the classifier reads (VidTr and UniFormerV2: 0.5).
@@ -33,11 +35,12 @@ pub struct Regularisation {
 
 impl Regularisation {
     /// Every probability with its name.
-    pub fn probabilities(&self) -> [(&'static str, f32); 5] {
+    pub fn probabilities(&self) -> [(&'static str, f32); 6] {
         [
             ("drop_path", self.drop_path),
             ("global_drop_path", self.global_drop_path),
             ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
             ("global_dropout", self.global_dropout),
             ("head_dropout", self.head_dropout),
         ]
@@ -188,6 +191,11 @@ impl Pass {
     pub fn dropout(&mut self, rate: fn(&Regularisation) -> f32, x: &Tensor) -> Result<Tensor> {
         let probability = self.training.as_ref().map_or(0.0, |training| rate(&training.regularisation));
         self.drop(probability, 0, x)
+    }
+
+    /// Whether this pass drops what `rate` is of.
+    pub fn drops(&self, rate: fn(&Regularisation) -> f32) -> bool {
+        self.training.as_ref().is_some_and(|training| rate(&training.regularisation) > 0.0)
     }
 
     fn drop(&mut self, probability: f32, shared: usize, x: &Tensor) -> Result<Tensor> {

@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use tubelet_models::{
-    Depth, Pass,
+    Depth, Pass, Regularisation,
     engine::{DType, Device, Function, Tensor, meter::Meter},
     layers::{Block, BlockConfig},
     params::{Init, Naming, Params, Reader, TensorFile},
     registry::Config,
     tubevit::{Centre, Frequencies, Interleaving, Position, TubeVitConfig},
     uniformerv2::{Backbone, Fusion, LocalKind, UniformerV2Config},
-    vidtr::{Mixing, Pool, Pooling, VidTrConfig},
+    vidtr::{Mixing, Pool, Pooling, Stem, VidTrConfig},
     vit::VitConfig,
 };
 
@@ -139,7 +139,7 @@ fn last_layer(config: &Config) -> Vec<f32> {
 fn a_backbone_without_additions_is_its_image_model() {
     let Config::Vit(vit) = Config::named("vit-b16").unwrap() else { panic!("another system") };
     let mut all: Vec<Vec<f32>> = Vec::new();
-    for backbone in [Backbone::CLIP, Backbone::VIT, Backbone::DEIT3] {
+    for backbone in [Backbone::CLIP, Backbone::VIT, Backbone::DEIT3, Backbone::BEIT] {
         let bare = uniformer(|c| {
             (c.local, c.backbone, c.input.frames) = (0, backbone, 1);
             c.global_layers.clear();
@@ -158,6 +158,8 @@ fn a_backbone_without_additions_is_its_image_model() {
             pre_norm: backbone.pre_norm,
             class_position: backbone.class_position,
             layer_scale: backbone.layer_scale,
+            absolute_positions: backbone.absolute_positions,
+            relative_positions: backbone.relative_positions,
             ..vit.clone()
         });
         let ours = last_layer(&bare);
@@ -316,5 +318,123 @@ fn poolings_differ() {
     for (i, a) in all.iter().enumerate() {
         assert!(a.iter().all(|x| x.is_finite()));
         all[..i].iter().for_each(|b| assert!(furthest(a, b) > 1e-6, "{a:?}"));
+    }
+}
+
+/// Scores that are formed and scores that are not: two ways of the same numbers, each rounded to f32 where the other is not.
+const TWO_WAYS: f32 = 1e-5;
+
+#[test]
+fn relative_positions_of_zeros_are_none() {
+    let of = |position| {
+        tubevit(|c| {
+            c.tubes.truncate(1);
+            c.position = position;
+        })
+    };
+    let (relative, none) = (of(Position::Relative), logits(&of(Position::None)));
+    assert!(furthest(&logits_without(&relative, "relative_position"), &none) < TWO_WAYS);
+    assert!(furthest(&logits(&relative), &none) > 1e-4);
+    // One number for all pairs changes no probability.
+    assert!(furthest(&logits_given(&relative, &[("relative_position", 0.7)]), &none) < TWO_WAYS);
+    // Both tubes of four frames see what is before and after them.
+    let swapped = logits_with(&relative, |t| (t + 4) % 8, false);
+    assert!(furthest(&logits(&relative), &swapped) > 1e-5);
+    let model = relative.build(&mut Params::empty(&Device::meter(), DType::F32)).unwrap();
+    let image = Tensor::empty(&Device::meter(), DType::F32, &[1, 1, 32, 32, 3]).unwrap();
+    assert!(model.forward(&image, &mut Pass::inference()).is_err(), "an image has no such positions");
+}
+
+#[test]
+fn added_attention_adds() {
+    let of = |layers: &[usize]| tubevit(|c| c.added_attention = layers.to_vec());
+    let plain = logits(&of(&[]));
+    assert_eq!(logits_without(&of(&[0, 1]), ".added.attn.proj"), plain);
+    let [first, last, both] = [&[0][..], &[1], &[0, 1]].map(|layers| logits(&of(layers)));
+    for (a, b) in [(&first, &plain), (&last, &plain), (&both, &first), (&both, &last), (&first, &last)] {
+        assert!(furthest(a, b) > 1e-5);
+    }
+    assert!(of(&[2]).build(&mut Params::empty(&Device::meter(), DType::F32)).is_err());
+}
+
+#[test]
+fn all_local_blocks_mix_time() {
+    let of = |kind| uniformer(|c| c.local_kind = kind);
+    let without = logits(&uniformer(|c| c.local = 0));
+    let mut seen: Vec<Vec<f32>> = Vec::new();
+    for (kind, last) in [
+        (LocalKind::Mhra, ".local1.expand"),
+        (LocalKind::StAdapter, ".local1.expand"),
+        (LocalKind::TemporalAttention, ".local1.attn.proj"),
+        (LocalKind::TemporalConvolution, ".local1.conv"),
+    ] {
+        let config = of(kind);
+        let ours = logits(&config);
+        assert_eq!(logits_without(&config, last), without, "{kind:?}");
+        seen.iter().chain([&without]).for_each(|other| assert!(furthest(other, &ours) > 1e-5, "{kind:?} as another"));
+        // What the last frame is changes what the block gives in the frame before.
+        let block = |last: usize| {
+            let made = Made(Device::reference());
+            let model = config.build(&mut Params::from_file(&made.0, DType::F32, &made, &made)).unwrap();
+            let mut pass = Pass::watched();
+            model.forward(&video(&made.0, &config, |t| if t == 3 { last } else { t }), &mut pass).unwrap();
+            // [B, C, T, H, W]
+            pass.into_map()["resblock0.lmhra1"].narrow(2, 2, 1).unwrap().to_f32_vec().unwrap()
+        };
+        assert!(furthest(&block(3), &block(9)) > 1e-5, "{kind:?}");
+        seen.push(ours);
+    }
+}
+
+#[test]
+fn every_data_set_has_its_head() {
+    let Config::UniformerV2(base) = Config::named("uniformerv2-b16-k400-k600-k700").unwrap() else { panic!("another system") };
+    let config = uniformer(|c| c.also = base.also.clone());
+    let made = Made(Device::reference());
+    let model = config.build(&mut Params::from_file(&made.0, DType::F32, &made, &made)).unwrap();
+    assert_eq!(model.heads(), [10, 600, 700]);
+    let video = video(&made.0, &config, |t| t);
+    let of = |head| model.forward_for(head, &video, &mut Pass::inference()).unwrap().to_f32_vec().unwrap();
+    assert_eq!(of(0), logits(&uniformer(|_| {})));
+    assert_eq!((of(1).len(), of(2).len()), (600, 700));
+    assert!(model.forward_for(3, &video, &mut Pass::inference()).is_err());
+}
+
+#[test]
+fn tokens_to_token_are_a_stem() {
+    let of = |stem| vidtr(|c| c.stem = stem);
+    let config = of(Stem::TokensToToken);
+    let ours = logits(&config);
+    assert!(ours.iter().all(|x| x.is_finite()));
+    assert!(furthest(&ours, &logits(&of(Stem::Patches))) > 1e-5);
+    for (part, value) in [("tokens.0.attn", 0.0), ("tokens.1.mlp", 0.0), ("tokens.project", 0.1)] {
+        assert!(furthest(&ours, &logits_given(&config, &[(part, value)])) > 1e-6, "{part}");
+    }
+    let wide = vidtr(|c| (c.stem, c.patch) = (Stem::TokensToToken, [2, 16, 16]));
+    assert!(wide.build(&mut Params::empty(&Device::meter(), DType::F32)).is_err());
+}
+
+#[test]
+fn attention_drops_probabilities() {
+    let systems = [
+        tubevit(|_| {}),
+        Config::named("vivit-tiny").unwrap(),
+        vidtr(|c| c.mixing = Mixing::Separable),
+        vidtr(|c| (c.mixing, c.joint_after) = (Mixing::Axial, Some(0))),
+        uniformer(|_| {}),
+    ];
+    for config in systems {
+        let made = Made(Device::reference());
+        let mut params = Params::from_file(&made.0, DType::F32, &made, &made);
+        let model = config.build(&mut params).unwrap();
+        let of = |attention_dropout, seed| {
+            let regularisation = Regularisation { attention_dropout, ..Regularisation::default() };
+            let video = video(&made.0, &config, |t| t);
+            model.forward(&video, &mut Pass::training(regularisation, seed, 0)).unwrap().to_f32_vec().unwrap()
+        };
+        // Nothing is drawn at a probability below the draws' resolution, but the scores are formed.
+        assert!(furthest(&of(0.0, 1), &of(1e-30, 1)) < TWO_WAYS);
+        assert_eq!(of(0.5, 1), of(0.5, 1));
+        assert!(furthest(&of(0.5, 1), &of(0.5, 2)) > 1e-4 && furthest(&of(0.0, 1), &of(0.5, 1)) > 1e-4);
     }
 }

@@ -12,6 +12,10 @@ impl Rule for Dropout {
         Keep::default()
     }
 
+    fn cheap(&self, _: &[Option<&Tensor>]) -> bool {
+        true
+    }
+
     fn backward(&self, at: &At<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(dropout(*self, at.gradient()?)?)])
     }

@@ -12,6 +12,10 @@ impl Rule for LayerNorm {
         if has_residual(inputs) { 2 } else { 1 }
     }
 
+    fn cheap(&self, inputs: &[Option<&Tensor>]) -> bool {
+        !has_residual(inputs)
+    }
+
     fn keep(&self, _: &[bool], inputs: &[Option<&Tensor>]) -> Keep {
         if has_residual(inputs) {
             Keep { inputs: vec![1], outputs: vec![1] }

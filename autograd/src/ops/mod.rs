@@ -47,6 +47,10 @@ pub(crate) trait Rule: Operation + Clone {
     fn recorded(&self) -> Self {
         self.clone()
     }
+    /// Whether the first result is cheaper to compute again in the backward pass than to keep for the operations that read it.
+    fn cheap(&self, _inputs: &[Option<&Tensor>]) -> bool {
+        false
+    }
     /// The number of results, from the first on, that have gradients.
     fn differentiable(&self, _inputs: &[Option<&Tensor>]) -> usize {
         1
@@ -122,6 +126,7 @@ fn sum_rows(gradient: &Tensor) -> Result<Tensor> {
 pub(crate) struct Plan {
     pub op: Op,
     pub keep: Keep,
+    pub cheap: bool,
     pub differentiable: usize,
 }
 
@@ -148,6 +153,7 @@ macro_rules! rules {
             match op {
                 $(Op::$variant(op) => Ok(Plan {
                     keep: op.keep(wanted, inputs),
+                    cheap: op.cheap(inputs),
                     differentiable: op.differentiable(inputs),
                     op: op.recorded().into(),
                 }),)*

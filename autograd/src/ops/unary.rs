@@ -12,6 +12,10 @@ impl Rule for Unary {
         Keep { inputs: vec![0], outputs: Vec::new() }
     }
 
+    fn cheap(&self, _: &[Option<&Tensor>]) -> bool {
+        true
+    }
+
     fn backward(&self, at: &At<'_>) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(unary_backward(self.function, at.input(0)?, at.gradient()?)?)])
     }

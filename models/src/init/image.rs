@@ -6,6 +6,7 @@ use crate::{
     model::{Activation, Input},
     registry::Config,
     uniformerv2::Backbone,
+    vidtr::Stem,
     vit::{Readout, VitConfig},
 };
 
@@ -24,6 +25,9 @@ pub fn image_model(target: &Config) -> Result<VitConfig> {
         Config::Vivit(c) => {
             let size = [c.spatial.layers, c.width, c.spatial.heads, c.spatial.hidden];
             plain(&c.input, c.tubelet, size, like_vit(c.activation, c.eps), c.qkv_bias)
+        }
+        Config::VidTr(c) if c.stem == Stem::TokensToToken => {
+            Err(Error::invalid("initialisation", "no image model here has tokens to token"))
         }
         Config::VidTr(c) => plain(&c.input, c.patch, [c.layers, c.width, c.heads, c.hidden], like_vit(c.activation, c.eps), true),
         Config::UniformerV2(c) => {
@@ -47,7 +51,7 @@ fn plain(
     if patch != across {
         return Err(Error::invalid("initialisation", format!("patches of {patch}×{across} pixels are no image model's")));
     }
-    let Backbone { activation, eps, patch_bias, pre_norm, class_position, layer_scale } = backbone;
+    let Backbone { activation, eps, patch_bias, pre_norm, class_position, layer_scale, .. } = backbone;
     Ok(VitConfig {
         input: Input { frames: 1, ..input.clone() },
         patch,
@@ -63,6 +67,8 @@ fn plain(
         pre_norm,
         class_position,
         layer_scale,
+        absolute_positions: backbone.absolute_positions,
+        relative_positions: backbone.relative_positions,
         readout: Readout::Token,
         head_bias: true,
         classes: 1000,

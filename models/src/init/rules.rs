@@ -142,12 +142,14 @@ pub(super) fn rules(
     match (source, target) {
         (Config::Vit(_), Config::Vit(_)) => return invalid("an image model starts from no other"),
         (Config::Vit(image), _) => {
-            let (norm, scale) = match target {
-                Config::UniformerV2(c) => (c.backbone.pre_norm, c.backbone.layer_scale),
-                _ => (false, false),
+            let wanted = match target {
+                Config::UniformerV2(c) => [c.backbone.pre_norm, c.backbone.layer_scale, c.backbone.relative_positions],
+                _ => [false; 3],
             };
-            if (image.pre_norm, image.layer_scale) != (norm, scale) {
-                return invalid("one of the two has a norm before its layers, or scales what they add, and the other has not");
+            if [image.pre_norm, image.layer_scale, image.relative_positions] != wanted {
+                return invalid(
+                    "one of the two has a norm before its layers, scales what they add, or knows relative positions, and the other not",
+                );
             }
         }
         _ if is_same_system(source, target) => {}
@@ -233,7 +235,8 @@ fn origin(name: &str, shape: &[usize], source: &Config, target: &Config, inflati
 fn starts_as_nothing(name: &str) -> bool {
     let Some((layer, "weight" | "bias")) = name.rsplit_once('.') else { return false };
     let ends = |parts: &[&str]| parts.iter().any(|part| layer.ends_with(part));
-    (layer.contains(".local") && ends(&["expand", "dpe.dw"])) || (layer.starts_with("global.") && ends(&["attn.proj", "mlp.fc2"]))
+    (layer.contains(".local") && ends(&["expand", "attn.proj", "conv", "dpe.dw"]))
+        || (layer.starts_with("global.") && ends(&["attn.proj", "mlp.fc2"]))
 }
 
 /// The tubes go along where they are the same, and the rest where the widths are.

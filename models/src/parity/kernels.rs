@@ -26,7 +26,7 @@ use tubelet_engine::{
 };
 
 use super::{DUST, Fixture, Sheet, largest};
-use crate::{layers::heads, official::Fields};
+use crate::{attention::heads, official::Fields};
 
 const TOLERANCE: f64 = 1e-5;
 /// Cases whose operands are chosen to lose digits: a large mean, large scores.

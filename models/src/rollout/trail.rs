@@ -52,6 +52,7 @@ pub struct Hop {
     k: Tensor,
     axis: usize,
     scale: f32,
+    bias: Option<Tensor>,
     kept: Option<Tensor>,
     again: bool,
     mixed: bool,
@@ -60,7 +61,12 @@ pub struct Hop {
 impl Hop {
     /// `softmax(scale · q·kᵀ)` along `axis`, as in [`attention`](tubelet_engine::ops::attention::attention).
     pub fn new(scale: f32, axis: usize, q: &Tensor, k: &Tensor) -> Self {
-        Hop { q: q.clone(), k: k.clone(), axis, scale, kept: None, again: false, mixed: false }
+        Hop { q: q.clone(), k: k.clone(), axis, scale, bias: None, kept: None, again: false, mixed: false }
+    }
+
+    /// With `bias [heads, queries, keys]` added to the scores.
+    pub fn biased(self, bias: Option<&Tensor>) -> Self {
+        Hop { bias: bias.cloned(), ..self }
     }
 
     /// Of the rows only those in `kept [1, keep, N, heads]` go on, which may differ between heads and places; `again` if there is a second softmax.
@@ -98,7 +104,9 @@ impl Hop {
         let mut sum = Tensor::zeros(q.device(), DType::F32, &[lines, heads, 1, keys])?;
         for start in (0..queries).step_by(step) {
             let n = step.min(queries - start);
-            let scores = gemm(Gemm { alpha: self.scale, function: None }, &q.narrow(2, start, n)?, &k, None, None)?;
+            let all = |bias: &Tensor| bias.cast(DType::F32)?.narrow(1, start, n)?.broadcast_to(&[lines, heads, n, keys]);
+            let bias = self.bias.as_ref().map(all).transpose()?;
+            let scores = gemm(Gemm { alpha: self.scale, function: None }, &q.narrow(2, start, n)?, &k, None, bias.as_ref())?;
             let mut probabilities = softmax(&scores)?;
             if self.again {
                 probabilities = softmax(&probabilities)?;
@@ -275,6 +283,12 @@ mod tests {
         let (q, k) = (hop.q.to_f64_vec().unwrap(), hop.k.to_f64_vec().unwrap());
         let [x, y, heads, d] = [s[1], s[2], s[3], s[4]];
         let at = |x: &[f64], token: usize| x[(token * heads + head) * d..][..d].to_vec();
+        let bias = hop.bias.as_ref().map(|bias| bias.to_f64_vec().unwrap());
+        let place = |i: usize| if hop.axis == 1 { i / y } else { i % y };
+        let added = |i: usize, j: usize| {
+            let n = s[hop.axis];
+            bias.as_ref().map_or(0.0, |bias| bias[(head * n + place(i)) * n + place(j)])
+        };
         let same_line = |i: usize, j: usize| if hop.axis == 1 { i % y == j % y } else { i / y == j / y };
         let softmax = |row: Vec<Option<f64>>| {
             let powers: Vec<f64> = row.iter().map(|x| x.map_or(0.0, f64::exp)).collect();
@@ -284,7 +298,7 @@ mod tests {
         let row = |i: usize| {
             let score = |j: usize| {
                 let products = at(&q, i).into_iter().zip(at(&k, j)).map(|(a, b)| a * b);
-                same_line(i, j).then(|| f64::from(hop.scale) * products.sum::<f64>())
+                same_line(i, j).then(|| f64::from(hop.scale) * products.sum::<f64>() + added(i, j))
             };
             let row = softmax((0..x * y).map(score).collect());
             let again = row.iter().enumerate().map(|(j, &p)| same_line(i, j).then_some(p)).collect();
@@ -333,8 +347,9 @@ mod tests {
             let [q, k] = [0, 1].map(|_| random(&mut rng, &[1, 3, 4, 2, 5]));
             Hop::new(0.6, axis, &q, &k)
         };
-        for axis in [1, 2] {
-            let hop = hop(axis);
+        let bias = [3, 4].map(|n| random(&mut Philox::stream(5, n), &[2, n as usize, n as usize]));
+        for (axis, bias) in [(1, None), (2, None), (1, Some(&bias[0])), (2, Some(&bias[1]))] {
+            let hop = hop(axis).biased(bias);
             let expected = half(&mean(&[dense(&hop, 0), dense(&hop, 1)]));
             check(&Step::Attention { hops: vec![hop], aside: 1 }, &expected, 1);
         }

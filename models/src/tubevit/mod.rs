@@ -30,8 +30,9 @@ pub use presets::presets;
 
 use crate::{
     Depth, Pass,
+    attention::SelfAttention,
     layers::{Block, BlockConfig, LayerNorm, Linear},
-    model::{Activation, Input, Model, Outline},
+    model::{Activation, Dataset, Input, Model, Outline},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -114,16 +115,6 @@ pub struct Late {
     pub layer: usize,
 }
 
-/// A data set that the model is trained on, with a head of its own (section 3.5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dataset {
-    /// Its name; the first data set's head is plainly `head`.
-    pub name: String,
-    /// Classes.
-    pub classes: usize,
-}
-
 /// Every variant of the paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,7 +145,10 @@ pub struct TubeVitConfig {
     pub representation: Option<usize>,
     /// The gated late connection.
     pub late: Option<Late>,
-    /// The data sets; predictions are for the first.
+    /// The layers before whose own attention there is another one, which no image model was trained with (table 8).
+    #[serde(default)]
+    pub added_attention: Vec<usize>,
+    /// The data sets; predictions are for the first, whose head is plainly `head` (section 3.5).
     pub datasets: Vec<Dataset>,
 }
 
@@ -187,6 +181,8 @@ impl TubeVitConfig {
             "the width is not divisible by the heads".to_owned()
         } else if shared && self.tubes.iter().any(|tube| tube.space_to_depth != ones()) {
             "an interpolated kernel has all channels, so no space_to_depth".to_owned()
+        } else if self.added_attention.iter().any(|&layer| layer >= self.layers) {
+            "added_attention is before a layer that there is not".to_owned()
         } else if self.late.is_some_and(|late| late.layer >= self.layers) {
             "the late connection is after the last layer".to_owned()
         } else {
@@ -205,7 +201,9 @@ impl TubeVitConfig {
         let position = match self.position {
             Position::Stored => params.buffer("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
             Position::Learned => params.tensor("pos_embed", &[1, 1, rows, c], Init::Normal(0.02))?,
-            Position::Fixed { .. } | Position::None => self.position.table(self, params, &self.tubes, self.video())?,
+            Position::Fixed { .. } | Position::None | Position::Relative => {
+                self.position.table(self, params, &self.tubes, self.video())?
+            }
         };
         let block = BlockConfig {
             width: c,
@@ -216,7 +214,13 @@ impl TubeVitConfig {
             qkv_bias: true,
             layer_scale: false,
         };
-        let blocks = (0..self.layers).map(|i| Block::load(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
+        let relative = (self.position == Position::Relative).then(|| self.position.relative(self));
+        let load = |i: usize| -> Result<Layer> {
+            let name = format!("blocks.{i}");
+            let added = self.added_attention.contains(&i).then(|| Added::load(params, &name, &block)).transpose()?;
+            Ok(Layer { added, block: Block::load_with(params, &name, &block, relative.as_ref())? })
+        };
+        let layers = (0..self.layers).map(load).collect::<Result<_>>()?;
         let gate = match self.late {
             Some(_) => Some(unary(Function::Tanh, &params.tensor("late.alpha", &[1], Init::Zeros)?)?),
             None => None,
@@ -235,7 +239,7 @@ impl TubeVitConfig {
         };
         let heads = self.datasets.iter().enumerate().map(head).collect::<Result<_>>()?;
         let pooling = (pool_weight, pool_bias);
-        Ok(TubeVit { config: self.clone(), tubes, kernel, class, position, blocks, gate, norm, pooling, representation, heads })
+        Ok(TubeVit { config: self.clone(), tubes, kernel, class, position, layers, gate, norm, pooling, representation, heads })
     }
 
     /// Weight and bias of each tube, and the kernel that they were interpolated from.
@@ -264,6 +268,37 @@ impl TubeVitConfig {
 /// Weight, prepared, and bias of a tube.
 type TubeParameters = (Tensor, Tensor);
 
+/// A self-attention of its own, which table 8 adds to an image model.
+struct Added {
+    norm: LayerNorm,
+    attention: SelfAttention,
+}
+
+impl Added {
+    /// `{name}.added.norm`, `{name}.added.attn`.
+    fn load(params: &mut Params<'_>, name: &str, config: &BlockConfig) -> Result<Self> {
+        let norm = LayerNorm::load(params, &format!("{name}.added.norm"), config.width, config.eps)?;
+        let attention = SelfAttention::load(params, &format!("{name}.added.attn"), config.width, config.heads, config.qkv_bias)?;
+        Ok(Added { norm, attention })
+    }
+}
+
+/// A layer of the transformer.
+struct Layer {
+    added: Option<Added>,
+    block: Block,
+}
+
+impl Layer {
+    /// `[B, 1, N, C]` to the same.
+    fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        let Some(Added { norm, attention }) = &self.added else { return self.block.forward(x, 2, depth, pass) };
+        let normed = norm.forward(x)?;
+        let x = pass.branch(x, depth, |pass, residual| attention.forward(&normed, 2, residual, pass))?;
+        self.block.forward(&x, 2, depth, pass)
+    }
+}
+
 /// A TubeViT with its parameters.
 pub struct TubeVit {
     config: TubeVitConfig,
@@ -274,7 +309,7 @@ pub struct TubeVit {
     class: Option<Tensor>,
     /// `[1, 1, tokens, C]`
     position: Tensor,
-    blocks: Vec<Block>,
+    layers: Vec<Layer>,
     /// tanh(α)
     gate: Option<Tensor>,
     norm: LayerNorm,
@@ -290,6 +325,9 @@ impl TubeVit {
         let (config, c) = (&self.config, self.config.width);
         let s = video.shape();
         let image = s.rank() == 5 && s[1] == 1 && config.input.frames != 1;
+        if image && config.position == Position::Relative {
+            return Err(Error::shape("tubevit", "relative positions are those of a whole video, so no image"));
+        }
         let frames = if image { 1 } else { config.input.frames };
         let b = Input { frames, ..config.input.clone() }.check("tubevit", video)?;
         let mut first = usize::from(config.class_token);
@@ -360,8 +398,8 @@ impl Model for TubeVit {
             x = concat(&[&class.broadcast_to(&[x.shape()[0], 1, 1, x.shape()[3]])?, &x], 2)?;
         }
         let first = x.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, 2, Depth { layer: i, of: self.blocks.len() }, pass)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, Depth { layer: i, of: self.layers.len() }, pass)?;
             if let (Some(gate), true) = (&self.gate, self.config.late.is_some_and(|late| late.layer == i)) {
                 x = add(&x, &mul(&first, gate)?)?;
             }

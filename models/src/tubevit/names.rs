@@ -3,9 +3,9 @@
 use serde_json::Value;
 use tubelet_engine::{Error, Result};
 
-use super::{Dataset, Kernels, Position, Tube, TubeVitConfig};
+use super::{Kernels, Position, Tube, TubeVitConfig};
 use crate::{
-    model::{Activation, Input},
+    model::{Activation, Dataset, Input},
     official::Fields,
     params::{Naming, Rename, WithNorm},
 };
@@ -70,6 +70,7 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
         class_token: true,
         representation: f.usize("representation_size").ok(),
         late: None,
+        added_attention: Vec::new(),
         datasets: vec![Dataset { name: "main".into(), classes: f.usize("num_classes")? }],
     }))
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tubelet_engine::{Result, Tensor};
 
 use super::{Tube, TubeVitConfig};
-use crate::params::Params;
+use crate::{attention::RelativePositions, params::Params};
 
 /// ω_j for `j` in `0..⌊d/6⌋`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +59,29 @@ pub enum Position {
     Learned,
     /// None at all (table 7a).
     None,
+    /// A learned bias of attention for each difference of two tubes' centres, head by head and layer by layer (table 7a, which says no more than
+    /// "relative"; this is what BEiT has for patches).
+    Relative,
 }
 
 impl Position {
     /// The decision of the specification: geometric, by frequency, floored centres.
     pub const DEFAULT: Position =
         Position::Fixed { frequencies: Frequencies::Geometric, interleaving: Interleaving::ByFrequency, centre: Centre::Floor };
+
+    /// The voxels at the tokens' centres, rounded down, as relative positions.
+    pub(super) fn relative(self, config: &TubeVitConfig) -> RelativePositions {
+        let centres: Vec<[i32; 3]> = config
+            .tubes
+            .iter()
+            .flat_map(|tube| {
+                let [nt, nh, nw] = tube.grid(config.video());
+                let index = move |i: usize| [i / (nh * nw), i / nw % nh, i % nw];
+                (0..nt * nh * nw).map(index).map(|index| std::array::from_fn(|axis| self.centre(tube, axis, index[axis]) as i32))
+            })
+            .collect();
+        RelativePositions::new(&centres, config.class_token)
+    }
 
     /// `[1, 1, tokens, C]`; a class token's row is 0, and so are the channels left over by 6, and everything where nothing is computed.
     pub(super) fn table(self, config: &TubeVitConfig, params: &Params<'_>, tubes: &[Tube], video: [usize; 3]) -> Result<Tensor> {

@@ -1,8 +1,8 @@
 //! The models of the paper and of its ablations.
 
-use super::{Centre, Dataset, Frequencies, Interleaving, Kernels, Late, Position, Tube, TubeVitConfig};
+use super::{Centre, Frequencies, Interleaving, Kernels, Late, Position, Tube, TubeVitConfig};
 use crate::{
-    model::{Activation, Input},
+    model::{Activation, Dataset, Input},
     vit,
 };
 
@@ -39,6 +39,7 @@ pub fn presets() -> Vec<(String, String, TubeVitConfig)> {
         let one = |name: &str, about: &str, config| (name.to_owned(), about.to_owned(), config);
         all.extend(tube_ablations(&b));
         all.extend(position_ablations(&b));
+        all.extend(added_attention(&b));
         all.extend(dense(&l));
         let datasets = [("kinetics600", 600), ("imagenet", 1000)].map(|(name, classes)| Dataset { name: name.into(), classes });
         let joint = TubeVitConfig { datasets: datasets.into(), ..l.clone() };
@@ -107,17 +108,26 @@ fn tube_ablations(base: &TubeVitConfig) -> Vec<(String, String, TubeVitConfig)> 
     all
 }
 
-/// Table 7a, but for its relative positions, which the paper does not describe.
-fn position_ablations(base: &TubeVitConfig) -> [(String, String, TubeVitConfig); 3] {
+/// Table 7a.
+fn position_ablations(base: &TubeVitConfig) -> [(String, String, TubeVitConfig); 4] {
     let without_stride =
         Position::Fixed { frequencies: Frequencies::Geometric, interleaving: Interleaving::ByFrequency, centre: Centre::Index };
     [
         ("none", "without positions (table 7a)", Position::None),
         ("learned", "learned positions (table 7a)", Position::Learned),
+        ("relative", "a learned bias for each difference of two tubes' centres (table 7a)", Position::Relative),
         ("no-stride", "fixed positions by the tokens' numbers (table 7a)", without_stride),
     ]
     .map(|(name, about, position)| {
         (format!("tubevit-b-position-{name}"), about.to_owned(), TubeVitConfig { position, ..base.clone() })
+    })
+}
+
+/// Table 8. Where the layers are added the paper does not say: here, before the first ones.
+fn added_attention(base: &TubeVitConfig) -> [(String, String, TubeVitConfig); 4] {
+    [1, 2, 4, 8].map(|n| {
+        let config = TubeVitConfig { added_attention: (0..n).collect(), ..base.clone() };
+        (format!("tubevit-b-added-{n}"), format!("with {n} further attention layers (table 8)"), config)
     })
 }
 
@@ -154,6 +164,7 @@ fn base(size: &str, frames: usize) -> Option<TubeVitConfig> {
         class_token: false,
         representation: None,
         late: None,
+        added_attention: Vec::new(),
         datasets: vec![Dataset { name: "kinetics400".into(), classes: 400 }],
     })
 }

@@ -1,21 +1,18 @@
-//! The local and the global block.
+//! A layer of the backbone with its local blocks, and the global block.
 
 use tubelet_engine::{
     Function, Result, Tensor,
-    ops::{
-        attention::attention,
-        binary::{Operator, add, binary, mul},
-        concat::concat,
-        conv3d_depthwise::{Conv3dDepthwise, conv3d_depthwise},
-        gemm::linear,
-        unary::unary,
-    },
+    ops::{attention::attention, concat::concat},
 };
 
-use super::{EPS, LocalKind, UniformerV2Config};
+use super::{
+    EPS, UniformerV2Config,
+    local::{Dpe, Local},
+};
 use crate::{
     Depth, Pass,
-    layers::{Block, LayerNorm, Linear, Mlp, heads},
+    attention::{RelativePositions, heads},
+    layers::{Block, LayerNorm, Linear, Mlp},
     params::{Init, Params},
     rollout::{Hop, Step},
 };
@@ -31,134 +28,25 @@ fn with_classes(tokens: &Tensor, patches: &Tensor) -> Result<Tensor> {
     concat(&[&tokens.narrow(2, 0, 1)?, &patches.reshape(&[s[0], s[1], s[2] - 1, s[3]])?], 2)
 }
 
-/// Dynamic position encoding: a depthwise convolution over 3×3×3 patches (equation 8).
-struct Dpe {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Dpe {
-    /// `{name}.dpe.dw`, if it is wanted.
-    fn load(params: &mut Params<'_>, name: &str, width: usize, wanted: bool) -> Result<Option<Self>> {
-        if !wanted {
-            return Ok(None);
-        }
-        let weight = params.tensor(&format!("{name}.dpe.dw.weight"), &[3, 3, 3, width], Init::Xavier)?;
-        Ok(Some(Dpe { weight, bias: params.tensor(&format!("{name}.dpe.dw.bias"), &[width], Init::Zeros)? }))
-    }
-
-    /// `residual + dpe(x)` for `x [B, T, H, W, C]`.
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        conv3d_depthwise(Conv3dDepthwise { padding: [1; 3] }, x, &self.weight, Some(&self.bias), residual)
-    }
-}
-
-/// Local temporal MHRA: batch norm, a linear layer down, a depthwise convolution over three time steps, a linear layer up (equation 4); or the
-/// ST-Adapter that it is compared with, which has an activation after the convolution and no norm.
-struct LocalMhra {
-    dpe: Option<Dpe>,
-    /// Absent where it is folded into `reduce`, and in an ST-Adapter.
-    norm: Option<BatchNorm>,
-    reduce: Linear,
-    weight: Tensor,
-    bias: Tensor,
-    function: Option<Function>,
-    expand: Linear,
-}
-
-impl LocalMhra {
-    fn load(params: &mut Params<'_>, name: &str, config: &UniformerV2Config) -> Result<Self> {
-        let (width, reduced) = (config.width, config.local_width());
-        let dpe = Dpe::load(params, name, width, config.local_dpe)?;
-        let (norm, reduce, function) = match config.local_kind {
-            LocalKind::Mhra => {
-                let (norm, reduce) = LocalMhra::load_normed(params, name, width, reduced)?;
-                (norm, reduce, None)
-            }
-            LocalKind::StAdapter => {
-                let reduce = Linear::load(params, &format!("{name}.reduce"), width, reduced, true)?;
-                (None, reduce, Some(Function::GeluErf))
-            }
-        };
-        Ok(LocalMhra {
-            dpe,
-            norm,
-            reduce,
-            weight: params.tensor(&format!("{name}.dw.weight"), &[3, 1, 1, reduced], Init::Xavier)?,
-            bias: params.tensor(&format!("{name}.dw.bias"), &[reduced], Init::Zeros)?,
-            function,
-            expand: Linear::load(params, &format!("{name}.expand"), reduced, width, true)?,
-        })
-    }
-
-    /// The batch norm and the linear layer down, or the one that both are.
-    fn load_normed(params: &mut Params<'_>, name: &str, width: usize, reduced: usize) -> Result<(Option<BatchNorm>, Linear)> {
-        let [gamma, beta] = [("weight", Init::Ones), ("bias", Init::Zeros)]
-            .map(|(part, init)| params.tensor(&format!("{name}.norm.{part}"), &[width], init));
-        let [mean, var] = [("mean", Init::Zeros), ("var", Init::Ones)]
-            .map(|(part, init)| params.buffer(&format!("{name}.norm.{part}"), &[width], init));
-        let weight = params.tensor(&format!("{name}.reduce.weight"), &[reduced, width], Init::Xavier)?;
-        let bias = params.tensor(&format!("{name}.reduce.bias"), &[reduced], Init::Zeros)?;
-        let norm = BatchNorm { name: format!("{name}.norm"), gamma: gamma?, beta: beta?, mean: mean?, var: var? };
-        Ok(if params.folds_batch_norms() {
-            (None, norm.folded(&weight, &bias)?)
-        } else {
-            (Some(norm), Linear::new(&weight, Some(bias))?)
-        })
-    }
-
-    /// `residual + branch(x)` for `x [B, T, H, W, C]`.
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
-        let op = Conv3dDepthwise { padding: [1, 0, 0] };
-        let reduced = match &self.norm {
-            Some(norm) => self.reduce.forward(&norm.forward(x, pass)?)?,
-            None => self.reduce.forward(x)?,
-        };
-        let mixed = conv3d_depthwise(op, &reduced, &self.weight, Some(&self.bias), None)?;
-        let mixed = self.function.map_or(Ok(mixed.clone()), |function| unary(function, &mixed))?;
-        self.expand.apply(&mixed, None, residual)
-    }
-}
-
-/// Batch norm with running statistics, each `[C]`.
-struct BatchNorm {
-    name: String,
-    gamma: Tensor,
-    beta: Tensor,
-    mean: Tensor,
-    var: Tensor,
-}
-
-impl BatchNorm {
-    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        pass.batch_norm(&self.name, EPS, x, [&self.gamma, &self.beta], [&self.mean, &self.var])
-    }
-
-    /// The norm and a linear layer as one: `W(γ·(x − μ)/σ + β) + b = (W·γ/σ)x + (W(β − μγ/σ) + b)`, exactly.
-    fn folded(&self, weight: &Tensor, bias: &Tensor) -> Result<Linear> {
-        let eps = Tensor::full(self.var.device(), self.var.dtype(), &[1], EPS)?;
-        let scale = binary(Operator::Div, &self.gamma, &unary(Function::Sqrt, &add(&self.var, &eps)?)?)?;
-        let shift = binary(Operator::Sub, &self.beta, &mul(&self.mean, &scale)?)?;
-        let shift = shift.reshape(&[1, shift.elements()])?;
-        let bias = linear(&shift, weight, Some(bias))?.reshape(bias.shape())?;
-        Linear::new(&mul(weight, &scale)?, Some(bias))
-    }
-}
-
 /// One layer of the backbone: local MHRA, attention within frames, local MHRA, MLP; each residual.
 pub(super) struct LocalBlock {
-    local: Vec<LocalMhra>,
+    local: Vec<Local>,
     /// The image model's.
     block: Block,
 }
 
 impl LocalBlock {
-    pub fn load(params: &mut Params<'_>, i: usize, config: &UniformerV2Config) -> Result<Self> {
+    pub fn load(
+        params: &mut Params<'_>,
+        i: usize,
+        config: &UniformerV2Config,
+        relative: Option<&RelativePositions>,
+    ) -> Result<Self> {
         let name = format!("blocks.{i}");
         let here = config.local_layers.as_ref().is_none_or(|layers| layers.contains(&i));
         let count = if here { config.local } else { 0 };
-        let local = (1..=count).map(|n| LocalMhra::load(params, &format!("{name}.local{n}"), config)).collect::<Result<_>>()?;
-        Ok(LocalBlock { local, block: Block::load(params, &name, &config.block())? })
+        let local = (1..=count).map(|n| Local::load(params, &format!("{name}.local{n}"), config)).collect::<Result<_>>()?;
+        Ok(LocalBlock { local, block: Block::load_with(params, &name, &config.block(), relative)? })
     }
 
     /// `[B, T, 1 + H·W, C]` to the same; class tokens pass the local blocks by.

@@ -5,6 +5,7 @@
 //! it is. The head sees the video token and the mean of the frames' class tokens, mixed by a learned gate.
 
 mod blocks;
+mod local;
 mod names;
 mod presets;
 
@@ -25,8 +26,9 @@ pub use presets::presets;
 
 use crate::{
     Depth, Pass,
+    attention::RelativePositions,
     layers::{BlockConfig, LayerNorm, Linear},
-    model::{Activation, Input, Model, Outline},
+    model::{Activation, Dataset, Input, Model, Outline},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -52,6 +54,12 @@ pub struct Backbone {
     pub class_position: bool,
     /// Whether what attention and MLP add is scaled channel by channel.
     pub layer_scale: bool,
+    /// Whether there is a position table at all.
+    #[serde(default = "yes")]
+    pub absolute_positions: bool,
+    /// Whether attention adds a learned bias for each pair of tokens, by their relative position.
+    #[serde(default)]
+    pub relative_positions: bool,
 }
 
 impl Backbone {
@@ -63,19 +71,25 @@ impl Backbone {
         pre_norm: true,
         class_position: true,
         layer_scale: false,
+        absolute_positions: true,
+        relative_positions: false,
     };
     /// A plain vision transformer: ViT of ImageNet-21k, DINO, MAE.
     pub const VIT: Backbone =
         Backbone { activation: Activation::GeluErf, eps: 1e-6, patch_bias: true, pre_norm: false, ..Backbone::CLIP };
     /// DeiT III.
     pub const DEIT3: Backbone = Backbone { class_position: false, layer_scale: true, ..Backbone::VIT };
+    /// BEiT (Bao et al., 2022).
+    pub const BEIT: Backbone =
+        Backbone { layer_scale: true, absolute_positions: false, relative_positions: true, ..Backbone::VIT };
 
     fn clip() -> Backbone {
         Backbone::CLIP
     }
 }
 
-/// What a local block is (table 2a; of its other designs, temporal attention and temporal convolution, the paper gives no more than the names).
+/// What a local block is (table 2a). Of temporal attention and temporal convolution the paper gives no more than the names; what they are here is
+/// a decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LocalKind {
@@ -84,6 +98,11 @@ pub enum LocalKind {
     Mhra,
     /// The same without a norm, and with GELU after the convolution.
     StAdapter,
+    /// Layer norm and attention over all time steps at each place, in full width, with the backbone's number of heads: TimeSformer's, which the
+    /// table cites.
+    TemporalAttention,
+    /// Batch norm, as before the MHRA, and a convolution over three time steps in full width, every channel from all.
+    TemporalConvolution,
 }
 
 fn yes() -> bool {
@@ -160,6 +179,9 @@ pub struct UniformerV2Config {
     pub frozen: bool,
     /// Classes.
     pub classes: usize,
+    /// Further data sets that the model is trained on at once, with a head each: `head.fc.NAME` (table 6).
+    #[serde(default)]
+    pub also: Vec<Dataset>,
 }
 
 impl UniformerV2Config {
@@ -222,16 +244,21 @@ impl UniformerV2Config {
         let kernel = if self.temporal_downsample { self.temporal_kernel } else { 1 };
         let weight = [c, kernel, self.patch, self.patch, 3];
         let patch = params.prepared("patch_embed.proj.weight", &weight, Init::Xavier, Operand::Conv3dWeight)?;
-        let Backbone { patch_bias, pre_norm, class_position, eps, .. } = self.backbone;
+        let Backbone { patch_bias, pre_norm, class_position, eps, absolute_positions, relative_positions, .. } = self.backbone;
         let bias = patch_bias.then(|| params.tensor("patch_embed.proj.bias", &[c], Init::Zeros)).transpose()?;
         let class = params.tensor("cls_token", &[c], Init::Normal(0.02))?.reshape(&[1, c])?;
         let own = usize::from(class_position);
-        let position = params.tensor("pos_embed", &[own + h * w, c], Init::Normal(0.02))?;
+        let position = if absolute_positions {
+            params.tensor("pos_embed", &[own + h * w, c], Init::Normal(0.02))?
+        } else {
+            Tensor::zeros(params.device(), params.dtype(), &[own + h * w, c])?
+        };
+        let relative = relative_positions.then(|| RelativePositions::of_patches([h, w]));
         // The class token of every frame carries the same position.
         let class = if class_position { add(&class, &position.narrow(0, 0, 1)?)? } else { class };
         let (class, position) = (class.reshape(&[1, 1, 1, c])?, position.narrow(0, own, h * w)?.contiguous()?);
         let norm_pre = pre_norm.then(|| LayerNorm::load(params, "norm_pre", c, eps)).transpose()?;
-        let blocks = (0..self.layers).map(|i| LocalBlock::load(params, i, self)).collect::<Result<_>>()?;
+        let blocks = (0..self.layers).map(|i| LocalBlock::load(params, i, self, relative.as_ref())).collect::<Result<_>>()?;
         let count = self.global_layers.len();
         let global = (0..count).map(|j| GlobalBlock::load(params, j, self)).collect::<Result<_>>()?;
         let queries = if self.fusion == Fusion::Sequential { count.min(1) } else { count };
@@ -246,9 +273,12 @@ impl UniformerV2Config {
         let balance = if self.frozen || count == 0 { None } else { Some(params.tensor("balance", &[c], Init::Zeros)?) };
         let gate = balance.map(|b| unary(Function::Sigmoid, &b)).transpose()?;
         let norm = LayerNorm::load(params, "head.norm", c, EPS)?;
-        let head = Linear::load(params, "head.fc", c, self.classes, true)?;
+        let mut heads = vec![Linear::load(params, "head.fc", c, self.classes, true)?];
+        for set in &self.also {
+            heads.push(Linear::load(params, &format!("head.fc.{}", set.name), c, set.classes, true)?);
+        }
         let config = self.clone();
-        Ok(UniformerV2 { config, patch, bias, class, position, norm_pre, blocks, global, queries, fuse, gate, norm, head })
+        Ok(UniformerV2 { config, patch, bias, class, position, norm_pre, blocks, global, queries, fuse, gate, norm, heads })
     }
 }
 
@@ -270,7 +300,7 @@ pub struct UniformerV2 {
     /// σ(balance), `[C]`.
     gate: Option<Tensor>,
     norm: LayerNorm,
-    head: Linear,
+    heads: Vec<Linear>,
 }
 
 impl UniformerV2 {
@@ -329,6 +359,12 @@ impl UniformerV2 {
 
 impl Model for UniformerV2 {
     fn forward(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        self.forward_for(0, video, pass)
+    }
+
+    /// Logits for `classes`, or for data set `dataset − 1` of those that are `also` trained on: `[B, classes]`.
+    fn forward_for(&self, dataset: usize, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let head = self.heads.get(dataset).ok_or_else(|| Error::invalid("dataset", format!("no data set {dataset}")))?;
         let mut tokens = self.tokens(video, pass)?;
         let (b, c) = (tokens.shape()[0], self.config.width);
         let mut video_token: Option<Tensor> = None;
@@ -367,7 +403,7 @@ impl Model for UniformerV2 {
         }
         let normed = self.norm.forward(&self.mixed(video_token, &tokens)?)?;
         pass.record(|| "proj_ln".into(), || Ok(normed.clone()))?;
-        self.head.forward(&pass.dropout(|r| r.head_dropout, &normed)?)
+        head.forward(&pass.dropout(|r| r.head_dropout, &normed)?)
     }
 
     fn input(&self) -> &Input {
@@ -376,5 +412,9 @@ impl Model for UniformerV2 {
 
     fn classes(&self) -> usize {
         self.config.classes
+    }
+
+    fn heads(&self) -> Vec<usize> {
+        std::iter::once(self.config.classes).chain(self.config.also.iter().map(|set| set.classes)).collect()
     }
 }

@@ -144,6 +144,7 @@ pub fn from_official(system: &str, config: &Value, _: &[usize]) -> Result<Option
         fusion: Fusion::Sequential,
         frozen: f.bool_or("frozen", false),
         classes: f.usize("num_classes")?,
+        also: Vec::new(),
     }))
 }
 

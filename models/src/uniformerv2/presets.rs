@@ -1,7 +1,7 @@
 //! The official configurations.
 
 use super::{Backbone, Fusion, LocalKind, UniformerV2Config};
-use crate::model::Input;
+use crate::model::{Dataset, Input};
 
 /// `(name, about, configuration)` of every official configuration, and a tiny one.
 pub fn presets() -> Vec<(String, String, UniformerV2Config)> {
@@ -53,6 +53,16 @@ fn ablations() -> Vec<(String, &'static str, UniformerV2Config)> {
     push("ssv2-16-st-adapter", "ST-Adapters for local blocks, table 2a", &|c| {
         (c.local, c.local_kind) = (1, LocalKind::StAdapter)
     });
+    push("ssv2-16-temporal-attention", "attention over time for local blocks, table 2a", &|c| {
+        (c.local, c.local_kind) = (1, LocalKind::TemporalAttention)
+    });
+    push("ssv2-16-temporal-convolution", "convolutions over time for local blocks, table 2a", &|c| {
+        (c.local, c.local_kind) = (1, LocalKind::TemporalConvolution)
+    });
+    push("k400-k600-k700", "trained on three Kinetics sets at once, a head each, table 6", &|c| {
+        c.also =
+            [("kinetics600", 600), ("kinetics700", 700)].map(|(name, classes)| Dataset { name: name.into(), classes }).into();
+    });
     push("ssv2-16-one-local", "one local block in each layer, table 2a", &|c| c.local = 1);
     push("ssv2-16-local-dpe", "one, after a position encoding, table 2a", &|c| (c.local, c.local_dpe) = (1, true));
     for last in [4, 8] {
@@ -74,6 +84,7 @@ fn ablations() -> Vec<(String, &'static str, UniformerV2Config)> {
         for (name, about, backbone) in [
             ("vit", "on a plain ViT: of ImageNet-21k, DINO or MAE, table 5", Backbone::VIT),
             ("deit3", "on DeiT III, table 5", Backbone::DEIT3),
+            ("beit", "on BEiT, table 5", Backbone::BEIT),
         ] {
             push(&format!("{set}-{name}"), about, &|c| c.backbone = backbone);
         }
@@ -112,6 +123,7 @@ fn base(frames: usize, classes: usize) -> UniformerV2Config {
         fusion: Fusion::Sequential,
         frozen: false,
         classes,
+        also: Vec::new(),
     }
 }
 

@@ -3,7 +3,6 @@
 use tubelet_engine::{
     Error, Operand, Result, Tensor,
     ops::{
-        attention::attention,
         attention_topk_std::{AttentionTopkStd, attention_topk_std},
         binary::add,
         concat::concat,
@@ -16,7 +15,8 @@ use tubelet_engine::{
 use super::{Mixing, Pool, Pooling, VidTrConfig, sequence_first};
 use crate::{
     Depth, Pass,
-    layers::{Linear, SelfAttention, heads},
+    attention::{Attention, SelfAttention, heads},
+    layers::Linear,
     params::{Init, Params},
     rollout::{Hop, Step},
 };
@@ -71,6 +71,11 @@ impl Mixer {
         ((self.width / self.heads) as f32).sqrt().recip()
     }
 
+    /// Plain attention along `axis`.
+    fn attend(&self, axis: usize, qkv: [&Tensor; 3], pass: &mut Pass) -> Result<Tensor> {
+        Attention { scale: self.scale(), axis, bias: None }.forward(qkv, pass)
+    }
+
     /// Queries, keys and values of `y [B, X, Y, C]`.
     fn project(&self, y: &Tensor) -> Result<[Tensor; 3]> {
         let qkv = self.qkv.forward(y)?;
@@ -91,18 +96,18 @@ impl Mixer {
         // As released, joint attention adds positions to queries and keys alone; the shared projection of the others takes them all.
         let values = (self.mixing == Mixing::Joint && position.is_some()).then_some(normed);
         match self.mixing {
-            Mixing::Joint => self.whole(x, y, &[2], depth, pass, |[q, k, v]| {
+            Mixing::Joint => self.whole(x, y, &[2], depth, pass, |[q, k, v], pass| {
                 let v = values.as_ref().map(|values| Ok(self.project(values)?[2].clone())).unwrap_or(Ok(v))?;
-                attention(self.scale(), 2, &q, &k, &v)
+                self.attend(2, [&q, &k, &v], pass)
             }),
-            Mixing::Separable => self.whole(x, y, &[1, 2], depth, pass, |[q, k, v]| {
-                let o = attention(self.scale(), 1, &q, &k, &v)?;
-                attention(self.scale(), 2, &q, &k, &o)
+            Mixing::Separable => self.whole(x, y, &[1, 2], depth, pass, |[q, k, v], pass| {
+                let o = self.attend(1, [&q, &k, &v], pass)?;
+                self.attend(2, [&q, &k, &o], pass)
             }),
-            Mixing::Space => self.whole(x, y, &[2], depth, pass, |[q, k, v]| attention(self.scale(), 2, &q, &k, &v)),
+            Mixing::Space => self.whole(x, y, &[2], depth, pass, |[q, k, v], pass| self.attend(2, [&q, &k, &v], pass)),
             Mixing::SeparableApart => {
                 let [q, k, v] = self.project(y)?;
-                let o = attention(self.scale(), 1, &q, &k, &v)?.reshape(y.shape())?;
+                let o = self.attend(1, [&q, &k, &v], pass)?.reshape(y.shape())?;
                 let space = self.space.as_ref().ok_or_else(|| Error::invalid("vidtr", "no attention over space"))?;
                 let (o, time) = (self.proj.forward(&o)?, Hop::new(self.scale(), 1, &q, &k).mixed());
                 pass.branch(x, depth, |pass, residual| space.forward_after(time, &o, 2, residual, pass))
@@ -119,13 +124,13 @@ impl Mixer {
         axes: &[usize],
         depth: Depth,
         pass: &mut Pass,
-        mix: impl Fn([Tensor; 3]) -> Result<Tensor>,
+        mix: impl Fn([Tensor; 3], &mut Pass) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let [q, k, v] = self.project(y)?;
         pass.follow(|| {
             Ok(Step::Attention { hops: axes.iter().map(|&axis| Hop::new(self.scale(), axis, &q, &k)).collect(), aside: 0 })
         })?;
-        let mixed = mix([q, k, v])?.reshape(x.shape())?;
+        let mixed = mix([q, k, v], pass)?.reshape(x.shape())?;
         pass.record(|| format!("layer{}.self_attn", depth.layer), || sequence_first(&self.proj.forward(&mixed)?))?;
         pass.branch(x, depth, |_, residual| self.proj.apply(&mixed, None, residual))
     }
@@ -159,11 +164,11 @@ impl Mixer {
     fn grid_attention(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (b, [t, h, w], scale) = (y.shape()[0], self.grid, self.scale());
         let [q, k, v] = self.project(y)?;
-        let o = attention(scale, 1, &q, &k, &v)?;
+        let o = self.attend(1, [&q, &k, &v], pass)?;
         let time = Hop::new(scale, 1, &q, &k);
         if self.mixing != Mixing::Axial {
             pass.follow(|| Ok(Step::Attention { hops: vec![time, Hop::new(scale, 2, &q, &k)], aside: 1 }))?;
-            return attention(scale, 2, &q, &k, &o)?.reshape(y.shape());
+            return self.attend(2, [&q, &k, &o], pass)?.reshape(y.shape());
         }
         let head = [self.heads, self.width / self.heads];
         let image = |x: &Tensor| x.reshape(&[b * t, h, w, head[0], head[1]]);
@@ -172,8 +177,8 @@ impl Mixer {
             let hops = vec![time, Hop::new(scale, 1, &q, &k), Hop::new(scale, 2, &q, &k)];
             Ok(Step::Attention { hops, aside: 1 })
         })?;
-        let o = attention(scale, 1, &q, &k, &image(&o)?)?;
-        attention(scale, 2, &q, &k, &o)?.reshape(y.shape())
+        let o = self.attend(1, [&q, &k, &image(&o)?], pass)?;
+        self.attend(2, [&q, &k, &o], pass)?.reshape(y.shape())
     }
 
     /// topK_std pooling: what attention over time and space gives for the kept frames, and the kept part of the residual. Frames are kept for
@@ -200,7 +205,7 @@ impl Mixer {
         pass.record(|| format!("layer{i}.attn_row_std"), || rows(&std))?;
         let chosen = |x: &Tensor| gather(x, &kept, 1);
         let (kept_q, kept_k) = (chosen(&q)?, chosen(&k)?);
-        let o = attention(scale, 2, &kept_q, &kept_k, &o)?;
+        let o = self.attend(2, [&kept_q, &kept_k, &o], pass)?;
         pass.follow(|| {
             let time = Hop::new(scale, 1, &q, &k).keeping(&kept, renormalize);
             Ok(Step::Attention { hops: vec![time, Hop::new(scale, 2, &kept_q, &kept_k)], aside: 1 })

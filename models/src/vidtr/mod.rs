@@ -4,19 +4,20 @@
 mod attention;
 mod names;
 mod presets;
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{
-    Error, Operand, Result, Tensor,
+    Error, Result, Tensor,
     ops::{
         concat::concat,
-        conv3d::{Conv3d, conv3d},
         reduce::{Reduction, reduce},
     },
 };
 
 pub use names::{from_official, naming, namings};
 pub use presets::presets;
+pub use tokens::Stem;
 
 use crate::{
     Depth, Pass,
@@ -26,6 +27,7 @@ use crate::{
     rollout::{Cell, Step},
 };
 use attention::Mixer;
+use tokens::Tokens;
 
 /// What attends to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,9 @@ pub struct Pool {
 pub struct VidTrConfig {
     /// What to feed it.
     pub input: Input,
+    /// What makes the tokens.
+    #[serde(default)]
+    pub stem: Stem,
     /// `[t, h, w]` of a patch.
     pub patch: [usize; 3],
     /// Token width.
@@ -160,6 +165,8 @@ impl VidTrConfig {
         let increasing = self.pools.windows(2).all(|w| w[0].layer < w[1].layer);
         let problem = if self.patch.contains(&0) || t * h * w == 0 {
             "the patch does not fit into the input"
+        } else if self.stem == Stem::TokensToToken && self.patch != [1, 16, 16] {
+            "tokens to token make 1×16×16 pixels a token"
         } else if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             "the width is not divisible by the heads"
         } else if !pools_fit || !increasing {
@@ -181,9 +188,8 @@ impl VidTrConfig {
     /// The model with parameters from `params`.
     pub fn build(&self, params: &mut Params<'_>) -> Result<VidTr> {
         self.validate()?;
-        let (c, [t, h, w], [pt, ph, pw]) = (self.width, self.grid(), self.patch);
-        let weight = params.prepared("patch_embed.proj.weight", &[c, pt, ph, pw, 3], Init::Xavier, Operand::Conv3dWeight)?;
-        let bias = params.tensor("patch_embed.proj.bias", &[c], Init::Zeros)?;
+        let (c, [t, h, w]) = (self.width, self.grid());
+        let tokens = Tokens::load(params, self)?;
         let mut class = |name: &str, shape: &[usize]| params.tensor(name, shape, Init::Normal(0.02));
         let (classes, position) = if self.mixing == Mixing::Space {
             (vec![class("cls_space", &[1, t, 1, c])?], class("pos_embed", &[1, t, h * w + 1, c])?)
@@ -203,8 +209,7 @@ impl VidTrConfig {
         }
         Ok(VidTr {
             config: self.clone(),
-            weight,
-            bias,
+            tokens,
             classes,
             position,
             layers,
@@ -244,8 +249,7 @@ impl Layer {
 /// A VidTr with its parameters.
 pub struct VidTr {
     config: VidTrConfig,
-    weight: Tensor,
-    bias: Tensor,
+    tokens: Tokens,
     /// `[cls_time, cls_space]`, or the one class token.
     classes: Vec<Tensor>,
     position: Tensor,
@@ -265,8 +269,7 @@ impl VidTr {
     fn tokens(&self, video: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let (config, c) = (&self.config, self.config.width);
         let (b, [t, h, w]) = (config.input.check("vidtr", video)?, config.grid());
-        let conv = config.input.normalised(Conv3d::new(config.patch), video);
-        let patches = conv3d(conv, video, &self.weight, Some(&self.bias), None)?;
+        let patches = self.tokens.forward(config, video, pass)?;
         pass.record(|| "conv_stem".into(), || patches.permute(&[0, 4, 1, 2, 3]))?;
         let size = [config.input.frames, config.input.size[0], config.input.size[1]];
         pass.follow(|| Ok(Step::Cells(Cell::grid(size, [t, h, w], config.patch, config.patch, [0; 3]))))?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tubelet_engine::{Error, Result};
 
-use super::{Mixing, Pool, Pooling, Position, VidTrConfig};
+use super::{Mixing, Pool, Pooling, Position, Stem, VidTrConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
@@ -75,6 +75,7 @@ pub fn from_official(system: &str, config: &Value, input: &[usize]) -> Result<Op
     };
     Ok(Some(VidTrConfig {
         input: Input::new(frames, [height, width], Input::IMAGENET),
+        stem: Stem::Patches,
         patch: f.array("patch_size")?,
         width: f.usize("d_model")?,
         layers: f.usize("num_encoder_layers")?,

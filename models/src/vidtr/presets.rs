@@ -1,6 +1,6 @@
 //! The models of the paper and of the released configurations.
 
-use super::{Mixing, Pool, Pooling, Position, VidTrConfig};
+use super::{Mixing, Pool, Pooling, Position, Stem, VidTrConfig};
 use crate::model::{Activation, Input};
 
 /// `(name, about, configuration)`.
@@ -48,6 +48,9 @@ pub fn presets() -> Vec<(String, String, VidTrConfig)> {
             "the size of ViT-L, table 5c",
             VidTrConfig { width: 1024, layers: 24, heads: 16, hidden: 4096, ..small.clone() },
         ),
+        ("vidtr-s-t2t-14", "T2T-ViT-14, table 5c", t2t(&small, 14, 384, 6)),
+        ("vidtr-s-t2t-19", "T2T-ViT-19, table 5c", t2t(&small, 19, 448, 7)),
+        ("vidtr-s-t2t-24", "T2T-ViT-24, table 5c", t2t(&small, 24, 512, 8)),
         ("vidtr-tiny", "for tests: 32 pixels, 4 frames, 2 layers", tiny(&small)),
     ];
     all.into_iter().map(|(name, about, config)| (name.to_owned(), about.to_owned(), config)).collect()
@@ -56,6 +59,7 @@ pub fn presets() -> Vec<(String, String, VidTrConfig)> {
 fn base(frames: usize) -> VidTrConfig {
     VidTrConfig {
         input: Input::new(frames, [224, 224], Input::IMAGENET),
+        stem: Stem::Patches,
         patch: [1, 16, 16],
         width: 768,
         layers: 12,
@@ -70,6 +74,12 @@ fn base(frames: usize) -> VidTrConfig {
         pooling: Pooling::TopkStd,
         classes: 400,
     }
+}
+
+/// On a T2T-ViT, whose MLPs are three times as wide as its tokens (Yuan et al., 2021, table 1). VidTr's paper does not say on which.
+fn t2t(base: &VidTrConfig, layers: usize, width: usize, heads: usize) -> VidTrConfig {
+    let stem = Stem::TokensToToken;
+    VidTrConfig { stem, layers, width, heads, hidden: 3 * width, activation: Activation::GeluErf, ..base.clone() }
 }
 
 fn tiny(base: &VidTrConfig) -> VidTrConfig {

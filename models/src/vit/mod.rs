@@ -14,11 +14,12 @@ use tubelet_engine::{
     },
 };
 
-pub use names::{CLIP, DEIT3, TIMM, from_official, namings};
+pub use names::{BEIT, CLIP, DEIT3, TIMM, from_official, namings};
 pub use presets::{presets, size};
 
 use crate::{
     Depth, Pass,
+    attention::RelativePositions,
     layers::{Block, BlockConfig, LayerNorm, Linear},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
@@ -71,6 +72,12 @@ pub struct VitConfig {
     /// Whether what attention and MLP add is scaled channel by channel: DeiT III.
     #[serde(default)]
     pub layer_scale: bool,
+    /// Whether there is a position table (BEiT has none).
+    #[serde(default = "yes")]
+    pub absolute_positions: bool,
+    /// Whether attention adds a learned bias for each pair of tokens, by their relative position: BEiT.
+    #[serde(default)]
+    pub relative_positions: bool,
     /// What the head reads.
     pub readout: Readout,
     /// Whether the head has a bias (CLIP's projection has not).
@@ -102,6 +109,8 @@ impl VitConfig {
             "the width is not divisible by the heads"
         } else if self.readout == Readout::Token && !self.class_token {
             "reading the class token needs one"
+        } else if self.relative_positions && !self.class_token {
+            "relative positions go with a class token"
         } else {
             return Ok(());
         };
@@ -127,9 +136,12 @@ impl VitConfig {
         let bias = optional("patch_embed.proj.bias", self.patch_bias, Init::Zeros)?;
         let class = optional("cls_token", self.class_token, Init::Normal(0.02))?;
         let own = usize::from(self.class_token && self.class_position);
-        let position = params.tensor("pos_embed", &[1, 1, own + h * w, c], Init::Normal(0.02))?;
+        let table = [1, 1, own + h * w, c];
+        let position = self.absolute_positions.then(|| params.tensor("pos_embed", &table, Init::Normal(0.02))).transpose()?;
+        let relative = self.relative_positions.then(|| RelativePositions::of_patches([h, w]));
         let pre_norm = if self.pre_norm { Some(LayerNorm::load(params, "norm_pre", c, self.eps)?) } else { None };
-        let blocks = (0..self.layers).map(|i| Block::load(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
+        let load = |i: usize| Block::load_with(params, &format!("blocks.{i}"), &block, relative.as_ref());
+        let blocks = (0..self.layers).map(load).collect::<Result<_>>()?;
         let norm = if self.readout == Readout::AverageThenNorm { "fc_norm" } else { "norm" };
         Ok(Vit {
             config: self.clone(),
@@ -152,7 +164,7 @@ pub struct Vit {
     bias: Option<Tensor>,
     class: Option<Tensor>,
     /// `[1, 1, tokens, C]`, or without the class token's row.
-    position: Tensor,
+    position: Option<Tensor>,
     pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -172,15 +184,15 @@ impl Model for Vit {
         pass.record(|| "conv1".into(), || patches.reshape(&[b, h, w, c])?.permute(&[0, 3, 1, 2]))?;
         pass.record(|| "patch_embed".into(), || patches.reshape(&[b, h * w, c]))?;
         let mut x = patches.reshape(&[b, 1, h * w, c])?;
-        if !config.class_position {
-            x = add(&x, &self.position)?;
+        if let (Some(position), false) = (&self.position, config.class_position) {
+            x = add(&x, position)?;
         }
         if let Some(class) = &self.class {
             x = concat(&[&class.reshape(&[1, 1, 1, c])?.broadcast_to(&[b, 1, 1, c])?, &x], 2)?;
             pass.follow(|| Ok(Step::Classes { groups: 1, extra: 1, size: h * w }))?;
         }
-        if config.class_position {
-            x = add(&x, &self.position)?;
+        if let (Some(position), true) = (&self.position, config.class_position) {
+            x = add(&x, position)?;
         }
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(&x)?;

@@ -1,13 +1,13 @@
 //! Names of timm, CLIP and torchvision, and their configurations.
 
 use serde_json::Value;
-use tubelet_engine::Result;
+use tubelet_engine::{Result, Tensor, ops::concat::concat};
 
 use super::{Readout, VitConfig};
 use crate::{
     model::{Activation, Input},
     official::Fields,
-    params::{Naming, Rename, WithNorm},
+    params::{Naming, Reader, Rename, WithNorm},
     vidtr,
 };
 
@@ -22,6 +22,42 @@ pub const DEIT3: Rename = Rename {
     qkv: &[],
     ignored: &[],
 };
+
+/// BEiT's own names and timm's of it: queries and values have a bias apart, keys have none.
+pub struct Beit;
+
+/// See [`Beit`].
+pub const BEIT: Beit = Beit;
+
+impl Beit {
+    const RENAME: Rename =
+        Rename { name: "beit", ignored: &["relative_position_index", "mask_token", "lm_head", "k_bias"], ..DEIT3 };
+}
+
+impl Naming for Beit {
+    fn name(&self) -> &'static str {
+        Beit::RENAME.name
+    }
+
+    fn translate(&self, name: &str, shape: &[usize], file: &mut Reader<'_>) -> Result<Option<Tensor>> {
+        let mut find = |name: &str, shape: &[usize]| Beit::RENAME.translate(name, shape, file);
+        if let (Some(layer), &[rows]) = (name.strip_suffix("qkv.bias"), shape) {
+            let parts = [find(&format!("{layer}q_bias"), &[rows / 3])?, find(&format!("{layer}v_bias"), &[rows / 3])?];
+            let [Some(q), Some(v)] = parts else { return find(name, shape) };
+            return concat(&[&q, &Tensor::zeros(q.device(), q.dtype(), &[rows / 3])?, &v], 0).map(Some);
+        }
+        let found = find(name, shape)?;
+        // Before fine-tuning all layers have one table in common.
+        match (found, name.rsplit_once('.')) {
+            (None, Some((_, "relative_position_bias_table"))) => find("rel_pos_bias.relative_position_bias_table", shape),
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn ignores(&self, file_name: &str) -> bool {
+        Beit::RENAME.ignores(file_name)
+    }
+}
 
 /// OpenAI's names of CLIP's visual tower.
 pub const CLIP: Rename = Rename {
@@ -72,6 +108,7 @@ pub fn namings() -> Vec<Box<dyn Naming>> {
     vec![
         Box::new(TIMM),
         Box::new(DEIT3),
+        Box::new(BEIT),
         Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
         Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
         // The image model that VidTr's release starts from.
@@ -111,6 +148,8 @@ fn timm(f: &Fields<'_>) -> Result<VitConfig> {
         pre_norm: f.bool_or("pre_norm", false),
         class_position: !f.bool_or("no_embed_class", false),
         layer_scale: f.get("init_values").is_some(),
+        absolute_positions: f.bool_or("use_abs_pos_emb", true),
+        relative_positions: f.bool_or("use_rel_pos_bias", false) || f.bool_or("use_shared_rel_pos_bias", false),
         readout,
         head_bias: true,
         classes: f.usize("num_classes")?,
@@ -134,6 +173,8 @@ fn clip(f: &Fields<'_>, _: &[usize]) -> Result<VitConfig> {
         pre_norm: true,
         class_position: true,
         layer_scale: false,
+        absolute_positions: true,
+        relative_positions: false,
         readout: Readout::Token,
         head_bias: false,
         classes: f.usize("output_dim")?,

@@ -35,6 +35,8 @@ pub fn presets() -> Vec<(String, String, VitConfig)> {
             pre_norm: false,
             class_position: true,
             layer_scale: false,
+            absolute_positions: true,
+            relative_positions: false,
             readout: Readout::Token,
             head_bias: true,
             classes: 1000,
@@ -48,6 +50,17 @@ pub fn presets() -> Vec<(String, String, VitConfig)> {
                 ..config.clone()
             };
             all.push((format!("deit3-{name}{patch}"), format!("DeiT III, patches of {patch}"), deit3));
+        }
+        if let (16, "b" | "l") = (patch, name) {
+            let beit = VitConfig {
+                input: Input::new(1, [224, 224], Input::SYMMETRIC),
+                layer_scale: true,
+                absolute_positions: false,
+                relative_positions: true,
+                readout: Readout::AverageThenNorm,
+                ..config.clone()
+            };
+            all.push((format!("beit-{name}{patch}"), format!("BEiT, patches of {patch}"), beit));
         }
         // The towers that CLIP was released with, and the widths of their embeddings.
         if let Some((_, _, embedding)) = [("b", 16, 512), ("l", 14, 768)].into_iter().find(|(n, p, _)| (*n, *p) == (name, patch))

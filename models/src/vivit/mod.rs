@@ -24,7 +24,8 @@ pub use presets::{factorised, presets};
 
 use crate::{
     Depth, Pass,
-    layers::{Block, BlockConfig, LayerNorm, Linear, Mlp, SelfAttention},
+    attention::SelfAttention,
+    layers::{Block, BlockConfig, LayerNorm, Linear, Mlp},
     model::{Activation, Input, Model, Outline},
     params::{Init, Params},
     rollout::{Cell, Step},
