@@ -2,7 +2,7 @@
 
 use tubelet_autograd::{Variable, backward, checkpoint, detect_anomalies, without_recording};
 use tubelet_engine::{
-    DType, Device, Function, Op, Operand, Philox, Tensor,
+    DType, Device, Function, Op, Operand, Philox, Result, Tensor,
     ops::{
         self,
         binary::mul,
@@ -57,14 +57,14 @@ fn frozen_parts_keep_nothing_alive() {
 }
 
 /// Norms, activations and dropout on the way from `x [N, 64]` to a loss; `keep` hides what made an operand from the product that reads it.
-fn layer(x: &Tensor, weights: &[Variable; 4], keep: bool) -> Tensor {
-    let hidden = |x: &Tensor| if keep { x.reshape(x.shape()).expect("the same shape") } else { x.clone() };
+fn layer(x: &Tensor, weights: &[Variable; 4], keep: bool) -> Result<Tensor> {
+    let hidden = |x: &Tensor| if keep { x.reshape(x.shape()) } else { Ok(x.clone()) };
     let [gamma, beta, up, down] = weights;
-    let normed = layer_norm(1e-5, x, Some(gamma), Some(beta)).unwrap();
-    let wide = linear(&hidden(&normed), up, None).unwrap();
-    let active = unary(Function::GeluErf, &wide).unwrap();
-    let dropped = dropout(Dropout { probability: 0.25, seed: 7, stream: 1, shared: 0 }, &active).unwrap();
-    linear(&hidden(&dropped), down, None).unwrap()
+    let normed = layer_norm(1e-5, x, Some(gamma), Some(beta))?;
+    let wide = linear(&hidden(&normed)?, up, None)?;
+    let active = unary(Function::GeluErf, &wide)?;
+    let dropped = dropout(Dropout { probability: 0.25, seed: 7, stream: 1, shared: 0 }, &active)?;
+    linear(&hidden(&dropped)?, down, None)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_costs_little_is_computed_again_instead_of_kept() {
     let x = variable(5, &[n, 64]);
     let run = |keep: bool| {
         let before = device.memory().live;
-        let y = layer(&x, &weights, keep);
+        let y = layer(&x, &weights, keep).unwrap();
         let kept = device.memory().live - before - n * 64 * 4;
         let gradients = backward(&total(&mul(&y, &y).unwrap())).unwrap();
         let of = |v: &Variable| gradients.get(v).unwrap().to_f32_vec().unwrap();

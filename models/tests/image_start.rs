@@ -139,6 +139,53 @@ fn uniformerv2_starts_from_the_image_models_of_table_5() {
     }
 }
 
+/// BEiT in that size: biases of queries and values apart, no positions but those of pairs, which have a table in each layer or one for all.
+fn beit_image(shared: bool) -> Image {
+    let Image(mut tensors) = vit_image(Some(["gamma_1", "gamma_2"]));
+    tensors.remove("pos_embed");
+    // Of 2×2 patches there are 3·3 differences, and three rows are the class token's.
+    let (table, tokens) = (vec![3 * 3 + 3, 3], vec![5, 5]);
+    for i in 0..2 {
+        let layer = format!("blocks.{i}.attn");
+        tensors.remove(&format!("{layer}.qkv.bias"));
+        tensors.extend(["q_bias", "v_bias"].map(|part| (format!("{layer}.{part}"), vec![48])));
+        if !shared {
+            tensors.insert(format!("{layer}.relative_position_bias_table"), table.clone());
+            tensors.insert(format!("{layer}.relative_position_index"), tokens.clone());
+        }
+    }
+    if shared {
+        tensors.insert("rel_pos_bias.relative_position_bias_table".into(), table);
+        tensors.insert("rel_pos_bias.relative_position_index".into(), tokens);
+        tensors.insert("mask_token".into(), vec![1, 1, 48]);
+    }
+    Image(tensors)
+}
+
+#[test]
+fn uniformerv2_starts_from_beit() {
+    let device = Device::reference();
+    let Config::UniformerV2(mut config) = Config::named("uniformerv2-tiny").unwrap() else { panic!("another system") };
+    config.backbone = Backbone::BEIT;
+    let config = Config::UniformerV2(config);
+    for shared in [false, true] {
+        let image = beit_image(shared);
+        let naming = config.image_naming(&image).unwrap();
+        assert_eq!(naming.name(), "beit");
+        config.start(&device, DType::F32, &image, 1).unwrap();
+        let mut params = Params::from_file(&device, DType::F32, &image, &*naming).or_random(1);
+        let theirs = |name: &str| image.load(name, &device).unwrap().to_f32_vec().unwrap();
+        let bias = params.tensor("blocks.1.attn.qkv.bias", &[144], Init::Zeros).unwrap().to_f32_vec().unwrap();
+        assert_eq!(bias[..48], theirs("blocks.1.attn.q_bias"));
+        assert!(bias[48..96].iter().all(|&x| x == 0.0), "keys have none");
+        assert_eq!(bias[96..], theirs("blocks.1.attn.v_bias"));
+        let name = if shared { "rel_pos_bias." } else { "blocks.1.attn." };
+        let table = params.tensor("blocks.1.attn.relative_position_bias_table", &[12, 3], Init::Zeros).unwrap();
+        assert_eq!(table.to_f32_vec().unwrap(), theirs(&format!("{name}relative_position_bias_table")));
+    }
+    assert!(config.start(&device, DType::F32, &vit_image(Some(["gamma_1", "gamma_2"])), 1).is_err());
+}
+
 #[test]
 fn every_video_model_starts_from_the_image_model_in_it() {
     let (device, image) = (Device::reference(), vit_image(None));

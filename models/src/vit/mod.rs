@@ -14,7 +14,7 @@ use tubelet_engine::{
     },
 };
 
-pub use names::{BEIT, CLIP, DEIT3, TIMM, from_official, namings};
+pub use names::{Beit, CLIP, DEIT3, TIMM, from_official, namings};
 pub use presets::{presets, size};
 
 use crate::{

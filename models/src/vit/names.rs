@@ -26,9 +26,6 @@ pub const DEIT3: Rename = Rename {
 /// BEiT's own names and timm's of it: queries and values have a bias apart, keys have none.
 pub struct Beit;
 
-/// See [`Beit`].
-pub const BEIT: Beit = Beit;
-
 impl Beit {
     const RENAME: Rename =
         Rename { name: "beit", ignored: &["relative_position_index", "mask_token", "lm_head", "k_bias"], ..DEIT3 };
@@ -108,7 +105,7 @@ pub fn namings() -> Vec<Box<dyn Naming>> {
     vec![
         Box::new(TIMM),
         Box::new(DEIT3),
-        Box::new(BEIT),
+        Box::new(Beit),
         Box::new(WithNorm { rename: CLIP, norm: "ln_post", projection: Some("proj") }),
         Box::new(WithNorm { rename: TORCHVISION, norm: "encoder.ln", projection: None }),
         // The image model that VidTr's release starts from.
