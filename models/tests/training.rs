@@ -50,6 +50,37 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     }
 }
 
+/// A folder where the checkpoint's file should be fails like a full disk, after everything was computed.
+#[test]
+fn a_run_survives_checkpoints_that_cannot_be_written() {
+    let recipe = small("tubevit");
+    let [whole, full] = ["enough-room", "no-room"].map(folder);
+    assert!(train(&recipe, &whole, false, &never(), &mut |_| {}).finished);
+    let blocked = full.join("next.safetensors");
+    fs::create_dir_all(&blocked).unwrap();
+    let mut notes = Vec::new();
+    let outcome = train(&recipe, &full, false, &never(), &mut |event| {
+        if let Event::Note(note) = event {
+            notes.push(note);
+            // Somebody makes room.
+            fs::remove_dir(&blocked).unwrap();
+        }
+    });
+    assert!(outcome.finished && notes.len() == 1, "{notes:?}");
+    assert!(notes[0].contains("no checkpoint") && notes[0].contains("next.safetensors"), "{notes:?}");
+    assert!(weights(&whole) == weights(&full));
+    // Where nobody does, the fourth is too many.
+    let never_room = folder("never-room");
+    fs::create_dir_all(never_room.join("next.safetensors")).unwrap();
+    let mut notes = 0;
+    let (device, stop, recipe) = (Device::cpu().unwrap(), never(), Recipe { checkpoint_every: 1, ..recipe });
+    let options =
+        Options { device, folder: never_room.clone(), resume: false, start: None, start_model: None, threads: 1, stop: &stop };
+    let error = run(recipe, &options, &mut |event| notes += u32::from(matches!(event, Event::Note(_)))).unwrap_err();
+    assert!(error.to_string().contains("next.safetensors"), "{error}");
+    assert_eq!(notes, 3);
+}
+
 #[test]
 fn a_truncated_checkpoint_gives_way_to_the_one_before() {
     let recipe = small("tubevit");

@@ -28,7 +28,19 @@ pub enum Optimiser {
         #[serde(default)]
         nesterov: bool,
     },
-    /// Adam with decoupled weight decay (UniFormerV2, TubeViT).
+    /// Adam, its weight decay added to the gradient (TubeViT).
+    Adam {
+        /// Of the two moments.
+        #[serde(default = "betas")]
+        betas: [f64; 2],
+        /// Added to the root of the second moment.
+        #[serde(default = "eps")]
+        eps: f64,
+        /// Added to the gradient, times the parameter.
+        #[serde(default)]
+        weight_decay: f64,
+    },
+    /// Adam with decoupled weight decay (UniFormerV2).
     AdamW {
         /// Of the two moments.
         #[serde(default = "betas")]
@@ -70,7 +82,7 @@ impl Optimiser {
     pub fn validate(&self) -> Result<()> {
         let fits = match *self {
             Optimiser::Sgd { momentum, weight_decay, .. } => (0.0..1.0).contains(&momentum) && weight_decay >= 0.0,
-            Optimiser::AdamW { betas, eps, weight_decay } => {
+            Optimiser::Adam { betas, eps, weight_decay } | Optimiser::AdamW { betas, eps, weight_decay } => {
                 betas.iter().all(|beta| (0.0..1.0).contains(beta)) && eps > 0.0 && weight_decay >= 0.0
             }
         };
@@ -112,9 +124,10 @@ impl Optimiser {
                     *slot.memory = if momentum > 0.0 { vec![velocity] } else { Vec::new() };
                 }
             }
-            Optimiser::AdamW { betas: [beta1, beta2], eps, weight_decay } => {
+            Optimiser::Adam { betas: [beta1, beta2], eps, weight_decay }
+            | Optimiser::AdamW { betas: [beta1, beta2], eps, weight_decay } => {
                 let weight_decay = part(weight_decay);
-                let (decoupled, amsgrad) = (true, false);
+                let (decoupled, amsgrad) = (matches!(self, Optimiser::AdamW { .. }), false);
                 let op = Adam { learning_rate, beta1, beta2, eps, weight_decay, decoupled, amsgrad, step, gradient_scale };
                 let memory = |s: &Slot<'_>, i: usize| s.memory.get(i).cloned();
                 let moments: Vec<_> = slots.iter().map(|s| [memory(s, 0), memory(s, 1)]).collect();
@@ -172,4 +185,30 @@ pub fn moving_average(averages: &mut BTreeMap<String, Tensor>, values: &BTreeMap
         averages.insert(name.clone(), next);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tubelet_engine::{DType, Device};
+
+    use super::*;
+
+    /// Without a gradient nothing but the decay is left. Coupled, it is a gradient, whose size Adam divides out; decoupled, it shrinks the weight.
+    #[test]
+    fn weight_decay_is_a_gradient_in_adam_and_a_factor_in_adamw() {
+        let device = Device::reference();
+        let (betas, eps, weight_decay) = ([0.9, 0.999], 1e-8, 0.1);
+        for (optimiser, expected) in [
+            (Optimiser::Adam { betas, eps, weight_decay }, 2.0 - 0.01),
+            (Optimiser::AdamW { betas, eps, weight_decay }, 2.0 * (1.0 - 0.01 * 0.1)),
+        ] {
+            let mut value = Tensor::full(&device, DType::F32, &[2, 2], 2.0).unwrap();
+            let gradient = Tensor::zeros(&device, DType::F32, &[2, 2]).unwrap();
+            let slot = Slot { name: "a.weight", value: &mut value, gradient, memory: &mut Vec::new() };
+            optimiser.step(1, 0.01, 1.0, vec![slot]).unwrap();
+            // One rounding to f32 near 2, and eps beside a gradient of 0.2.
+            assert!(value.to_f64_vec().unwrap().iter().all(|x| (x - expected).abs() < 3e-7), "{optimiser:?} {value:?}");
+        }
+    }
 }

@@ -86,13 +86,16 @@ pub struct Outcome {
 
 /// Steps whose mean makes a line of the log.
 const LOG_EVERY: u64 = 10;
+/// Checkpoints in a row that may stay unwritten: on a full disk somebody may make room, but not for ever.
+const UNSAVED: u32 = 3;
 /// Unreadable clips in a row at which a run fails.
 const PATIENCE: usize = 64;
 
 /// Runs a recipe.
 ///
 /// # Errors
-/// Of data, operations and files. Whatever happens, the newest checkpoint stays whole.
+/// Of data, operations and files. Whatever happens, the newest checkpoint stays whole. Log lines and checkpoints that cannot be written on the way, as
+/// on a full disk, are noted and survived; the fourth checkpoint in a row is an error, and so is the last one.
 pub fn run(recipe: Recipe, options: &Options<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
     run_with(&Alone, recipe, options, observe)
 }
@@ -122,6 +125,7 @@ pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observ
     let mut loaders = agree(group, device, loaders)?;
     let (began, first) = (Instant::now(), trainer.steps());
     let mut outcome = Outcome { steps: first, finished: false, evaluation: None, weights: None };
+    let mut unwritten = Unwritten::default();
     while trainer.steps() < recipe.steps {
         let stop = f32::from(u8::from(options.stop.load(Ordering::Relaxed)));
         let skipped = loaders.iter().map(Loader::skipped).sum::<u64>();
@@ -138,12 +142,12 @@ pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observ
         let due = |every: u64| last || (every > 0 && done.is_multiple_of(every));
         // What rank 0 does with files can fail, and the others must hear of it.
         let mut note = |log: &mut Log| -> Result<Option<Evaluation>> {
-            log.step(done, &report)?;
+            unwritten.log(done, log.step(done, &report), observe)?;
             let clips_per_second = ((done - first) * recipe.batch as u64) as f64 / began.elapsed().as_secs_f64();
             observe(Event::Step { done, report: &report, clips_per_second, skipped: skipped as u64 });
             if due(recipe.checkpoint_every) {
-                log.flush()?;
-                trainer.state()?.save(&options.folder)?;
+                unwritten.log(done, log.flush(), observe)?;
+                unwritten.checkpoint(done, last, trainer.state()?.save(&options.folder), observe)?;
             }
             let mut first = None;
             for (i, set) in sets.iter().enumerate().filter(|_| due(recipe.evaluate_every)) {
@@ -151,7 +155,7 @@ pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observ
                 // On the way one view of each has to do.
                 let views = recipe.views.filter(|_| last).unwrap_or(Views::CENTRE);
                 let evaluation = trainer.evaluate(i, &**data, views, u64::MAX, &mut |_| {})?;
-                log.evaluation(done, set.name.as_deref(), &evaluation)?;
+                unwritten.log(done, log.evaluation(done, set.name.as_deref(), &evaluation), observe)?;
                 observe(Event::Evaluated { done, set: set.name.as_deref(), evaluation: &evaluation });
                 first = first.or(Some(evaluation));
             }
@@ -166,6 +170,40 @@ pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observ
     let weights = if log.is_some() { export(&trainer, &config, &options.folder, names.as_deref()).map(Some) } else { Ok(None) };
     let weights = agree(group, device, weights)?;
     Ok(Outcome { steps: trainer.steps(), finished: true, weights, ..outcome })
+}
+
+/// Files that could not be written on the way.
+#[derive(Default)]
+struct Unwritten {
+    /// Whether the last line of the log failed: a full disk is noted once.
+    log: bool,
+    /// Checkpoints in a row.
+    checkpoints: u32,
+}
+
+impl Unwritten {
+    fn log(&mut self, done: u64, written: Result<()>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let before = std::mem::replace(&mut self.log, written.is_err());
+        match written {
+            Err(Error::Io { .. }) if before => Ok(()),
+            Err(error @ Error::Io { .. }) => {
+                observe(Event::Note(format!("step {done}: lines of the log are missing: {error}")));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn checkpoint(&mut self, done: u64, last: bool, written: Result<()>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.checkpoints = if written.is_err() { self.checkpoints + 1 } else { 0 };
+        match written {
+            Err(error @ Error::Io { .. }) if !last && self.checkpoints <= UNSAVED => {
+                observe(Event::Note(format!("step {done}: no checkpoint, the one before stays: {error}")));
+                Ok(())
+            }
+            other => other,
+        }
+    }
 }
 
 /// What a run begins with.
