@@ -103,7 +103,7 @@ fn stage(group: &dyn Group, recipe: Recipe, options: &Options<'_>) -> Result<boo
     let bar = ProgressBar::with_draw_target(Some(recipe.steps), target).with_style(style);
     let (mut loss, mut accuracy) = (None, 0.0);
     let outcome = train(group, recipe, options, &mut |event| match event {
-        Event::Note(note) => bar.println(format!("tubelet: {note}")),
+        Event::Note(note) => say(&bar, &format!("tubelet: {note}")),
         Event::Step { done, report, clips_per_second, skipped } => {
             // Smoothed over some twenty steps, for the eye.
             let smooth = |old: f64, new: f64| old + 0.05 * (new - old);
@@ -117,7 +117,7 @@ fn stage(group: &dyn Group, recipe: Recipe, options: &Options<'_>) -> Result<boo
                 loss.unwrap_or(0.0)
             ));
         }
-        Event::Evaluated { done, set, evaluation } => bar.println(describe(done, set, evaluation)),
+        Event::Evaluated { done, set, evaluation } => say(&bar, &describe(done, set, evaluation)),
     })?;
     bar.finish_and_clear();
     if !first {
@@ -144,6 +144,11 @@ fn mpi() -> Result<Box<dyn Group>> {
     return Ok(Box::new(tubelet_models::train::mpi::Mpi::open()?));
     #[cfg(not(unix))]
     Err(Error::invalid("--mpi", "Open MPI runs on Unix alone"))
+}
+
+/// A line above the bar; also where standard error is no terminal and the bar itself says nothing.
+fn say(bar: &ProgressBar, line: &str) {
+    bar.suspend(|| eprintln!("{line}"));
 }
 
 pub fn describe(done: u64, set: Option<&str>, evaluation: &Evaluation) -> String {
