@@ -3,7 +3,7 @@
 use std::{
     alloc::{self, Layout},
     any::Any,
-    collections::HashMap,
+    collections::BTreeMap,
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,10 +20,40 @@ fn size_class(bytes: usize) -> usize {
     bytes.div_ceil(step) * step
 }
 
+/// What the pool may hold beyond what was ever live at once: enough for an inference pass never to ask the system twice, and little beside a training
+/// step, whose sizes on the way back are others than on the way there.
+const SLACK: usize = 32 << 20;
+
 #[derive(Default)]
 struct State {
     stats: MemoryStats,
-    free: HashMap<usize, Vec<Block>>,
+    /// Blocks by size class; no class without blocks.
+    free: BTreeMap<usize, Vec<Block>>,
+}
+
+impl State {
+    /// A free block of this class.
+    fn recycle(&mut self, class: usize) -> Option<Block> {
+        let blocks = self.free.get_mut(&class)?;
+        let block = blocks.pop();
+        if blocks.is_empty() {
+            self.free.remove(&class);
+        }
+        self.stats.cached -= class;
+        block
+    }
+
+    /// Gives cached blocks back to the system, the largest first, until a new one of `class` bytes fits within the peak.
+    fn make_room(&mut self, class: usize) {
+        let bound = self.stats.peak.max(self.stats.live + class) + SLACK;
+        while self.stats.live + self.stats.cached + class > bound {
+            let Some((&largest, _)) = self.free.last_key_value() else { return };
+            if let Some(block) = self.recycle(largest) {
+                // SAFETY: made by `fresh(largest)`, and no longer on the free list.
+                unsafe { alloc::dealloc(block.0.as_ptr(), layout(largest)) };
+            }
+        }
+    }
 }
 
 struct Block(NonNull<u8>);
@@ -62,12 +92,12 @@ impl HostPool {
         if state.stats.limit.is_some_and(|limit| live.saturating_add(bytes) > limit) {
             return Err(refusal);
         }
-        let block = match state.free.get_mut(&class).and_then(Vec::pop) {
-            Some(block) => {
-                state.stats.cached -= class;
-                block.0
+        let block = match state.recycle(class) {
+            Some(block) => block.0,
+            None => {
+                state.make_room(class);
+                fresh(class).ok_or(refusal)?
             }
-            None => fresh(class).ok_or(refusal)?,
         };
         state.stats.live += bytes;
         state.stats.peak = state.stats.peak.max(state.stats.live);
@@ -106,7 +136,7 @@ impl HostPool {
 
 impl Drop for State {
     fn drop(&mut self) {
-        for (class, blocks) in self.free.drain() {
+        for (class, blocks) in std::mem::take(&mut self.free) {
             for block in blocks {
                 // SAFETY: made by `fresh(class)`, and owned by the free list.
                 unsafe { alloc::dealloc(block.0.as_ptr(), layout(class)) };
@@ -222,6 +252,21 @@ mod tests {
         let b = pool.allocate(590).unwrap();
         assert_eq!((b.ptr(), pool.stats().cached), (at, 0));
         assert_eq!(b.ptr() as usize % ALIGN, 0);
+    }
+
+    #[test]
+    fn no_more_is_held_than_was_live_at_once() {
+        let (pool, large) = (HostPool::new("test", None, false), SLACK + 1);
+        let all: Vec<_> = (0..4).map(|_| pool.allocate(large).unwrap()).collect();
+        drop(all);
+        let class = size_class(large);
+        assert_eq!(pool.stats().cached, 4 * class);
+        // Of another class: one of the four goes, for three and this one make more than the four that were live and the slack.
+        let other = pool.allocate(3 * SLACK).unwrap();
+        let held = pool.stats().cached + pool.stats().live;
+        assert!(held <= 4 * large + SLACK, "{held}");
+        assert!(pool.stats().cached >= class, "not all of them");
+        drop(other);
     }
 
     #[test]

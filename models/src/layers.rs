@@ -32,7 +32,7 @@ impl Linear {
     pub fn load_with(params: &mut Params<'_>, name: &str, inputs: usize, outputs: usize, bias: bool, init: Init) -> Result<Self> {
         let weight = params.prepared(&format!("{name}.weight"), &[outputs, inputs], init, Operand::GemmWeight)?;
         let bias = if bias { Some(params.tensor(&format!("{name}.bias"), &[outputs], Init::Zeros)?) } else { None };
-        Linear::new(&weight, bias)
+        Ok(Linear { weight, bias })
     }
 
     /// As [`Linear::load`] with a bias, its outputs multiplied by `gamma [outputs]`, if there is one: LayerScale, folded into weight and bias.

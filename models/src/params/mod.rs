@@ -84,6 +84,7 @@ enum Source<'a> {
 pub struct Params<'a> {
     device: Device,
     folds: bool,
+    prepares: bool,
     dtype: DType,
     source: Source<'a>,
     missing: Vec<String>,
@@ -109,6 +110,7 @@ impl<'a> Params<'a> {
         Params {
             device: device.clone(),
             folds: true,
+            prepares: true,
             dtype,
             source,
             missing: Vec::new(),
@@ -155,6 +157,11 @@ impl<'a> Params<'a> {
     /// layers that follow, which is exact in inference.
     pub fn with_batch_norms(self) -> Self {
         Params { folds: false, ..self }
+    }
+
+    /// Weights stay as they are: for training, where a prepared copy of what is frozen would be made for a single pass, beside the original.
+    pub fn without_preparing(self) -> Self {
+        Params { prepares: false, ..self }
     }
 
     /// Whether batch norms are folded into the linear layers that follow.
@@ -230,9 +237,10 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Parameter `name`, laid out once for the kernel that reads it as `operand`.
+    /// Parameter `name`, laid out once for the kernel that reads it as `operand`, unless [`Params::without_preparing`].
     pub fn prepared(&mut self, name: &str, shape: &[usize], init: Init, operand: Operand) -> Result<Tensor> {
-        self.tensor(name, shape, init)?.prepare(operand)
+        let value = self.tensor(name, shape, init)?;
+        if self.prepares { value.prepare(operand) } else { Ok(value) }
     }
 
     /// An error that lists every missing, unexpected and mis-shaped tensor, if there is one.

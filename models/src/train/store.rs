@@ -57,7 +57,7 @@ impl Store {
     /// A model whose trainable parameters are variables, computing in `dtype`.
     pub fn training_model(&self, config: &Config, device: &Device, dtype: DType) -> Result<(Box<dyn Model>, Variables)> {
         let file = View { store: self, variables: Some(RefCell::default()) };
-        let mut params = Params::from_file(device, dtype, &file, &Own).with_batch_norms();
+        let mut params = Params::from_file(device, dtype, &file, &Own).with_batch_norms().without_preparing();
         let model = config.build(&mut params)?;
         params.finish()?;
         Ok((model, Variables(file.variables.map(RefCell::into_inner).unwrap_or_default())))

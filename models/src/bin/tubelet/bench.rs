@@ -127,6 +127,14 @@ fn config(name: &str, frames: Option<usize>) -> Result<Config> {
     Ok(config)
 }
 
+/// MiB of memory that this process had at its peak, the program itself included, where the system says so (Linux).
+fn resident_peak() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()?;
+    Some(kib / 1024.0)
+}
+
 /// Whole training steps: forward pass, loss, backward pass, AdamW.
 fn train(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(["model", "ms a step", "clips/s", "GFLOP/s", "MiB at the peak", "trained M"]);
@@ -154,7 +162,7 @@ fn train(arguments: &Arguments) -> Result<bool> {
                 "{}",
                 json!({
                     "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median, "peak_mib": peak,
-                    "trained_millions": trained,
+                    "process_mib": resident_peak(), "trained_millions": trained,
                 })
             );
         } else {
