@@ -17,8 +17,10 @@
 
 mod cache;
 mod device;
+mod halves;
 mod kernel;
 mod memory;
+mod operand;
 mod pipeline;
 mod profile;
 mod recorder;
@@ -65,4 +67,5 @@ mod unroll;
 
 pub use cache::cache_folder;
 pub use device::{Wgpu, WgpuOptions, adapters};
+pub use pipeline::{Shader, Tiles};
 pub use profile::Times;
