@@ -39,6 +39,8 @@ pub struct WgpuOptions {
     pub plain: bool,
     /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
     pub guard: bool,
+    /// For tests: kernels are written, for [`Wgpu::shaders`], and neither compiled nor run.
+    pub dry: bool,
 }
 
 /// See the [crate].
@@ -60,6 +62,7 @@ pub struct Wgpu {
     /// See [`crate::halves`].
     pub(crate) exact_halves: OnceLock<bool>,
     pub(crate) guard: bool,
+    pub(crate) dry: bool,
 }
 
 fn instance() -> Instance {
@@ -164,6 +167,7 @@ impl Wgpu {
             processor: info.device_type == wgpu::DeviceType::Cpu && !options.plain && !options.as_gpu,
             exact_halves: OnceLock::new(),
             guard: options.guard,
+            dry: options.dry,
             name,
             info,
             features,

@@ -233,6 +233,10 @@ impl<'a> Kernel<'a> {
             return refuse(format!("{groups} workgroups with {} bytes of parameters", self.parameters.len()));
         }
         let writes: Vec<bool> = present.iter().map(|operand| operand.is_written()).collect();
+        if gpu.dry {
+            gpu.note(&self.key(gpu), &self.tiles, || self.text(entry, gpu));
+            return Ok(());
+        }
         let pipeline = gpu.pipeline(&self.key(gpu), &self.tiles, &writes, || self.text(entry, gpu))?;
         let mut recorder = gpu.recorder();
         let parameters =

@@ -16,7 +16,8 @@ use crate::{cache, device::Wgpu, recorder::SLOT};
 /// The values of a shader's `override`s by name.
 pub type Tiles = Vec<(&'static str, u32)>;
 
-/// A shader's text, and the values that its pipelines have been made with.
+/// A shader's text, and the values that its pipelines are made with.
+#[derive(Clone)]
 pub struct Shader {
     /// WGSL.
     pub text: String,
@@ -37,13 +38,13 @@ struct Module {
     pipeline_layout: wgpu::PipelineLayout,
     /// By tiles.
     pipelines: HashMap<Tiles, Arc<Pipeline>>,
-    /// Of guarded devices, for their tests.
-    text: Option<String>,
 }
 
 /// The pipelines of a device.
 pub(crate) struct Pipelines {
     made: Mutex<HashMap<String, Module>>,
+    /// What a [dry](crate::WgpuOptions::dry) device has written.
+    written: Mutex<HashMap<String, Shader>>,
     cache: Option<Cache>,
     /// Storage buffers that one kernel can bind.
     pub bindings: usize,
@@ -83,6 +84,7 @@ impl Pipelines {
     pub fn new(device: &wgpu::Device, limits: &wgpu::Limits, file: Option<PathBuf>) -> Self {
         Pipelines {
             made: Mutex::default(),
+            written: Mutex::default(),
             cache: file.and_then(|file| Cache::open(device, file)),
             bindings: limits.max_storage_buffers_per_shader_stage as usize,
         }
@@ -117,16 +119,21 @@ impl Wgpu {
         Ok(pipeline)
     }
 
-    /// Every shader that a [guarded](crate::WgpuOptions::guard) device has made so far.
+    /// Keeps the shader `key` for [`Wgpu::shaders`].
+    pub(crate) fn note(&self, key: &str, tiles: &Tiles, source: impl FnOnce() -> String) {
+        let mut written = self.pipelines.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let shader = written.entry(key.to_owned()).or_insert_with(|| Shader { text: source(), tiles: Vec::new() });
+        if !shader.tiles.contains(tiles) {
+            shader.tiles.push(tiles.clone());
+        }
+    }
+
+    /// Every shader that a [dry](crate::WgpuOptions::dry) device has written so far.
     pub fn shaders(&self) -> Vec<Shader> {
-        let made = self.pipelines.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let shader =
-            |module: &Module| Some(Shader { text: module.text.clone()?, tiles: module.pipelines.keys().cloned().collect() });
-        made.values().filter_map(shader).collect()
+        self.pipelines.written.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn module(&self, key: &str, writes: &[bool], source: String) -> Module {
-        let text = self.guard.then(|| source.clone());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(key), source: wgpu::ShaderSource::Wgsl(Cow::Owned(source)) };
         let checks = if self.guard { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         // SAFETY: every kernel stays inside its operands and ends its loops: the property suite has run it with the checks on.
@@ -148,7 +155,7 @@ impl Wgpu {
             bind_group_layouts: &[Some(&layout)],
             ..Default::default()
         });
-        Module { module, layout, pipeline_layout, pipelines: HashMap::new(), text }
+        Module { module, layout, pipeline_layout, pipelines: HashMap::new() }
     }
 
     fn compile(&self, key: &str, module: &Module, tiles: &Tiles) -> Pipeline {

@@ -236,13 +236,15 @@ fn sums_and_products_of_halves_are_those_of_f32_rounded() {
 fn tiles_of_halves_agree_with_the_reference() {
     let Some(wgpu) = common::device(WgpuOptions { as_gpu: true, ..Default::default() }) else { return };
     let device = Device::new(wgpu);
+    let dry = Device::new(common::device(WgpuOptions { as_gpu: true, dry: true, ..Default::default() }).expect("there was one"));
     for name in ["gemm", "attention"] {
         for seed in 0..24 {
             let sample = samples::sample(name, &mut Philox::new(seed), 40, DType::F16, Values::Normal).expect("an operation");
             samples::check(&device, &sample).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
+            samples::run(&dry, &sample).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
         }
     }
-    let wgpu = device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device");
+    let wgpu = dry.backend().as_any().downcast_ref::<Wgpu>().expect("our own device");
     if wgpu.description().contains(", f16") {
         for tile in ["left_tile: array<vec4<Number>", "query_tile: array<vec2<Number>"] {
             let halves = |shader: &Shader| shader.text.contains("alias Number = f16;") && shader.text.contains(tile);
