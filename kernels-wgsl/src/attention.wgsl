@@ -12,13 +12,10 @@ fn score_of(key: u32) -> f32 {
 }
 
 fn group(index: u32, lane: u32) {
-    let i = index % p.queries;
-    let h = index / p.queries % p.heads;
-    let o = index / p.queries / p.heads % p.others;
-    let b = index / p.queries / p.heads / p.others;
-    let q_start = p.q_offset + b * p.q_s0 + o * p.q_s1 + i * p.q_s2 + h * p.q_s3;
-    let k_start = p.k_offset + b * p.k_s0 + o * p.k_s1 + h * p.k_s3;
-    let v_start = p.v_offset + b * p.v_s0 + o * p.v_s1 + h * p.v_s3;
+    let at = place_of(index, p.queries);
+    let q_start = q_index(at.b, at.o, at.i, at.h, 0u);
+    let k_start = k_index(at.b, at.o, 0u, at.h, 0u);
+    let v_start = v_index(at.b, at.o, 0u, at.h, 0u);
     for (var c = lane; c < p.width; c += LANES) { query[c] = q_load(q_start + c * p.q_s4); }
     workgroupBarrier();
     var sums: array<f32, OWN>;
@@ -41,10 +38,10 @@ fn group(index: u32, lane: u32) {
             let c = own * LANES + lane;
             var sum = sums[own] * kept;
             if c < p.value_width {
-                var at = v_start + first * p.v_s2 + c * p.v_s4;
+                var value = v_start + first * p.v_s2 + c * p.v_s4;
                 for (var j = 0u; j < count; j += 1u) {
-                    sum += chunk[j] * v_load(at);
-                    at += p.v_s2;
+                    sum += chunk[j] * v_load(value);
+                    value += p.v_s2;
                 }
             }
             sums[own] = sum;
@@ -52,7 +49,7 @@ fn group(index: u32, lane: u32) {
         workgroupBarrier();
         largest = next;
     }
-    let row = b * p.out0 + o * p.out1 + i * p.out2 + h * p.out3;
+    let row = out_row(at, at.i);
     for (var own = 0u; own < OWN; own += 1u) {
         let c = own * LANES + lane;
         if c < p.value_width { y_store(row * p.value_width + c, select(sums[own] / total, 0.0, p.keys == 0u)); }

@@ -5,15 +5,11 @@ var<workgroup> value: array<f32, VALUE_WIDTH>;
 var<workgroup> chunk: array<vec2<f32>, LANES>;
 
 fn group(index: u32, lane: u32) {
-    let i = index % p.keys;
-    let h = index / p.keys % p.heads;
-    let o = index / p.keys / p.heads % p.others;
-    let b = index / p.keys / p.heads / p.others;
-    let k_start = p.k_offset + b * p.k_s0 + o * p.k_s1 + i * p.k_s2 + h * p.k_s3;
-    let v_start = p.v_offset + b * p.v_s0 + o * p.v_s1 + i * p.v_s2 + h * p.v_s3;
-    let q_start = p.q_offset + b * p.q_s0 + o * p.q_s1 + h * p.q_s3;
-    let g_start = p.gradient_offset + b * p.gradient_s0 + o * p.gradient_s1 + h * p.gradient_s3;
-    let lse_start = p.lse_offset + b * p.lse_s0 + o * p.lse_s1 + h * p.lse_s3;
+    let at = place_of(index, p.keys);
+    let k_start = k_index(at.b, at.o, at.i, at.h, 0u);
+    let v_start = v_index(at.b, at.o, at.i, at.h, 0u);
+    let q_start = q_index(at.b, at.o, 0u, at.h, 0u);
+    let g_start = gradient_index(at.b, at.o, 0u, at.h, 0u);
     for (var c = lane; c < p.width; c += LANES) { key[c] = k_load(k_start + c * p.k_s4); }
     for (var c = lane; c < p.value_width; c += LANES) { value[c] = v_load(v_start + c * p.v_s4); }
     workgroupBarrier();
@@ -27,8 +23,8 @@ fn group(index: u32, lane: u32) {
             for (var c = 0u; c < p.width; c += 1u) { score += key[c] * q_load(q_start + j * p.q_s2 + c * p.q_s4); }
             var dot = 0.0;
             for (var c = 0u; c < p.value_width; c += 1u) { dot += value[c] * gradient_load(g_start + j * p.gradient_s2 + c * p.gradient_s4); }
-            let d = delta_load(delta_at(b * p.row0 + o * p.row1 + j * p.row2 + h * p.row3));
-            let probability = exp_full(p.scale * score - lse_load(lse_start + j * p.lse_s2));
+            let d = delta_load(delta_at(at.b * p.row0 + at.o * p.row1 + j * p.row2 + at.h * p.row3));
+            let probability = exp_full(p.scale * score - lse_load(lse_index(at.b, at.o, j, at.h)));
             weights = vec2<f32>(p.scale * probability * (dot - d), probability);
         }
         chunk[lane] = weights;
@@ -50,7 +46,7 @@ fn group(index: u32, lane: u32) {
         }
         workgroupBarrier();
     }
-    let row = b * p.out0 + o * p.out1 + i * p.out2 + h * p.out3;
+    let row = out_row(at, at.i);
     for (var own = 0u; own < OWN; own += 1u) {
         let c = own * LANES + lane;
         if c < p.width { dk_store(row * p.width + c, dk[own]); }

@@ -19,13 +19,11 @@ fn exp_negative(x: vec4<f32>) -> vec4<f32> {
 
 fn each(index: u32) {
     let blocks = (p.queries + ROWS - 1u) / ROWS;
-    let i0 = index % blocks * ROWS;
-    let h = index / blocks % p.heads;
-    let o = index / blocks / p.heads % p.others;
-    let b = index / blocks / p.heads / p.others;
-    let q_start = p.q_offset + b * p.q_s0 + o * p.q_s1 + h * p.q_s3;
-    let k_start = p.k_offset + b * p.k_s0 + o * p.k_s1 + h * p.k_s3;
-    let v_start = p.v_offset + b * p.v_s0 + o * p.v_s1 + h * p.v_s3;
+    let at = place_of(index, blocks);
+    let i0 = at.i * ROWS;
+    let q_start = q_index(at.b, at.o, 0u, at.h, 0u);
+    let k_start = k_index(at.b, at.o, 0u, at.h, 0u);
+    let v_start = v_index(at.b, at.o, 0u, at.h, 0u);
     #for r ROWS
     let query{r} = q_start + min(i0 + {r}u, p.queries - 1u) * p.q_s2;
     var largest{r} = -infinity();
@@ -43,10 +41,10 @@ fn each(index: u32) {
         #end
         for (var c = 0u; c < p.width; c += 4u) {
             let keys = transpose(mat4x4<f32>(
-                k_load4(k_start + key0 * p.k_s2 + c), k_load4(k_start + key1 * p.k_s2 + c),
-                k_load4(k_start + key2 * p.k_s2 + c), k_load4(k_start + key3 * p.k_s2 + c)));
+                vec4<f32>(k_load4(k_start + key0 * p.k_s2 + c)), vec4<f32>(k_load4(k_start + key1 * p.k_s2 + c)),
+                vec4<f32>(k_load4(k_start + key2 * p.k_s2 + c)), vec4<f32>(k_load4(k_start + key3 * p.k_s2 + c))));
             #for r ROWS
-            let q{r} = q_load4(query{r} + c);
+            let q{r} = vec4<f32>(q_load4(query{r} + c));
             #for e 4
             score{r} += q{r}[{e}] * keys[{e}];
             #end
@@ -64,7 +62,7 @@ fn each(index: u32) {
         #end
         #for c VECTORS
         #for k 4
-        let value{c}_{k} = v_load4(v_start + key{k} * p.v_s2 + {c}u * 4u);
+        let value{c}_{k} = vec4<f32>(v_load4(v_start + key{k} * p.v_s2 + {c}u * 4u));
         #end
         #for r ROWS
         sum{r}_{c} = sum{r}_{c} * kept{r} + ((score{r}.x * value{c}_0 + score{r}.y * value{c}_1) + (score{r}.z * value{c}_2 + score{r}.w * value{c}_3));
@@ -73,7 +71,7 @@ fn each(index: u32) {
     }
     #for r ROWS
     if i0 + {r}u < p.queries {
-        let row = b * p.out0 + o * p.out1 + (i0 + {r}u) * p.out2 + h * p.out3;
+        let row = out_row(at, i0 + {r}u);
         #for c VECTORS
         let y{c} = select(sum{r}_{c} / total{r}, vec4<f32>(), p.keys == 0u);
         #for e 4

@@ -5,8 +5,8 @@ fn each(i: u32) {
     let n = i / p.heads % p.places;
     let t = i / p.heads / p.places % p.frames;
     let b = i / p.heads / p.places / p.frames;
-    let query = p.q_offset + b * p.q_s0 + t * p.q_s1 + n * p.q_s2 + h * p.q_s3;
-    let keys = p.k_offset + b * p.k_s0 + n * p.k_s2 + h * p.k_s3;
+    let query = q_index(b, t, n, h, 0u);
+    let keys = k_index(b, 0u, n, h, 0u);
     let row = i * p.frames;
     var largest = -infinity();
     for (var j = 0u; j < p.frames; j += 1u) {

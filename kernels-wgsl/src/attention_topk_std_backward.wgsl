@@ -6,10 +6,10 @@ fn each(i: u32) {
     let slot = i / p.heads / p.places % p.keep;
     let b = i / p.heads / p.places / p.keep;
     let frame = u32(clamp(kept_int(kept_at(i)), 0, i32(p.frames) - 1));
-    let query = p.q_offset + b * p.q_s0 + frame * p.q_s1 + n * p.q_s2 + h * p.q_s3;
-    let keys = p.k_offset + b * p.k_s0 + n * p.k_s2 + h * p.k_s3;
-    let values = p.v_offset + b * p.v_s0 + n * p.v_s2 + h * p.v_s3;
-    let upstream = p.gradient_offset + b * p.gradient_s0 + slot * p.gradient_s1 + n * p.gradient_s2 + h * p.gradient_s3;
+    let query = q_index(b, frame, n, h, 0u);
+    let keys = k_index(b, 0u, n, h, 0u);
+    let values = v_index(b, 0u, n, h, 0u);
+    let upstream = gradient_index(b, slot, n, h, 0u);
     let row = i * p.frames;
     var largest = -infinity();
     for (var j = 0u; j < p.frames; j += 1u) {

@@ -13,11 +13,11 @@ fn each(i: u32) {
         let row = ((b * p.keep + slot) * p.places + n) * p.heads + h;
         let frame = u32(clamp(kept_int(kept_at(row)), 0, i32(p.frames) - 1));
         if c < p.width {
-            let query = p.q_offset + b * p.q_s0 + frame * p.q_s1 + n * p.q_s2 + h * p.q_s3 + c * p.q_s4;
+            let query = q_index(b, frame, n, h, c);
             dk += ds_load(ds_at(row * p.frames + t)) * q_load(query);
         }
         if c < p.value_width {
-            let upstream = p.gradient_offset + b * p.gradient_s0 + slot * p.gradient_s1 + n * p.gradient_s2 + h * p.gradient_s3;
+            let upstream = gradient_index(b, slot, n, h, 0u);
             dv += weights_load(weights_at(row * p.frames + t)) * gradient_load(upstream + c * p.gradient_s4);
         }
     }

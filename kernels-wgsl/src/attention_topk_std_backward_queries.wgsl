@@ -5,7 +5,7 @@ fn each(i: u32) {
     let n = i / p.width / p.heads % p.places;
     let t = i / p.width / p.heads / p.places % p.frames;
     let b = i / p.width / p.heads / p.places / p.frames;
-    let keys = p.k_offset + b * p.k_s0 + n * p.k_s2 + h * p.k_s3 + c * p.k_s4;
+    let keys = k_index(b, 0u, n, h, c);
     var sum = 0.0;
     for (var slot = 0u; slot < p.keep; slot += 1u) {
         let row = ((b * p.keep + slot) * p.places + n) * p.heads + h;

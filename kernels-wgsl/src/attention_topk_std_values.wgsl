@@ -7,7 +7,7 @@ fn each(i: u32) {
     let b = row / p.heads / p.places / p.keep;
     let frame = u32(kept_int(kept_at(row)));
     let weights = (((b * p.frames + frame) * p.places + n) * p.heads + h) * p.frames;
-    let values = p.v_offset + b * p.v_s0 + n * p.v_s2 + h * p.v_s3 + c * p.v_s4;
+    let values = v_index(b, 0u, n, h, c);
     var sum = 0.0;
     for (var j = 0u; j < p.frames; j += 1u) { sum += weights_load(weights_at(weights + j)) * v_load(values + j * p.v_s1); }
     y_store(i, sum);

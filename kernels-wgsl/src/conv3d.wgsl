@@ -11,7 +11,7 @@ fn left(batch: u32, m: u32, k: u32) -> f32 {
     if t >= p.v1 || h >= p.v2 || w >= p.v3 { return 0.0; }
     let c = batch * p.channels + channel;
     let b = m / p.y3 / p.y2 / p.y1;
-    let x = video_load(p.video_offset + b * p.video_s0 + t * p.video_s1 + h * p.video_s2 + w * p.video_s3 + c * p.video_s4);
+    let x = video_load(video_index(b, t, h, w, c));
     if scale_present { return scale_load(scale_at(c)) * x + shift_load(shift_at(c)); }
     return x;
 }

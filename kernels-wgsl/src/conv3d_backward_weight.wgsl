@@ -13,7 +13,7 @@ fn right(batch: u32, n: u32, k: u32) -> f32 {
     if t >= p.v1 || h >= p.v2 || w >= p.v3 { return 0.0; }
     let c = batch * p.channels + n % p.channels;
     let b = k / p.y3 / p.y2 / p.y1;
-    let x = video_load(p.video_offset + b * p.video_s0 + t * p.video_s1 + h * p.video_s2 + w * p.video_s3 + c * p.video_s4);
+    let x = video_load(video_index(b, t, h, w, c));
     if scale_present { return scale_load(scale_at(c)) * x + shift_load(shift_at(c)); }
     return x;
 }

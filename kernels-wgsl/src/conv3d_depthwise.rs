@@ -10,6 +10,7 @@ use crate::{
 pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let (x, weight, y) = (operand(inputs, 0)?, operand(inputs, 1)?, &outputs[0]);
     Kernel::new("conv3d_depthwise", include_str!("conv3d_depthwise.wgsl"))
+        .then(include_str!("voxel.wgsl"))
         .strided("x", x)
         .read("weight", weight)
         .read_optional("bias", optional(inputs, 2))

@@ -10,6 +10,7 @@ use crate::{
 pub fn run(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let [x, weight, gradient] = [operand(inputs, 0)?, operand(inputs, 1)?, operand(inputs, 2)?];
     Kernel::new("conv3d_depthwise_backward", include_str!("conv3d_depthwise_backward.wgsl"))
+        .then(include_str!("voxel.wgsl"))
         .strided("gradient", gradient)
         .read("weight", weight)
         .write("dx", &outputs[0])
@@ -19,6 +20,7 @@ pub fn run(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[
         .sizes("pad", &op.padding)
         .launch_each(x.elements(), gpu)?;
     Kernel::new("conv3d_depthwise_backward_weight", include_str!("conv3d_depthwise_backward_weight.wgsl"))
+        .then(include_str!("voxel.wgsl"))
         .lanes(gpu.row_lanes())
         .strided("x", x)
         .strided("gradient", gradient)

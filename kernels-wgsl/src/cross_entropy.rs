@@ -18,7 +18,8 @@ pub fn run(op: &CrossEntropy, inputs: &[Option<&Tensor>], outputs: &[Tensor], gp
     let (logits, target) = (operand(inputs, 0)?, operand(inputs, 1)?);
     let [samples, classes] = [logits.shape()[0], logits.shape()[1]];
     reduced(op.reduction, &outputs[0], &[samples], gpu, |losses| {
-        Kernel::new("cross_entropy", concat!(include_str!("cross_entropy_target.wgsl"), include_str!("cross_entropy.wgsl")))
+        Kernel::new("cross_entropy", include_str!("cross_entropy.wgsl"))
+            .then(include_str!("cross_entropy_sample.wgsl"))
             .lanes(gpu.row_lanes())
             .rows("logits", logits)
             .read("target", target)

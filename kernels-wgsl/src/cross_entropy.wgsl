@@ -2,16 +2,12 @@
 // where its logarithm is -infinity; a label outside gives NaN.
 fn group(row: u32, lane: u32) {
     let start = logits_row(row);
-    var largest = -infinity();
-    for (var k = lane; k < p.classes; k += LANES) { largest = max_nan(largest, logits_load(start + k * logits_step())); }
-    largest = group_max(largest, lane);
-    var sum = 0.0;
-    for (var k = lane; k < p.classes; k += LANES) { sum += exp_full(logits_load(start + k * logits_step()) - largest); }
-    let log_sum = ln_full(group_sum(sum, lane));
+    let powers = exponentials(row, lane);
+    let log_sum = ln_full(powers.y);
     var loss = 0.0;
     for (var k = lane; k < p.classes; k += LANES) {
         let weight = probability(row, k);
-        let logarithm = logits_load(start + k * logits_step()) - largest - log_sum;
+        let logarithm = logits_load(start + k * logits_step()) - powers.x - log_sum;
         // Not `!=`, which shader compilers take to be false for NaN.
         if !(weight == 0.0) || is_nan(logarithm) { loss -= weight * logarithm; }
     }

@@ -33,10 +33,14 @@ pub struct WgpuOptions {
     pub tune: bool,
     /// Measure how long each kernel takes, by the device's clock: see [`Wgpu::take_times`]. Slows everything down.
     pub profile: bool,
+    /// Take a processor for a GPU: for tests of the kernels with workgroup memory.
+    pub as_gpu: bool,
     /// Use no optional feature of the adapter, and take it for a GPU: for tests of the paths that every adapter can take.
     pub plain: bool,
     /// For tests: new memory is filled with NaN, and shaders check their bounds and loops.
     pub guard: bool,
+    /// For tests: kernels are written, for [`Wgpu::shaders`], and neither compiled nor run.
+    pub dry: bool,
 }
 
 /// See the [crate].
@@ -55,7 +59,10 @@ pub struct Wgpu {
     /// Whether a subgroup has one size on this adapter, and reductions can use it.
     pub(crate) subgroup: Option<u32>,
     processor: bool,
+    /// See [`crate::halves`].
+    pub(crate) exact_halves: OnceLock<bool>,
     pub(crate) guard: bool,
+    pub(crate) dry: bool,
 }
 
 fn instance() -> Instance {
@@ -157,8 +164,10 @@ impl Wgpu {
             pipelines: Pipelines::new(&device, &limits, in_cache("pipelines", "bin")),
             tuner: Tuner::new(options.tune, in_cache("tiles", "txt")),
             subgroup: subgroup(&info, features),
-            processor: info.device_type == wgpu::DeviceType::Cpu && !options.plain,
+            processor: info.device_type == wgpu::DeviceType::Cpu && !options.plain && !options.as_gpu,
+            exact_halves: OnceLock::new(),
             guard: options.guard,
+            dry: options.dry,
             name,
             info,
             features,

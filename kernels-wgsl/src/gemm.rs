@@ -4,7 +4,8 @@ use tubelet_engine::{Result, Tensor, ops::gemm::Gemm};
 
 use crate::{
     device::Wgpu,
-    kernel::{Kernel, count, has_vectors, operand, optional},
+    kernel::{Kernel, count, operand, optional},
+    operand::has_vectors,
     product::Product,
     unary::number,
 };
@@ -15,7 +16,7 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
     let batched = weight.rank() > 2;
     // With one weight for all, the batch is so many more rows.
     let lead = if batched { rank - 2 } else { 0 };
-    let vectors = has_vectors(x) && has_vectors(weight);
+    let vectors = has_vectors(x, gpu) && has_vectors(weight, gpu);
     let product = Product {
         batches: count(&xs[..lead]),
         m: count(&xs[lead..rank - 1]),
@@ -24,11 +25,12 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
         vectors,
     };
     let kernel = Kernel::new("gemm", include_str!("gemm.wgsl"));
-    let kernel = match vectors {
-        true => kernel.then(include_str!("gemm_vectors.wgsl")).rows_of_vectors("x", x).rows_of_vectors("weight", weight),
-        false => kernel.then(include_str!("gemm_numbers.wgsl")).rows("x", x).rows("weight", weight),
-    };
     let kernel = kernel
+        .then(if vectors { include_str!("gemm_vectors.wgsl") } else { include_str!("gemm_numbers.wgsl") })
+        .rows("x", x)
+        .by_fours(vectors)
+        .rows("weight", weight)
+        .by_fours(vectors)
         .read_optional("bias", optional(inputs, 2))
         .read_optional("residual", optional(inputs, 3))
         .write("y", &outputs[0])

@@ -8,7 +8,11 @@ use tubelet_engine::{
     },
 };
 
-use crate::{device::Wgpu, kernel::operand, resample::resample};
+use crate::{
+    device::Wgpu,
+    kernel::{Kernel, operand},
+    resample::resample,
+};
 
 pub fn run(op: &InterpolateBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let gradient = operand(inputs, 0)?;
@@ -16,5 +20,8 @@ pub fn run(op: &InterpolateBackward, inputs: &[Option<&Tensor>], outputs: &[Tens
         let n = op.size[axis];
         transposed(&linear(n, gradient.shape()[1 + axis], op.align_corners), n)
     });
-    resample(gradient, &outputs[0], axes, gpu)
+    let kernel = Kernel::new("interpolate_backward", include_str!("interpolate_backward.wgsl"))
+        .strided("gradient", gradient)
+        .write("dx", &outputs[0]);
+    resample(kernel, gradient, &outputs[0], &axes, gpu)
 }

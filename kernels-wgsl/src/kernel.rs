@@ -10,18 +10,28 @@
 //! | `x_int(at)` | inputs | the same as i32: exact, or rounded to nearest even and saturating |
 //! | `x_at(i)` | [`Kernel::read`] | where element `i` in row-major order lies |
 //! | `x_row(i)`, `x_step()` | [`Kernel::rows`] | where row `i` of the last dimension starts, and the distance of its elements |
-//! | `p.x_offset`, `p.x_s0` … | [`Kernel::strided`] | offset and strides |
+//! | `x_index(i0, …)`, `p.x_s0` … | [`Kernel::strided`] | where the element with these indices lies, and the strides |
+//! | `x_load4(at)` | [`Kernel::by_fours`] | the four elements from `at` on, a multiple of four, as `vec4<Number>` |
 //! | `x_store(at, value)`, `x_store_int(at, value)` | outputs, which are contiguous | |
+//! | `x_store4(at, value)` | the same by fours, instead of the two before | |
 //!
-//! and for an optional operand the constant `x_present`. Loops that [`unrolled`] writes out start with `#for`. Sizes and numbers are fields of the uniform `p`. Positions are u32: a buffer has fewer
-//! than 2³² elements.
+//! and for an optional operand the constant `x_present`. `Number` is f16 where every operand by fours is, else f32. Loops that [`unrolled`]
+//! writes out start with `#for`. Sizes and numbers are fields of the uniform `p`. Positions are u32: a buffer has fewer than 2³² elements.
+//!
+//! What sizes workgroups and their memory is an `override` ([`Kernel::tile`]): one shader serves all tiles. What sizes registers is a constant
+//! of the text ([`Kernel::constant`]).
 
 use std::fmt::Write;
 
-use tubelet_engine::{DType, Error, Layout, Result, Tensor};
-use wgpu::Features;
+use tubelet_engine::{Error, Result, Tensor};
 
-use crate::{device::Wgpu, recorder::SLOT, unroll::unrolled};
+use crate::{
+    device::Wgpu,
+    operand::{Bound, Element, View, joined},
+    pipeline::Tiles,
+    recorder::SLOT,
+    unroll::unrolled,
+};
 
 /// Groups along one dimension that every adapter can launch; more fold into the second.
 const MOST_GROUPS: usize = 65535;
@@ -41,63 +51,18 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) ids: vec3
 }
 ";
 
-/// How a kernel indexes an operand.
-#[derive(Clone)]
-enum View {
-    /// By the row-major index of the element; the sizes and strides of dimensions joined where they can be.
-    Flat(Vec<[usize; 2]>),
-    /// By row and column; where the flag is set, four columns at a time.
-    Rows(Vec<[usize; 2]>, bool),
-    /// By the strides of the given number of dimensions; where the flag is set, four elements of the last at a time.
-    Strided(usize, bool),
-    Written,
-}
-
-/// What a shader sees in a buffer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Element {
-    Float,
-    Integer,
-    Float16,
-    /// The bits of a half.
-    Integer16,
-    /// Words with several elements each.
-    Packed,
-    /// Four f32.
-    Vectors,
-}
-
-impl Element {
-    fn of(dtype: DType, gpu: &Wgpu) -> Element {
-        match dtype {
-            _ if gpu.is_packed(dtype) => Element::Packed,
-            DType::F16 if gpu.features.contains(Features::SHADER_F16) => Element::Float16,
-            DType::BF16 | DType::F16 => Element::Integer16,
-            DType::I32 => Element::Integer,
-            _ => Element::Float,
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Bound<'a> {
-    name: &'static str,
-    /// Absent operands have none.
-    tensor: Option<&'a Tensor>,
-    view: View,
-}
-
 /// See the [module](self).
 #[derive(Clone)]
 pub(crate) struct Kernel<'a> {
     name: &'static str,
     /// One after the other.
     sources: Vec<&'static str>,
-    lanes: u32,
     operands: Vec<Bound<'a>>,
     fields: Vec<(String, &'static str)>,
     parameters: Vec<u8>,
     constants: Vec<(&'static str, u32)>,
+    /// `LANES` comes first.
+    tiles: Tiles,
     /// What did not fit into u32.
     overflow: Option<&'static str>,
 }
@@ -106,7 +71,8 @@ impl<'a> Kernel<'a> {
     /// The kernel of `source`, with 64 invocations in a workgroup.
     pub fn new(name: &'static str, source: &'static str) -> Self {
         let (operands, fields, parameters, constants) = Default::default();
-        Kernel { name, sources: vec![source], lanes: 64, operands, fields, parameters, constants, overflow: None }
+        let (sources, tiles) = (vec![source], vec![("LANES", 64)]);
+        Kernel { name, sources, operands, fields, parameters, constants, tiles, overflow: None }
     }
 
     pub fn name(&self) -> &'static str {
@@ -121,7 +87,14 @@ impl<'a> Kernel<'a> {
 
     /// Invocations in a workgroup: `LANES` in the source.
     pub fn lanes(mut self, lanes: u32) -> Self {
-        self.lanes = lanes;
+        self.tiles[0].1 = lanes;
+        self
+    }
+
+    /// `override name: u32`: another value is another pipeline of the same shader. For what sizes workgroups, their memory and loops; registers
+    /// are sized by [`Kernel::constant`].
+    pub fn tile(mut self, name: &'static str, value: u32) -> Self {
+        self.tiles.push((name, value));
         self
     }
 
@@ -153,24 +126,12 @@ impl<'a> Kernel<'a> {
         self.dims(name, layout.offset(), &dims);
         let step = layout.strides().last().copied().unwrap_or(1);
         self.field(format!("{name}_last"), step);
-        self.bind(name, Some(tensor), View::Rows(dims, false))
+        self.bind(name, Some(tensor), View::Rows(dims))
     }
 
-    /// As [`Kernel::rows`], for an operand that [`has_vectors`]: `x_load4(at)` gives four elements from a position that is a multiple of four.
-    pub fn rows_of_vectors(self, name: &'static str, tensor: &'a Tensor) -> Self {
-        self.rows(name, tensor).by_fours()
-    }
-
-    /// As [`Kernel::strided`], for an operand that [`has_vectors`].
-    pub fn strided_vectors(self, name: &'static str, tensor: &'a Tensor) -> Self {
-        self.strided(name, tensor).by_fours()
-    }
-
-    /// The last operand with `x_load4`.
-    fn by_fours(mut self) -> Self {
-        if let Some(Bound { view: View::Rows(_, vectors) | View::Strided(_, vectors), .. }) = self.operands.last_mut() {
-            *vectors = true;
-        }
+    /// The last operand with `x_load4` or `x_store4`, where `yes`; it [`has_vectors`](crate::operand::has_vectors) then.
+    pub fn by_fours(mut self, yes: bool) -> Self {
+        self.operands.iter_mut().rev().take(1).for_each(|operand| operand.fours = yes);
         self
     }
 
@@ -180,7 +141,7 @@ impl<'a> Kernel<'a> {
         for (d, &stride) in tensor.layout().strides().iter().enumerate() {
             self.field(format!("{name}_s{d}"), stride);
         }
-        self.bind(name, Some(tensor), View::Strided(tensor.rank(), false))
+        self.bind(name, Some(tensor), View::Strided(tensor.rank()))
     }
 
     /// An output.
@@ -194,7 +155,7 @@ impl<'a> Kernel<'a> {
     }
 
     fn bind(mut self, name: &'static str, tensor: Option<&'a Tensor>, view: View) -> Self {
-        self.operands.push(Bound { name, tensor, view });
+        self.operands.push(Bound { name, tensor, view, fours: false });
         self
     }
 
@@ -236,7 +197,7 @@ impl<'a> Kernel<'a> {
         self
     }
 
-    /// `const name: u32`: another value is another pipeline.
+    /// `const name: u32`: another value is another shader.
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self
@@ -244,7 +205,7 @@ impl<'a> Kernel<'a> {
 
     /// One invocation for each of `count`.
     pub fn launch_each(self, count: usize, gpu: &Wgpu) -> Result<()> {
-        let groups = count.div_ceil(self.lanes as usize);
+        let groups = count.div_ceil(self.tiles[0].1 as usize);
         self.dispatch(EACH, count, groups, gpu)
     }
 
@@ -271,8 +232,12 @@ impl<'a> Kernel<'a> {
         if groups > MOST_GROUPS * MOST_GROUPS || self.parameters.len() > SLOT {
             return refuse(format!("{groups} workgroups with {} bytes of parameters", self.parameters.len()));
         }
-        let writes: Vec<bool> = present.iter().map(|operand| matches!(operand.view, View::Written)).collect();
-        let pipeline = gpu.pipeline(&self.key(), &writes, || self.text(entry, gpu))?;
+        let writes: Vec<bool> = present.iter().map(|operand| operand.is_written()).collect();
+        if gpu.dry {
+            gpu.note(&self.key(gpu), &self.tiles, || self.text(entry, gpu));
+            return Ok(());
+        }
+        let pipeline = gpu.pipeline(&self.key(gpu), &self.tiles, &writes, || self.text(entry, gpu))?;
         let mut recorder = gpu.recorder();
         let parameters =
             wgpu::BufferBinding { buffer: recorder.parameters(), offset: 0, size: std::num::NonZeroU64::new(SLOT as u64) };
@@ -289,19 +254,20 @@ impl<'a> Kernel<'a> {
         Ok(())
     }
 
+    /// Whether a workgroup is one subgroup.
+    fn is_subgroup(&self, gpu: &Wgpu) -> bool {
+        gpu.subgroup == Some(self.tiles[0].1)
+    }
+
     /// What the text depends on.
-    fn key(&self) -> String {
-        let mut key = format!("{} {}", self.name, self.lanes);
+    fn key(&self, gpu: &Wgpu) -> String {
+        let mut key = self.name.to_owned();
+        if self.is_subgroup(gpu) {
+            key.push_str(" subgroup");
+        }
         for operand in &self.operands {
-            let dtype = operand.tensor.map_or("none", |tensor| tensor.dtype().name());
-            let view = match &operand.view {
-                View::Flat(dims) => format!("flat{}", form(dims)),
-                View::Rows(dims, vectors) => format!("{}{}", if *vectors { "vectors" } else { "rows" }, form(dims)),
-                View::Strided(rank, vectors) => format!("{}{rank}", if *vectors { "quads" } else { "strided" }),
-                View::Written => "written".into(),
-            };
             // Writing to a string does not fail.
-            let _ = write!(key, " {}:{dtype}:{view}", operand.name);
+            let _ = write!(key, " {}", operand.key());
         }
         for (name, value) in &self.constants {
             let _ = write!(key, " {name}={value}");
@@ -312,12 +278,19 @@ impl<'a> Kernel<'a> {
     /// The whole shader.
     fn text(&self, entry: &str, gpu: &Wgpu) -> String {
         let mut text = String::new();
+        let of = |tensor: &Tensor| Element::of(tensor.dtype(), gpu);
+        let mut vectors = self.operands.iter().filter(|operand| operand.fours).filter_map(|operand| operand.tensor).peekable();
+        let halves = vectors.peek().is_some() && vectors.all(|x| of(x) == Element::Float16);
+        let number = if halves { "f16" } else { "f32" };
         for (element, extension) in [(Element::Float16, "f16"), (Element::Integer16, "wgpu_int16")] {
-            if self.operands.iter().filter_map(|x| x.tensor).any(|x| Element::of(x.dtype(), gpu) == element) {
+            if self.operands.iter().filter_map(|x| x.tensor).any(|x| of(x) == element) {
                 let _ = writeln!(text, "enable {extension};");
             }
         }
-        let _ = writeln!(text, "const LANES: u32 = {}u;", self.lanes);
+        let _ = writeln!(text, "alias Number = {number};");
+        for (name, _) in &self.tiles {
+            let _ = writeln!(text, "override {name}: u32;");
+        }
         for (name, value) in &self.constants {
             let optional = self.operands.iter().any(|operand| operand.name == *name);
             let _ = match optional {
@@ -329,155 +302,18 @@ impl<'a> Kernel<'a> {
         let _ = writeln!(text, "struct Parameters {{ {fields} }}\n@group(0) @binding(0) var<uniform> p: Parameters;");
         let mut binding = 1;
         for operand in &self.operands {
-            operand.accessors(&mut text, &mut binding, gpu);
+            operand.accessors(&mut text, &mut binding, number, gpu);
         }
         text.push_str(include_str!("math.wgsl"));
-        text.push_str(match gpu.subgroup {
-            Some(size) if size == self.lanes => include_str!("group_subgroup.wgsl"),
-            _ => include_str!("group_shared.wgsl"),
+        text.push_str(match self.is_subgroup(gpu) {
+            true => include_str!("group_subgroup.wgsl"),
+            false => include_str!("group_shared.wgsl"),
         });
         let constant = |name: &str| self.constants.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         self.sources.iter().for_each(|source| text.push_str(&unrolled(source, &constant)));
         text.push_str(entry);
         text
     }
-}
-
-impl Bound<'_> {
-    fn accessors(&self, text: &mut String, binding: &mut u32, gpu: &Wgpu) {
-        let written = matches!(self.view, View::Written);
-        let x = self.name;
-        let Some(tensor) = self.tensor else {
-            let nothing = match written {
-                true => format!("fn {x}_store(at: u32, value: f32) {{ }}\nfn {x}_store_int(at: u32, value: i32) {{ }}"),
-                false => format!("fn {x}_load(at: u32) -> f32 {{ return 0.0; }}\nfn {x}_at(i: u32) -> u32 {{ return 0u; }}"),
-            };
-            let _ = writeln!(text, "{nothing}");
-            return;
-        };
-        let element = match self.view {
-            View::Rows(_, true) | View::Strided(_, true) => Element::Vectors,
-            _ => Element::of(tensor.dtype(), gpu),
-        };
-        let ty = match element {
-            Element::Vectors => "vec4<f32>",
-            Element::Packed if written => "atomic<u32>",
-            Element::Packed => "u32",
-            Element::Float16 => "f16",
-            Element::Integer16 => "u16",
-            Element::Integer => "i32",
-            Element::Float => "f32",
-        };
-        let access = if written { "read_write" } else { "read" };
-        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {x}_data: array<{ty}>;");
-        *binding += 1;
-        if written { stores(text, x, tensor.dtype(), element) } else { self.loads(text, tensor.dtype(), element) }
-    }
-
-    fn loads(&self, text: &mut String, dtype: DType, element: Element) {
-        let x = self.name;
-        let half = match element {
-            Element::Packed => format!("({x}_data[at >> 1u] >> (16u * (at & 1u))) & 0xffffu"),
-            _ => format!("u32({x}_data[at])"),
-        };
-        let value = match dtype {
-            DType::BF16 => format!("bf16_load({half})"),
-            DType::F16 if element != Element::Float16 => format!("f16_load({half})"),
-            DType::U8 => format!("f32(({x}_data[at >> 2u] >> (8u * (at & 3u))) & 255u)"),
-            DType::F16 | DType::I32 => format!("f32({x}_data[at])"),
-            _ if element == Element::Vectors => format!("{x}_data[at >> 2u][at & 3u]"),
-            _ => format!("{x}_data[at]"),
-        };
-        let _ = writeln!(text, "fn {x}_load(at: u32) -> f32 {{ return {value}; }}");
-        let exact = if dtype == DType::I32 { format!("{x}_data[at]") } else { format!("integer({x}_load(at))") };
-        let _ = writeln!(text, "fn {x}_int(at: u32) -> i32 {{ return {exact}; }}");
-        if element == Element::Vectors {
-            let _ = writeln!(text, "fn {x}_load4(at: u32) -> vec4<f32> {{ return {x}_data[at >> 2u]; }}");
-        }
-        match &self.view {
-            View::Flat(dims) => position(text, &format!("{x}_at"), x, dims),
-            View::Rows(dims, _) => {
-                position(text, &format!("{x}_row"), x, dims);
-                let _ = writeln!(text, "fn {x}_step() -> u32 {{ return p.{x}_last; }}");
-            }
-            View::Strided(..) | View::Written => {}
-        }
-    }
-}
-
-fn stores(text: &mut String, x: &str, dtype: DType, element: Element) {
-    let half = |bits: &str| match element {
-        Element::Packed => format!("atomicOr(&{x}_data[at >> 1u], {bits}(value) << (16u * (at & 1u)));"),
-        Element::Float16 => format!("{x}_data[at] = f16(value);"),
-        _ => format!("{x}_data[at] = u16({bits}(value));"),
-    };
-    let as_float = format!("{x}_store(at, f32(value));");
-    let (value, int) = match dtype {
-        DType::BF16 => (half("bf16_bits"), as_float),
-        DType::F16 => (half("f16_bits"), as_float),
-        DType::I32 => (format!("{x}_data[at] = integer(value);"), format!("{x}_data[at] = value;")),
-        // WGSL has no bytes. Words are zero before, so that the order in which their bytes arrive makes no difference.
-        DType::U8 => (
-            format!("{x}_store_int(at, integer(value));"),
-            format!("atomicOr(&{x}_data[at >> 2u], u32(clamp(value, 0, 255)) << (8u * (at & 3u)));"),
-        ),
-        _ => (format!("{x}_data[at] = value;"), format!("{x}_data[at] = f32(value);")),
-    };
-    let _ = writeln!(text, "fn {x}_store(at: u32, value: f32) {{ {value} }}\nfn {x}_store_int(at: u32, value: i32) {{ {int} }}");
-}
-
-/// Where element `i` of dimensions `dims` lies, without a loop.
-fn position(text: &mut String, function: &str, x: &str, dims: &[[usize; 2]]) {
-    let _ = write!(text, "fn {function}(i: u32) -> u32 {{ ");
-    if dense(dims) {
-        let _ = writeln!(text, "return p.{x}_offset + i; }}");
-        return;
-    }
-    let _ = write!(text, "var rest = i; var at = p.{x}_offset; ");
-    for d in (1..dims.len()).rev() {
-        let _ = write!(text, "at += rest % p.{x}_n{d} * p.{x}_s{d}; rest /= p.{x}_n{d}; ");
-    }
-    if !dims.is_empty() {
-        let _ = write!(text, "at += rest * p.{x}_s0; ");
-    }
-    text.push_str("return at; }\n");
-}
-
-/// All that [`position`] depends on.
-fn form(dims: &[[usize; 2]]) -> String {
-    if dense(dims) { "dense".into() } else { dims.len().to_string() }
-}
-
-fn dense(dims: &[[usize; 2]]) -> bool {
-    matches!(dims, [[_, 1]])
-}
-
-/// The first `rank` dimensions as `[size, stride]`, without those of size 1, neighbours joined where one stride leads through both.
-fn joined(layout: &Layout, rank: usize) -> Vec<[usize; 2]> {
-    let mut dims: Vec<[usize; 2]> = Vec::new();
-    for (&size, &stride) in layout.shape().iter().zip(layout.strides()).take(rank).filter(|&(&size, _)| size != 1) {
-        match dims.last_mut() {
-            Some([outer, step]) if *step == stride * size => {
-                *outer *= size;
-                *step = stride;
-            }
-            _ => dims.push([size, stride]),
-        }
-    }
-    dims
-}
-
-/// Whether rows can be read four elements at a time: f32, side by side, and every row beginning at a multiple of four.
-pub(crate) fn has_vectors(x: &Tensor) -> bool {
-    let layout = x.layout();
-    let [outer @ .., last] = layout.strides() else { return false };
-    let rows = layout.shape().iter().zip(outer).filter(|&(&size, _)| size != 1);
-    let aligned = |n: usize| n.is_multiple_of(4);
-    x.dtype() == DType::F32
-        && *last == 1
-        && aligned(layout.offset())
-        && x.shape().last().is_some_and(|&columns| aligned(columns))
-        && rows.into_iter().all(|(_, &stride)| aligned(stride))
 }
 
 /// Operand `i`, which validation has found present.

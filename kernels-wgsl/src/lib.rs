@@ -1,9 +1,9 @@
 //! The WGSL column of Tubelet's grid: one `.wgsl` file and one launcher for each operation of `tubelet_engine::ops`, on any adapter with a
 //! Vulkan, Metal or DX12 driver.
 //!
-//! Arithmetic is f32 throughout, so results are those of the other columns within the tolerances of their tests. bf16 and f16 are storage,
-//! and u8 video goes in as it is. Where the adapter has them, subgroups do the sums of rows and shaders see halves as they are
-//! (`SHADER_F16`, `SHADER_I16`); elsewhere workgroup memory and words do: every kernel has both paths ([`WgpuOptions::plain`]).
+//! Sums are f32, so results are those of the other columns within the tolerances of their tests; u8 video goes in as it is. Where the adapter
+//! has them, subgroups do the sums of rows and shaders see halves as they are (`SHADER_F16`, `SHADER_I16`), in tiles and in arithmetic that is
+//! exact enough; elsewhere workgroup memory and words do: every kernel has both paths ([`WgpuOptions::plain`]).
 //!
 //! ```no_run
 //! use tubelet_engine::{DType, Device, Tensor, ops};
@@ -17,8 +17,10 @@
 
 mod cache;
 mod device;
+mod halves;
 mod kernel;
 mod memory;
+mod operand;
 mod pipeline;
 mod profile;
 mod recorder;
@@ -65,4 +67,5 @@ mod unroll;
 
 pub use cache::cache_folder;
 pub use device::{Wgpu, WgpuOptions, adapters};
+pub use pipeline::{Shader, Tiles};
 pub use profile::Times;

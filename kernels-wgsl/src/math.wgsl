@@ -1,5 +1,5 @@
-// Elementary functions in f32, accurate to a few units in the last place: WGSL's own may be off by far more, and need not keep NaN and
-// infinity. Coefficients and reductions are those of the CPU kernels (engine/src/cpu/simd/math.rs), without fused multiply-adds.
+// Elementary functions in f32, of four numbers at a time and without branches (of which processors take both ways), accurate to a few units in
+// the last place: WGSL's own may be off by far more, and need not keep NaN and infinity. Coefficients and reductions are those of the CPU kernels (engine/src/cpu/simd/math.rs), without fused multiply-adds.
 
 // A variable, because WGSL refuses constants that are not numbers.
 var<private> infinity_bits: u32 = 0x7f800000u;
@@ -8,6 +8,7 @@ fn infinity() -> f32 { return bitcast<f32>(infinity_bits); }
 fn nan() -> f32 { return bitcast<f32>(infinity_bits | 0x400000u); }
 fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 fn is_infinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }
+fn are_nan(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u); }
 
 // The larger; NaN if either is.
 fn max_nan(a: f32, b: f32) -> f32 {
@@ -35,8 +36,7 @@ fn exp_reduced(r: vec4<f32>) -> vec4<f32> {
     return (q * r * r + r) + 1.0;
 }
 
-// e^x: Cody and Waite's reduction by ln 2 in two parts. 0 below -87.33, infinity above 88.72, NaN for NaN. Without branches, which on a
-// processor are both taken.
+// e^x: Cody and Waite's reduction by ln 2 in two parts. 0 below -87.33, infinity above 88.72, NaN for NaN.
 fn exp_four(x: vec4<f32>) -> vec4<f32> {
     let inside = clamp(x, vec4<f32>(-87.33655), vec4<f32>(88.72283));
     let n = round(inside * 1.442695);
@@ -47,34 +47,34 @@ fn exp_four(x: vec4<f32>) -> vec4<f32> {
     y = select(y, vec4<f32>(infinity()), x > vec4<f32>(88.72283));
     y = select(y, vec4<f32>(), x < vec4<f32>(-87.33655));
     // Clamping may lose NaN.
-    return select(y, x, (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u));
+    return select(y, x, are_nan(x));
 }
 
 fn exp_full(x: f32) -> f32 { return exp_four(vec4<f32>(x)).x; }
 
 // ln x = e ln 2 + 2 artanh((m - 1) / (m + 1)) with m in [1/sqrt 2, sqrt 2]. -infinity at 0 and for subnormal numbers, NaN below.
-fn ln_full(x: f32) -> f32 {
-    if is_nan(x) { return x; }
-    if x < 0.0 { return nan(); }
-    if x < 1.17549435e-38 { return -infinity(); }
-    if is_infinite(x) { return x; }
-    let bits = bitcast<u32>(x);
-    var e = f32(i32(bits >> 23u) - 127);
-    var m = bitcast<f32>((bits & 0x7fffffu) | 0x3f800000u);
-    if m > 1.4142135 {
-        m *= 0.5;
-        e += 1.0;
-    }
+fn ln_four(x: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(x);
+    let fraction = bitcast<vec4<f32>>((bits & vec4<u32>(0x7fffffu)) | vec4<u32>(0x3f800000u));
+    let over = fraction > vec4<f32>(1.4142135);
+    let m = select(fraction, 0.5 * fraction, over);
+    let e = vec4<f32>(vec4<i32>(bits >> vec4<u32>(23u)) - 127) + select(vec4<f32>(), vec4<f32>(1.0), over);
     let s = (m - 1.0) / (m + 1.0);
     let t = s * s;
-    var p = 0.18181818;
-    p = p * t + 0.22222222;
-    p = p * t + 0.28571429;
-    p = p * t + 0.4;
-    p = p * t + 0.66666667;
-    p = p * t + 2.0;
-    return (s * p - e * 2.1219444e-4) + e * 0.6933594;
+    var q = vec4<f32>(0.18181818);
+    q = q * t + 0.22222222;
+    q = q * t + 0.28571429;
+    q = q * t + 0.4;
+    q = q * t + 0.66666667;
+    q = q * t + 2.0;
+    var y = (s * q - e * 2.1219444e-4) + e * 0.6933594;
+    y = select(y, vec4<f32>(-infinity()), x < vec4<f32>(1.17549435e-38));
+    y = select(y, vec4<f32>(nan()), x < vec4<f32>());
+    // NaN, and infinity without a sign.
+    return select(y, x, (bits >= vec4<u32>(0x7f800000u)) & (are_nan(x) | (x > vec4<f32>())));
 }
+
+fn ln_full(x: f32) -> f32 { return ln_four(vec4<f32>(x)).x; }
 
 // ln(1 + x) for x in [0, 1]: the rounding of 1 + x is put back (Goldberg, theorem 4).
 fn ln_1p(x: f32) -> f32 {
@@ -83,32 +83,31 @@ fn ln_1p(x: f32) -> f32 {
     return ln_full(u) * (x / (u - 1.0));
 }
 
-fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp_full(-x)); }
+fn sigmoid_four(x: vec4<f32>) -> vec4<f32> { return 1.0 / (1.0 + exp_four(-x)); }
+
+fn sigmoid(x: f32) -> f32 { return sigmoid_four(vec4<f32>(x)).x; }
 
 // An odd polynomial below 0.625 (Cephes), 1 - 2 / (e^2x + 1) above, where nothing cancels.
-fn tanh_full(x: f32) -> f32 {
+fn tanh_four(x: vec4<f32>) -> vec4<f32> {
     let t = x * x;
-    if t < 0.390625 {
-        var p = -5.7049887e-3;
-        p = p * t + 2.0639089e-2;
-        p = p * t - 5.373971e-2;
-        p = p * t + 1.3331442e-1;
-        p = p * t - 3.3333282e-1;
-        return p * t * x + x;
-    }
-    return 1.0 - 2.0 / (exp_full(2.0 * x) + 1.0);
+    var q = vec4<f32>(-5.7049887e-3);
+    q = q * t + 2.0639089e-2;
+    q = q * t - 5.373971e-2;
+    q = q * t + 1.3331442e-1;
+    q = q * t - 3.3333282e-1;
+    return select(1.0 - 2.0 / (exp_four(2.0 * x) + 1.0), q * t * x + x, t < vec4<f32>(0.390625));
 }
 
 // Q(a) = Phi(-a) for a in [0, 13.27]: e^(-a^2/2) times a rational fit of Mills' ratio, of relative error 5e-9, all coefficients positive.
 // The square loses no digits: what its rounding drops is made up from the halves of a.
-fn normal_tail(a: f32) -> f32 {
-    let high = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+fn normal_tail(a: vec4<f32>) -> vec4<f32> {
+    let high = bitcast<vec4<f32>>(bitcast<vec4<u32>>(a) & vec4<u32>(0xfffff000u));
     let low = a - high;
     let square = high * high;
     let rest = low * (a + high);
     let n = round((square + rest) * -0.7213475);
     let r = (square * -0.5 - n * 0.6933594) + (n * 2.1219444e-4 - 0.5 * rest);
-    let power = exp_reduced(vec4<f32>(r)).x * exp2_integer(vec4<f32>(max(n, -127.0))).x;
+    let power = exp_reduced(r) * exp2_integer(max(n, vec4<f32>(-127.0)));
     let above = (((4.0202758e-3 * a + 3.9984802e-2) * a + 1.8130868e-1) * a + 4.3568899e-1) * a + 0.5;
     let below = ((((1.0077194e-2 * a + 1.0023442e-1) * a + 4.6438539e-1) * a + 1.1944923) * a + 1.6692629) * a + 1.0;
     return power * above / below;
@@ -116,16 +115,15 @@ fn normal_tail(a: f32) -> f32 {
 
 // Phi(x), the normal distribution.
 fn normal(x: f32) -> f32 {
-    let tail = normal_tail(min(abs(x), 13.27));
+    let tail = normal_tail(vec4<f32>(min(abs(x), 13.27))).x;
     return select(tail, 1.0 - tail, x > 0.0);
 }
 
-// x Phi(x) as max(x, 0) - |x| Q(|x|). NaN at -infinity, where the product is.
-fn gelu_erf(x: f32) -> f32 {
-    if is_nan(x) { return x; }
-    if is_infinite(x) { return select(nan(), x, x > 0.0); }
-    let a = abs(x);
-    return max(x, 0.0) - a * normal_tail(min(a, 13.27));
+// x Phi(x) as max(x, 0) - |x| Q(|x|), where Q vanishes beyond 13.27. NaN at -infinity, where the product is.
+fn gelu_erf(x: vec4<f32>) -> vec4<f32> {
+    let a = min(abs(x), vec4<f32>(13.27));
+    let y = max(x, vec4<f32>()) - a * normal_tail(a);
+    return select(y, vec4<f32>(nan()), are_nan(x) | (x == vec4<f32>(-infinity())));
 }
 
 const RELU: u32 = 0u;
@@ -142,23 +140,25 @@ const NEG: u32 = 10u;
 const IDENTITY: u32 = 11u;
 
 // The functions in the order of tubelet_engine::Function::ALL.
-fn apply(function: u32, x: f32) -> f32 {
+fn apply_four(function: u32, x: vec4<f32>) -> vec4<f32> {
     switch function {
-        case RELU: { return select(max(x, 0.0), x, is_nan(x)); }
+        case RELU: { return select(max(x, vec4<f32>()), x, are_nan(x)); }
         case GELU_ERF: { return gelu_erf(x); }
         // (1 + tanh u) / 2 = sigmoid(2u)
-        case GELU_TANH: { return x * sigmoid(1.5957691 * (x * (x * x * 0.044715 + 1.0))); }
-        case GELU_QUICK: { return x * sigmoid(1.702 * x); }
-        case SIGMOID: { return sigmoid(x); }
-        case TANH: { return tanh_full(x); }
-        case SILU: { return x * sigmoid(x); }
-        case EXP: { return exp_full(x); }
-        case LOG: { return ln_full(x); }
+        case GELU_TANH: { return x * sigmoid_four(1.5957691 * (x * (x * x * 0.044715 + 1.0))); }
+        case GELU_QUICK: { return x * sigmoid_four(1.702 * x); }
+        case SIGMOID: { return sigmoid_four(x); }
+        case TANH: { return tanh_four(x); }
+        case SILU: { return x * sigmoid_four(x); }
+        case EXP: { return exp_four(x); }
+        case LOG: { return ln_four(x); }
         case SQRT: { return sqrt(x); }
         case NEG: { return -x; }
         default: { return x; }
     }
 }
+
+fn apply(function: u32, x: f32) -> f32 { return apply_four(function, vec4<f32>(x)).x; }
 
 // d/dx of x sigmoid(u(x)) with u' = slope. The rise vanishes faster than x and the slope grow.
 fn gated(x: f32, u: f32, slope: f32) -> f32 {

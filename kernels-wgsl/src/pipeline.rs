@@ -1,8 +1,9 @@
-//! Pipelines: made on first use, one for each kernel, element types and constants.
+//! Pipelines: made on first use. A shader is one text for each kernel, element types and constants; a pipeline is a shader with the values of
+//! its `override`s.
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,17 +13,38 @@ use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, Features, Shade
 
 use crate::{cache, device::Wgpu, recorder::SLOT};
 
+/// The values of a shader's `override`s by name.
+pub type Tiles = Vec<(&'static str, u32)>;
+
+/// A shader's text, and the values that its pipelines are made with.
+#[derive(Clone)]
+pub struct Shader {
+    /// WGSL.
+    pub text: String,
+    /// One for each pipeline.
+    pub tiles: Vec<Tiles>,
+}
+
 /// A compiled kernel.
 pub(crate) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
 }
 
+/// What pipelines of one text share.
+struct Module {
+    module: wgpu::ShaderModule,
+    layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+    /// By tiles.
+    pipelines: HashMap<Tiles, Arc<Pipeline>>,
+}
+
 /// The pipelines of a device.
 pub(crate) struct Pipelines {
-    made: Mutex<HashMap<String, Arc<Pipeline>>>,
-    /// The shaders of guarded devices, for their tests.
-    texts: Mutex<Vec<String>>,
+    made: Mutex<HashMap<String, Module>>,
+    /// What a [dry](crate::WgpuOptions::dry) device has written.
+    written: Mutex<HashMap<String, Shader>>,
     cache: Option<Cache>,
     /// Storage buffers that one kernel can bind.
     pub bindings: usize,
@@ -62,7 +84,7 @@ impl Pipelines {
     pub fn new(device: &wgpu::Device, limits: &wgpu::Limits, file: Option<PathBuf>) -> Self {
         Pipelines {
             made: Mutex::default(),
-            texts: Mutex::default(),
+            written: Mutex::default(),
             cache: file.and_then(|file| Cache::open(device, file)),
             bindings: limits.max_storage_buffers_per_shader_stage as usize,
         }
@@ -70,27 +92,48 @@ impl Pipelines {
 }
 
 impl Wgpu {
-    /// The pipeline for `key`, made from `source()` the first time. `writes` says for each storage binding, from 1 on, whether it is written.
-    pub(crate) fn pipeline(&self, key: &str, writes: &[bool], source: impl FnOnce() -> String) -> Result<Arc<Pipeline>> {
+    /// The pipeline of the shader `key` with these tiles. The first time its text is `source()`, and `writes` says for each storage binding,
+    /// from 1 on, whether it is written.
+    pub(crate) fn pipeline(
+        &self,
+        key: &str,
+        tiles: &Tiles,
+        writes: &[bool],
+        source: impl FnOnce() -> String,
+    ) -> Result<Arc<Pipeline>> {
         let mut made = self.pipelines.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = made.get(key) {
+        if let Some(pipeline) = made.get(key).and_then(|module| module.pipelines.get(tiles)) {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(self.compile(key, writes, source()));
+        let module = match made.entry(key.to_owned()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let module = self.module(key, writes, source());
+                self.check()?;
+                entry.insert(module)
+            }
+        };
+        let pipeline = Arc::new(self.compile(key, module, tiles));
         self.check()?;
-        made.insert(key.to_string(), Arc::clone(&pipeline));
+        module.pipelines.insert(tiles.clone(), Arc::clone(&pipeline));
         Ok(pipeline)
     }
 
-    /// The WGSL of every shader that a [guarded](crate::WgpuOptions::guard) device has made so far.
-    pub fn shaders(&self) -> Vec<String> {
-        self.pipelines.texts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Keeps the shader `key` for [`Wgpu::shaders`].
+    pub(crate) fn note(&self, key: &str, tiles: &Tiles, source: impl FnOnce() -> String) {
+        let mut written = self.pipelines.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let shader = written.entry(key.to_owned()).or_insert_with(|| Shader { text: source(), tiles: Vec::new() });
+        if !shader.tiles.contains(tiles) {
+            shader.tiles.push(tiles.clone());
+        }
     }
 
-    fn compile(&self, key: &str, writes: &[bool], source: String) -> Pipeline {
-        if self.guard {
-            self.pipelines.texts.lock().unwrap_or_else(PoisonError::into_inner).push(source.clone());
-        }
+    /// Every shader that a [dry](crate::WgpuOptions::dry) device has written so far.
+    pub fn shaders(&self) -> Vec<Shader> {
+        self.pipelines.written.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn module(&self, key: &str, writes: &[bool], source: String) -> Module {
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(key), source: wgpu::ShaderSource::Wgsl(Cow::Owned(source)) };
         let checks = if self.guard { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         // SAFETY: every kernel stays inside its operands and ends its loops: the property suite has run it with the checks on.
@@ -112,18 +155,23 @@ impl Wgpu {
             bind_group_layouts: &[Some(&layout)],
             ..Default::default()
         });
+        Module { module, layout, pipeline_layout, pipelines: HashMap::new() }
+    }
+
+    fn compile(&self, key: &str, module: &Module, tiles: &Tiles) -> Pipeline {
+        let constants: Vec<(&str, f64)> = tiles.iter().map(|&(name, value)| (name, f64::from(value))).collect();
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(key),
-            layout: Some(&pipeline_layout),
-            module: &module,
+            layout: Some(&module.pipeline_layout),
+            module: &module.module,
             entry_point: Some("main"),
-            // Workgroup memory is written before it is read.
             compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Workgroup memory is written before it is read.
                 zero_initialize_workgroup_memory: self.guard,
-                ..Default::default()
             },
             cache: self.pipelines.cache.as_ref().map(|cache| &cache.pipelines),
         });
-        Pipeline { pipeline, layout }
+        Pipeline { pipeline, layout: module.layout.clone() }
     }
 }

@@ -20,9 +20,10 @@ pub(crate) struct Product {
 /// How a product is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tile {
-    /// `product.wgsl`: `[rows, columns, depth]` in workgroup memory, and the side of the square of elements that an invocation computes.
+    /// `product.wgsl`: `[rows, columns, depth]` in workgroup memory, `override`s, and the side of the square of elements that an invocation
+    /// computes, a constant of the text.
     Shared([u32; 3], u32),
-    /// `product_direct.wgsl`: rows and columns of an invocation. For vectors alone: operands that are dear to bring in (patches, halves) are
+    /// `product_direct.wgsl`: rows and columns of an invocation, constants of the text. For vectors alone: operands that are dear to bring in (patches, halves) are
     /// shared, and texts stay short enough for a compiler.
     Direct([u32; 2]),
 }
@@ -37,21 +38,29 @@ const HUGE: Tile = Tile::Shared([128, 128, 16], 8);
 const DIRECT: Tile = Tile::Direct([16, 8]);
 /// For few rows.
 const DIRECT_FLAT: Tile = Tile::Direct([4, 8]);
-/// What the tuner tries; the last [`DIRECTS`] for vectors alone.
-const TILES: [Tile; 7] = [LARGE, SMALL, Tile::Shared([64, 64, 16], 8), Tile::Shared([128, 64, 16], 8), HUGE, DIRECT, DIRECT_FLAT];
-const DIRECTS: usize = 2;
+/// What the tuner tries of what the adapter takes.
+const TILES: [Tile; 9] = [
+    LARGE,
+    SMALL,
+    Tile::Shared([64, 64, 32], 4),
+    Tile::Shared([64, 64, 16], 8),
+    Tile::Shared([128, 64, 16], 8),
+    HUGE,
+    Tile::Shared([128, 128, 32], 8),
+    DIRECT,
+    DIRECT_FLAT,
+];
 /// Below so many tiles a device with many multiprocessors is not filled.
 const FEW: usize = 128;
 
 impl Tile {
-    /// What [`fmt::Display`] has written.
-    pub fn parse(text: &str) -> Option<Tile> {
-        let numbers = text.split(' ').map(|n| n.parse().ok()).collect::<Option<Vec<u32>>>()?;
-        match numbers[..] {
-            [rows, columns, depth, side] => Some(Tile::Shared([rows, columns, depth], side)),
-            [rows, columns] => Some(Tile::Direct([rows, columns])),
-            _ => None,
-        }
+    /// Whether the adapter has the invocations and the workgroup memory, of numbers of f32. WebGPU's least limits have them for all tiles but
+    /// the deepest.
+    fn fits(self, gpu: &Wgpu) -> bool {
+        let Tile::Shared([rows, columns, depth], _) = self else { return true };
+        let limits = gpu.device.limits();
+        self.lanes(gpu) <= limits.max_compute_invocations_per_workgroup
+            && (rows + columns) * depth * 4 <= limits.max_compute_workgroup_storage_size
     }
 
     /// Invocations of a workgroup.
@@ -102,8 +111,9 @@ impl Product {
     pub fn launch(&self, kernel: Kernel<'_>, gpu: &Wgpu) -> Result<()> {
         let kernel = kernel.size("m", self.m).size("n", self.n).size("k", self.k);
         let launch = |tile| self.launch_tiled(kernel.clone(), tile, gpu);
-        let tiles = if self.vectors { &TILES[..] } else { &TILES[..TILES.len() - DIRECTS] };
-        launch(gpu.tuner.choose(&self.class(kernel.name()), tiles, self.fallback(gpu), gpu, launch)?)
+        let possible = |tile: &Tile| tile.fits(gpu) && (self.vectors || matches!(tile, Tile::Shared(..)));
+        let tiles: Vec<Tile> = TILES.into_iter().filter(possible).collect();
+        launch(gpu.tuner.choose(&self.class(kernel.name()), &tiles, self.fallback(gpu), gpu, launch)?)
     }
 
     fn launch_tiled(&self, kernel: Kernel<'_>, tile: Tile, gpu: &Wgpu) -> Result<()> {
@@ -111,9 +121,9 @@ impl Product {
             Tile::Shared([rows, columns, depth], side) => kernel
                 .then(if self.vectors { include_str!("product_fill_vectors.wgsl") } else { include_str!("product_fill.wgsl") })
                 .then(include_str!("product.wgsl"))
-                .constant("TILE_M", rows)
-                .constant("TILE_N", columns)
-                .constant("TILE_K", depth)
+                .tile("TILE_M", rows)
+                .tile("TILE_N", columns)
+                .tile("TILE_K", depth)
                 .constant("SIDE", side)
                 .constant("VECTORS", side / 4),
             Tile::Direct([rows, columns]) => {

@@ -3,10 +3,10 @@
 //
 // A workgroup computes TILE_M x TILE_N elements, an invocation SIDE x SIDE of them in registers: each of the numbers that a step brings into
 // workgroup memory is used SIDE times from registers. The tiles lie with k outermost, so that the inner loop reads vectors. Whatever the
-// sizes, the sum over k has one order.
+// sizes, the sum over k has one order. Of two operands of f16 the tiles are of f16; their products are exact in f32, where the sums are.
 
-var<workgroup> left_tile: array<vec4<f32>, TILE_K * TILE_M / 4u>;
-var<workgroup> right_tile: array<vec4<f32>, TILE_K * TILE_N / 4u>;
+var<workgroup> left_tile: array<vec4<Number>, TILE_K * TILE_M / 4u>;
+var<workgroup> right_tile: array<vec4<Number>, TILE_K * TILE_N / 4u>;
 
 fn finish_row(batch: u32, m: u32, n: u32, sums: vec4<f32>) {
     if m >= p.m { return; }
@@ -37,10 +37,10 @@ fn group(index: u32, lane: u32) {
         workgroupBarrier();
         for (var k = 0u; k < TILE_K; k += 1u) {
             #for j VECTORS
-            let r{j} = right_tile[k * (TILE_N / 4u) + column + {j}u];
+            let r{j} = vec4<f32>(right_tile[k * (TILE_N / 4u) + column + {j}u]);
             #end
             #for i VECTORS
-            let l{i} = left_tile[k * (TILE_M / 4u) + row + {i}u];
+            let l{i} = vec4<f32>(left_tile[k * (TILE_M / 4u) + row + {i}u]);
             #for r 4
             #for j VECTORS
             sum{i}_{r}_{j} += l{i}[{r}] * r{j};

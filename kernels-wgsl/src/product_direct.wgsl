@@ -21,10 +21,10 @@ fn group(index: u32, lane: u32) {
     #end
     for (var k = 0u; k < p.k; k += 4u) {
         #for j COLUMNS
-        let r{j} = right4(batch, column{j}, k);
+        let r{j} = vec4<f32>(right4(batch, column{j}, k));
         #end
         #for i ROWS
-        let l{i} = left4(batch, row{i}, k);
+        let l{i} = vec4<f32>(left4(batch, row{i}, k));
         #for r 4
         #for j COLUMNS
         sum{i}_{j} += l{i}[{r}] * r{j}[{r}];

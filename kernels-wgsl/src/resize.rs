@@ -7,12 +7,13 @@ use tubelet_engine::{
 
 use crate::{
     device::Wgpu,
-    kernel::operand,
-    resample::{as_video, resample, still},
+    kernel::{Kernel, operand},
+    resample::resample,
 };
 
 pub fn run(op: &Resize, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
     let x = operand(inputs, 0)?;
-    let axes = [still(), resized(op, x.shape()[1], op.height), resized(op, x.shape()[2], op.width)];
-    resample(&as_video(x)?, &as_video(&outputs[0])?, axes, gpu)
+    let axes = [resized(op, x.shape()[1], op.height), resized(op, x.shape()[2], op.width)];
+    let kernel = Kernel::new("resize", include_str!("resize.wgsl")).strided("x", x).write("y", &outputs[0]);
+    resample(kernel, x, &outputs[0], &axes, gpu)
 }

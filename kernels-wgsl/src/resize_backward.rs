@@ -10,8 +10,8 @@ use tubelet_engine::{
 
 use crate::{
     device::Wgpu,
-    kernel::operand,
-    resample::{as_video, resample, still},
+    kernel::{Kernel, operand},
+    resample::resample,
 };
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu) -> Result<()> {
@@ -19,5 +19,8 @@ pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], 
     let [height, width] = op.size;
     let vertical = transposed(&resized(&op.resize, height, gradient.shape()[1]), height);
     let horizontal = transposed(&resized(&op.resize, width, gradient.shape()[2]), width);
-    resample(&as_video(gradient)?, &as_video(&outputs[0])?, [still(), vertical, horizontal], gpu)
+    let kernel = Kernel::new("resize_backward", include_str!("resize_backward.wgsl"))
+        .strided("gradient", gradient)
+        .write("dx", &outputs[0]);
+    resample(kernel, gradient, &outputs[0], &[vertical, horizontal], gpu)
 }

@@ -1,10 +1,10 @@
-//! Which tile a product gets: measured once for each class of shapes on an adapter, and kept.
+//! Which tile a kernel gets: measured once for each class of shapes on an adapter, and kept.
 //!
 //! The order of every sum is the same in all tiles, so that the choice changes the time and no bit of the result.
 
 use std::{
     collections::HashMap,
-    fmt::Write,
+    fmt::{Display, Write},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use tubelet_engine::Result;
 
-use crate::{cache, device::Wgpu, product::Tile};
+use crate::{cache, device::Wgpu};
 
 /// The choices of a device.
 pub(crate) struct Tuner {
@@ -23,7 +23,8 @@ pub(crate) struct Tuner {
 
 #[derive(Default)]
 struct State {
-    chosen: HashMap<String, Tile>,
+    /// Tiles by class, as [`Display`] writes them.
+    chosen: HashMap<String, String>,
     changed: bool,
 }
 
@@ -31,7 +32,8 @@ impl Tuner {
     /// With the choices in `file`. Where `measure` is off, what is known is used and nothing is added.
     pub fn new(measure: bool, file: Option<PathBuf>) -> Self {
         let text = file.as_deref().and_then(cache::read).and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-        let chosen = text.lines().filter_map(parsed).collect();
+        let chosen =
+            text.lines().filter_map(|line| line.split_once(": ")).map(|(class, tile)| (class.into(), tile.into())).collect();
         Tuner { measure, file, state: Mutex::new(State { chosen, changed: false }) }
     }
 
@@ -40,7 +42,7 @@ impl Tuner {
     }
 
     /// The fastest of `candidates` for `class`, as `launch` does them; `fallback` where nothing is known and nothing measured.
-    pub fn choose(
+    pub fn choose<Tile: Copy + Display>(
         &self,
         class: &str,
         candidates: &[Tile],
@@ -48,7 +50,9 @@ impl Tuner {
         gpu: &Wgpu,
         launch: impl Fn(Tile) -> Result<()>,
     ) -> Result<Tile> {
-        if let Some(tile) = self.lock().chosen.get(class).filter(|tile| candidates.contains(tile)) {
+        if let Some(known) = self.lock().chosen.get(class)
+            && let Some(tile) = candidates.iter().find(|tile| tile.to_string() == *known)
+        {
             return Ok(*tile);
         }
         if !self.measure {
@@ -74,7 +78,7 @@ impl Tuner {
             }
         }
         let mut state = self.lock();
-        state.chosen.insert(class.to_owned(), best.0);
+        state.chosen.insert(class.to_owned(), best.0.to_string());
         state.changed = true;
         Ok(best.0)
     }
@@ -82,12 +86,6 @@ impl Tuner {
 
 const RUNS: usize = 3;
 const LONG: Duration = Duration::from_millis(10);
-
-/// `class: tile`.
-fn parsed(line: &str) -> Option<(String, Tile)> {
-    let (class, tile) = line.split_once(": ")?;
-    Some((class.to_owned(), Tile::parse(tile)?))
-}
 
 impl Drop for Tuner {
     fn drop(&mut self) {

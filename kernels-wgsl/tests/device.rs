@@ -3,16 +3,18 @@
 mod common;
 
 use tubelet_engine::{
-    DType, Device, Error, Function, Philox, Result, Tensor,
+    Backend, DType, Device, Error, Function, Philox, Result, Tensor,
     ops::{
+        attention::attention_with_lse,
         binary::{Operator, binary},
         conv3d::{Conv3d, conv3d},
         gemm::{Gemm, gemm},
         softmax::softmax,
         unary::unary,
     },
+    samples::{self, Values},
 };
-use tubelet_wgsl::{Wgpu, WgpuOptions, adapters};
+use tubelet_wgsl::{Shader, Wgpu, WgpuOptions, adapters};
 
 fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut rng = Philox::new(seed);
@@ -132,7 +134,7 @@ fn memory_goes_back_to_the_pool_and_from_there_to_the_driver() {
     work(&device, 0);
 }
 
-/// Products of several shapes, and one whose operand is a video.
+/// Products of several shapes, one whose operand is a video, and attention.
 fn products(device: &Device) -> Vec<Vec<f32>> {
     let shapes = [[20, 24, 24], [130, 70, 33], [1, 5, 100], [65, 129, 1]];
     let mut results: Vec<Tensor> = Vec::new();
@@ -142,6 +144,8 @@ fn products(device: &Device) -> Vec<Vec<f32>> {
     }
     let (video, weight) = (tensor(device, 3, &[2, 4, 9, 9, 3]), tensor(device, 4, &[70, 2, 3, 3, 3]));
     results.push(conv3d(Conv3d::new([1, 2, 2]), &video, &weight, None, None).expect("a convolution"));
+    let [q, k, v] = [5, 6, 7].map(|seed| tensor(device, seed, &[1, 1, 37, 2, 12]));
+    results.extend(attention_with_lse(0.3, 2, &q, &k, &v).expect("attention"));
     results.iter().map(|x| x.to_f32_vec().expect("a download")).collect()
 }
 
@@ -149,9 +153,11 @@ fn products(device: &Device) -> Vec<Vec<f32>> {
 fn tiles_are_measured_once_kept_and_change_no_bit() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wgsl-cache");
     let _ = std::fs::remove_dir_all(&folder);
-    let Some(plain) = common::device(WgpuOptions::default()) else { return };
+    // Taken for a GPU: a processor has an attention without tiles.
+    let gpu = WgpuOptions { plain: true, ..Default::default() };
+    let Some(plain) = common::device(gpu.clone()) else { return };
     let open = |tune| {
-        let options = WgpuOptions { tune, cache: Some(folder.clone()), ..Default::default() };
+        let options = WgpuOptions { tune, cache: Some(folder.clone()), ..gpu.clone() };
         Device::new(common::device(options).expect("there was one"))
     };
     let launches = |device: &Device| device.backend().as_any().downcast_ref::<Wgpu>().expect("our own device").launches();
@@ -166,12 +172,26 @@ fn tiles_are_measured_once_kept_and_change_no_bit() {
     };
     let tiles = file("tiles").expect("the choices");
     let text = std::fs::read_to_string(&tiles).expect("a text");
-    assert!(text.contains("gemm of vectors 1 32 32 32: ") && text.contains("conv3d 1 ") && text.lines().count() == 5, "{text}");
+    assert!(text.contains("gemm of vectors 1 32 32 32: ") && text.contains("conv3d 1 ") && text.lines().count() == 6, "{text}");
     let device = open(true);
     assert_eq!(products(&device), expected);
     assert!(launches(&device) < first, "{first} launches the first time, {} the second", launches(&device));
     drop(device);
-    for tile in ["64 64 16 4", "32 32 16 4", "64 64 16 8", "128 64 16 8", "128 128 16 8", "16 8", "4 8"] {
+    // Those of products, of which a software device has the deepest, too; without workgroup memory; those of attention.
+    for tile in [
+        "64 64 16 4",
+        "32 32 16 4",
+        "64 64 32 4",
+        "64 64 16 8",
+        "128 64 16 8",
+        "128 128 16 8",
+        "128 128 32 8",
+        "16 8",
+        "4 8",
+        "8",
+        "16",
+        "32",
+    ] {
         let all: String = text.lines().filter_map(|line| Some(format!("{}: {tile}\n", line.split_once(": ")?.0))).collect();
         std::fs::write(&tiles, all).expect("a file");
         assert_eq!(products(&open(false)), expected, "{tile}");
@@ -183,6 +203,54 @@ fn tiles_are_measured_once_kept_and_change_no_bit() {
         }
     }
     assert_eq!(products(&open(true)), expected);
+}
+
+/// Every f16 beside others, subnormal ones among them.
+#[test]
+fn sums_and_products_of_halves_are_those_of_f32_rounded() {
+    let Some(halves) = common::device(WgpuOptions::default()) else { return };
+    let Some(plain) = common::device(WgpuOptions { plain: true, ..Default::default() }) else { return };
+    // Finite ones of either sign, as f32.
+    let value = |i: usize| {
+        let (exponent, fraction) = ((i >> 10) % 31, (i & 1023) as f32 / 1024.0);
+        let size = if exponent == 0 { fraction * 2f32.powi(-14) } else { (1.0 + fraction) * 2f32.powi(exponent as i32 - 15) };
+        if i / (31 << 10) % 2 == 1 { -size } else { size }
+    };
+    let n = 62 << 10;
+    let bits = |device: &Device| -> Vec<Vec<u32>> {
+        let tensor = |step: usize| {
+            let values: Vec<f32> = (0..n).map(|i| value(i * step % n)).collect();
+            Tensor::from_f32(device, DType::F16, &[n], &values).expect("memory")
+        };
+        let results = [3, 5, 7919].map(|step| {
+            let (a, b) = (tensor(1), tensor(step));
+            [Operator::Add, Operator::Sub, Operator::Mul].map(|operator| binary(operator, &a, &b).expect("a result"))
+        });
+        results.iter().flatten().map(|x| x.to_f32_vec().expect("a download").into_iter().map(f32::to_bits).collect()).collect()
+    };
+    assert!(bits(&Device::new(halves)) == bits(&Device::new(plain)));
+}
+
+/// Tiles in workgroup memory, which processors do without.
+#[test]
+fn tiles_of_halves_agree_with_the_reference() {
+    let Some(wgpu) = common::device(WgpuOptions { as_gpu: true, ..Default::default() }) else { return };
+    let device = Device::new(wgpu);
+    let dry = Device::new(common::device(WgpuOptions { as_gpu: true, dry: true, ..Default::default() }).expect("there was one"));
+    for name in ["gemm", "attention"] {
+        for seed in 0..24 {
+            let sample = samples::sample(name, &mut Philox::new(seed), 40, DType::F16, Values::Normal).expect("an operation");
+            samples::check(&device, &sample).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
+            samples::run(&dry, &sample).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
+        }
+    }
+    let wgpu = dry.backend().as_any().downcast_ref::<Wgpu>().expect("our own device");
+    if wgpu.description().contains(", f16") {
+        for tile in ["left_tile: array<vec4<Number>", "query_tile: array<vec2<Number>"] {
+            let halves = |shader: &Shader| shader.text.contains("alias Number = f16;") && shader.text.contains(tile);
+            assert!(wgpu.shaders().iter().any(halves), "no f16 in {tile}");
+        }
+    }
 }
 
 #[test]

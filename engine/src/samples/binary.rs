@@ -13,7 +13,14 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let (a, b) = if draw.once_in(2) { (shape.clone(), narrowed(draw)) } else { (narrowed(draw), shape.clone()) };
     let all = [Operator::Add, Operator::Sub, Operator::Mul, Operator::Div, Operator::Max, Operator::Min];
     let operator = all[draw.rng.below(6)];
-    let inputs = vec![Some(draw.operand(&a)), Some(draw.operand(&b))];
+    // As models have them: kernels may read such operands as vectors.
+    let inputs = match draw.once_in(4) {
+        true => {
+            let shape = [&shape[..], &[4]].concat();
+            vec![Some(draw.operand(&shape).dense()), Some(draw.operand(&shape).dense())]
+        }
+        false => vec![Some(draw.operand(&a)), Some(draw.operand(&b))],
+    };
     // One operation, rounded once to f32 and once to the element type.
     Sample {
         op: Binary { operator }.into(),

@@ -9,16 +9,25 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         draw.values = Values::Normal;
     }
     let (m, n) = (draw.dim(), draw.dim());
+    // As models have them: kernels may read such rows as vectors.
+    let dense = draw.once_in(3);
     // Beyond the 384 steps that sums stay in registers now and then.
-    let k = if draw.size > 40 && draw.once_in(6) { 384 * draw.rng.range(1, 2) + draw.rng.below(5) } else { draw.dim() };
+    let k = match draw.size > 40 && draw.once_in(6) {
+        _ if dense => 4 * draw.some(32),
+        true => 384 * draw.rng.range(1, 2) + draw.rng.below(5),
+        false => draw.dim(),
+    };
     let batch: Vec<usize> = (0..draw.rng.below(3)).map(|_| draw.some(3)).collect();
     let batched = draw.once_in(4);
     let shape = |tail: &[usize]| [&batch[..], tail].concat();
     let weight = if batched { shape(&[n, k]) } else { vec![n, k] };
     let function = if draw.values == Values::Normal && draw.once_in(2) { Some(Function::ALL[draw.rng.below(7)]) } else { None };
     let alpha = if draw.values == Values::Normal && draw.once_in(3) { 0.37 } else { 1.0 };
-    let inputs =
-        vec![Some(draw.operand(&shape(&[m, k]))), Some(draw.operand(&weight)), draw.maybe(&[n]), draw.maybe(&shape(&[m, n]))];
+    let [x, weight] = [shape(&[m, k]), weight].map(|shape| {
+        let x = draw.operand(&shape);
+        if dense { x.dense() } else { x }
+    });
+    let inputs = vec![Some(x), Some(weight), draw.maybe(&[n]), draw.maybe(&shape(&[m, n]))];
     // A sum of K products of magnitude at most x·w is off by at most K roundings of Σ|x·w| (Higham, section 3.1), which for independent
     // signs is seen as a few times √K of the largest product; functions are 1.2-Lipschitz at most; then bias, alpha, function, residual.
     let product = largest(&inputs[..1]) * largest(&inputs[1..2]);
