@@ -13,6 +13,7 @@
 
 #[macro_use]
 mod parameters;
+mod arena;
 mod backend;
 mod divisor;
 pub mod driver;
