@@ -49,6 +49,12 @@ fn unavailable(message: String) -> Error {
     Error::Device { device: "nccl".into(), message }
 }
 
+/// What failed and, behind it, what the system says.
+fn reason(error: &libloading::Error) -> String {
+    let behind = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", behind.unwrap_or_default())
+}
+
 impl Functions {
     /// The library's, opened once.
     fn get() -> Result<&'static Functions> {
@@ -62,7 +68,7 @@ impl Functions {
         let opened = open(NAMES[0]).or_else(|first| open(NAMES[1]).map_err(|_| first));
         let missing =
             |why| format!("NCCL 2 cannot be opened ({}: package libnccl2, or nvidia-nccl-cu12 of PyPI): {why}", NAMES[0]);
-        let library: &'static Library = Box::leak(Box::new(opened.map_err(|error| missing(error.to_string()))?));
+        let library: &'static Library = Box::leak(Box::new(opened.map_err(|error| missing(reason(&error)))?));
         /// A function of the library.
         ///
         /// # Safety
@@ -70,7 +76,7 @@ impl Functions {
         unsafe fn symbol<T: Copy>(library: &Library, name: &str) -> std::result::Result<T, String> {
             // SAFETY: the caller's promise.
             let found = unsafe { library.get::<T>(name.as_bytes()) };
-            found.map(|x| *x).map_err(|error| format!("the library is not NCCL 2.7 or later: {error}"))
+            found.map(|x| *x).map_err(|error| format!("the library is not NCCL 2.7 or later: {}", reason(&error)))
         }
         // SAFETY: the types are those of `nccl.h`, where handles are pointers, enums are `int`s, and the id is a struct of 128 bytes.
         let (functions, version) = unsafe {
