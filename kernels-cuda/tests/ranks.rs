@@ -21,7 +21,7 @@ fn on_ranks<T: Send>(size: usize, each: impl Fn(&Ranks, &Device) -> Result<T> + 
 /// A rank's numbers, of very different size so that every order of adding them has other bits; some are -0, which only sums of -0 are.
 fn numbers(rank: usize, shapes: &[&[usize]]) -> Vec<Vec<f32>> {
     let mut rng = Philox::new(rank as u64);
-    let mut number = || if rng.below(5) == 0 { -0.0 } else { rng.normal() as f32 * 10f32.powi(rng.below(6) as i32 - 3) };
+    let mut number = || if rng.below(5) == 0 { -0.0 } else { rng.normal() * 10f32.powi(rng.below(6) as i32 - 3) };
     shapes.iter().map(|shape| (0..shape.iter().product()).map(|_| number()).collect()).collect()
 }
 

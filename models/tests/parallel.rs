@@ -303,4 +303,18 @@ fn two_processes_of_mpirun_give_the_same_bits_as_one() {
     let output = train(&two, Some("2"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("--resume goes on"), "{text}");
+    // What is no GPU does not join others by NCCL, whether or not that is installed; no process waits for one that has failed.
+    let mut command = Command::new("mpirun");
+    command.args(FREELY).args([
+        "-n",
+        "2",
+        program,
+        "train",
+        file.to_str().unwrap(),
+        "--out",
+        here.join("nccl").to_str().unwrap(),
+    ]);
+    let output = command.args(["--nccl", "--device", "cuda-emulated"]).env("TUBELET_THREADS", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("nccl: "), "{text}");
 }
