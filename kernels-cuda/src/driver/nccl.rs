@@ -1,7 +1,7 @@
 //! GPUs that exchange numbers through NCCL, from memory to memory.
 //!
 //! The library is opened when first asked for. That is not left to cudarc: it looks for `libnccl.so`, which only packages for developers have, and
-//! panics where a function is missing. Eleven functions of NCCL's C interface are called; all have been there since NCCL 2.7.
+//! panics where a function is missing. Twelve functions of NCCL's C interface are called; all have been there since NCCL 2.7.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
