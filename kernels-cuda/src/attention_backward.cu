@@ -42,6 +42,24 @@ DEVICE Sequence sequence(const Parameters& p, void* base, const i64 (&at)[OPERAN
     return {base, at[n], p.row[n], p.channel[n], rows, width, p.type};
 }
 
+// The operands of the scores and of their slopes, of one sequence.
+struct Sequences {
+    Sequence q, k, v, gradient;
+};
+DEVICE Sequences sequences(const Parameters& p, const i64 (&at)[OPERANDS]) {
+    return {sequence(p, p.q, at, Q, p.queries, p.width), sequence(p, p.k, at, K, p.keys, p.width),
+            sequence(p, p.v, at, V, p.keys, p.value_width), sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width)};
+}
+
+// lse and D of a query of sequence `index`; beyond the last, zeros that nothing uses.
+struct Statistics {
+    float lse, delta;
+};
+DEVICE Statistics statistics_of(const Parameters& p, const i64 (&at)[OPERANDS], u32 index, u32 query) {
+    if (query >= p.queries) return {0.0f, 0.0f};
+    return {p.lse[at[LSE] + query * p.row[LSE]], p.delta[(u64)index * p.queries + query]};
+}
+
 // A warp for each query.
 DEVICE void delta(const Parameters& p) {
     const u32 task = blockIdx.x * 8 + warp_index();
@@ -65,17 +83,12 @@ DEVICE void dq(const Parameters& p) {
     const u32 index = blockIdx.x / p.query_tiles / p.query_chunks;
     i64 at[OPERANDS];
     locate(p.nest, index, at);
-    const Sequence q = sequence(p, p.q, at, Q, p.queries, p.width), k = sequence(p, p.k, at, K, p.keys, p.width);
-    const Sequence v = sequence(p, p.v, at, V, p.keys, p.value_width);
-    const Sequence gradient = sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
-    float lse[OWN], delta[OWN], sums[OWN][OWN];
+    const auto [q, k, v, gradient] = sequences(p, at);
+    Statistics query[OWN];
+    float sums[OWN][OWN];
     clear(sums);
 #pragma unroll
-    for (int i = 0; i < OWN; ++i) {
-        const u32 row = m0 + own_row(i);
-        lse[i] = row < p.queries ? p.lse[at[LSE] + row * p.row[LSE]] : 0.0f;
-        delta[i] = row < p.queries ? p.delta[(u64)index * p.queries + row] : 0.0f;
-    }
+    for (int i = 0; i < OWN; ++i) query[i] = statistics_of(p, at, index, m0 + own_row(i));
 #pragma unroll 1
     for (u32 n0 = 0; n0 < p.keys; n0 += TILE) {
         float scores[OWN][OWN], slopes[OWN][OWN];
@@ -86,8 +99,8 @@ DEVICE void dq(const Parameters& p) {
 #pragma unroll
             for (int j = 0; j < OWN; ++j) {
                 const bool inside = m0 + own_row(i) < p.queries && n0 + own_column(j) < p.keys;
-                const float weight = inside ? fast_exp(scores[i][j] * p.scale - lse[i]) : 0.0f;
-                shared.weights[own_row(i)][own_column(j)] = weight * (slopes[i][j] - delta[i]);
+                const float weight = inside ? fast_exp(scores[i][j] * p.scale - query[i].lse) : 0.0f;
+                shared.weights[own_row(i)][own_column(j)] = weight * (slopes[i][j] - query[i].delta);
             }
         }
         add_weighted(k, n0, c0, shared, sums);
@@ -101,9 +114,7 @@ DEVICE void dkv(const Parameters& p) {
     const u32 index = blockIdx.x / p.key_tiles / p.key_chunks;
     i64 at[OPERANDS];
     locate(p.nest, index, at);
-    const Sequence q = sequence(p, p.q, at, Q, p.queries, p.width), k = sequence(p, p.k, at, K, p.keys, p.width);
-    const Sequence v = sequence(p, p.v, at, V, p.keys, p.value_width);
-    const Sequence gradient = sequence(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
+    const auto [q, k, v, gradient] = sequences(p, at);
     float key_sums[OWN][OWN], value_sums[OWN][OWN];
     clear(key_sums);
     clear(value_sums);
@@ -115,12 +126,12 @@ DEVICE void dkv(const Parameters& p) {
 #pragma unroll
         for (int j = 0; j < OWN; ++j) {
             const u32 query = n0 + own_column(j);
-            const float lse = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] : 0.0f;
-            delta[j] = query < p.queries ? p.delta[(u64)index * p.queries + query] : 0.0f;
+            const Statistics found = statistics_of(p, at, index, query);
+            delta[j] = found.delta;
 #pragma unroll
             for (int i = 0; i < OWN; ++i) {
                 const bool inside = m0 + own_row(i) < p.keys && query < p.queries;
-                weights[i][j] = inside ? fast_exp(weights[i][j] * p.scale - lse) : 0.0f;
+                weights[i][j] = inside ? fast_exp(weights[i][j] * p.scale - found.lse) : 0.0f;
                 shared.weights[own_row(i)][own_column(j)] = weights[i][j];
             }
         }
@@ -179,6 +190,14 @@ template <class Also, class Step> DEVICE void go_through(const Heads& heads, u32
     __syncthreads();
 }
 
+// The two products of this warp's own rows with a tile of the others.
+DEVICE void multiply_heads(u32 type, u32 own, u32 here, Fragments& first, Fragments& second) {
+    clear(first);
+    clear(second);
+    multiply_rows(type, own, warp_index() * 16, here, first);
+    multiply_rows(type, own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, second);
+}
+
 KERNEL attention_backward_dq_half(PARAMETERS p) {
     const u32 m0 = blockIdx.x % p.query_tiles * KEYS, index = blockIdx.x / p.query_tiles;
     i64 at[OPERANDS];
@@ -188,28 +207,19 @@ KERNEL attention_backward_dq_half(PARAMETERS p) {
     heads.own[1] = operand(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
     heads.other[0] = operand(p, p.k, at, K, p.keys, p.width);
     heads.other[1] = operand(p, p.v, at, V, p.keys, p.value_width);
-    float lse[2], delta[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const u32 row = m0 + fragment_row(r);
-        lse[r] = row < p.queries ? p.lse[at[LSE] + row * p.row[LSE]] : 0.0f;
-        delta[r] = row < p.queries ? p.delta[(u64)index * p.queries + row] : 0.0f;
-    }
+    const Statistics query[2] = {statistics_of(p, at, index, m0 + fragment_row(0)), statistics_of(p, at, index, m0 + fragment_row(1))};
     Fragments sums;
     clear(sums);
     go_through(heads, m0, p.keys, [](u32, u32) {}, [&](u32 n0, u32, u32 own, u32 here) {
         Fragments weights, slopes;
-        clear(weights);
-        clear(slopes);
-        multiply_rows(p.type, own, warp_index() * 16, here, weights);
-        multiply_rows(p.type, own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+        multiply_heads(p.type, own, here, weights, slopes);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
             for (int i = 0; i < 16; ++i) {
                 const bool inside = m0 + fragment_row(r) < p.queries && n0 + fragment_column(i) < p.keys;
                 float& weight = element(weights, r, i);
-                weight = inside ? fast_exp(weight * p.scale - lse[r]) * (element(slopes, r, i) - delta[r]) : 0.0f;
+                weight = inside ? fast_exp(weight * p.scale - query[r].lse) * (element(slopes, r, i) - query[r].delta) : 0.0f;
             }
         }
         add_weighted_rows(p.type, weights, here, sums);
@@ -230,19 +240,16 @@ KERNEL attention_backward_dkv_half(PARAMETERS p) {
     heads.other[1] = operand(p, p.gradient, at, GRADIENT, p.queries, p.value_width);
     const auto statistics = [&](u32 n0, u32 stage) {
         if (threadIdx.x >= KEYS) return;
-        const u32 query = n0 + threadIdx.x;
-        lse[stage][threadIdx.x] = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] : 0.0f;
-        delta[stage][threadIdx.x] = query < p.queries ? p.delta[(u64)index * p.queries + query] : 0.0f;
+        const Statistics found = statistics_of(p, at, index, n0 + threadIdx.x);
+        lse[stage][threadIdx.x] = found.lse;
+        delta[stage][threadIdx.x] = found.delta;
     };
     Fragments key_sums, value_sums;
     clear(key_sums);
     clear(value_sums);
     go_through(heads, m0, p.queries, statistics, [&](u32 n0, u32 stage, u32 own, u32 here) {
         Fragments weights, slopes;
-        clear(weights);
-        clear(slopes);
-        multiply_rows(p.type, own, warp_index() * 16, here, weights);
-        multiply_rows(p.type, own + HEAD_TILE, warp_index() * 16, here + HEAD_TILE, slopes);
+        multiply_heads(p.type, own, here, weights, slopes);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll

@@ -1,8 +1,8 @@
 // Temporal attention that keeps the `keep` rows of A = softmax(scale * q * k^T) with the largest standard deviation (VidTr, section 3.3): y = A' * v,
 // A' = A or softmax(A) of the kept rows, in order of time; also which rows these are, and all deviations.
 //
-// Frames are few: a block has one sequence and all its scores in shared memory, a warp for each row. Which rows stay is found by counting, for each
-// row, the rows before it in the order.
+// A block has one sequence, a warp one row at a time in shared memory: a deviation needs its row alone, and the rows that stay are computed once more, so that
+// no clip is too long for its scores (44 bytes a frame). Which rows stay is found by counting, for each row, the rows before it in the order.
 #include "attention_rows.cuh"
 
 enum Operand { Q, K, V, Y, KEPT, STD, OPERANDS };
@@ -17,14 +17,7 @@ struct Parameters {
     Nest<OPERANDS> nest;  // of sequences
     i64 row[OPERANDS];
     i64 channel[OPERANDS];
-    u32 frames;
-    u32 width;
-    u32 value_width;
-    u32 keep;
-    u32 renormalize;
-    float scale;
-    u32 type;
-    u32 unused;
+    Pooling pooling;
 };
 
 extern __shared__ float shared[];
@@ -46,28 +39,8 @@ DEVICE float deviation(const float* row, u32 n) {
     return sqrtf(warp_sum(squares) / (float)(n - 1));
 }
 
-KERNEL attention_topk_std(PARAMETERS p) {
-    float* std = shared + p.frames * p.frames;
-    u32* kept = reinterpret_cast<u32*>(std + p.frames);  // by frame: whether; then by slot: which
-    u32* slots = kept + p.frames;
-    i64 at[OPERANDS];
-    locate(p.nest, blockIdx.x, at);
-    const Rows q = {p.q, at[Q], p.row[Q], p.channel[Q], p.type}, k = {p.k, at[K], p.row[K], p.channel[K], p.type};
-    const Rows v = {p.v, at[V], p.row[V], p.channel[V], p.type};
-#pragma unroll 1
-    for (u32 i = warp_index(); i < p.frames; i += 8) {
-        float* row = shared + i * p.frames;
-#pragma unroll 1
-        for (u32 j = lane_index(); j < p.frames; j += 32) row[j] = p.scale * dot(q, i, k, j, p.width);
-        __syncwarp();
-        softmax_row(row, row, p.frames);
-        const float spread = deviation(row, p.frames);
-        if (lane_index() == 0) {
-            std[i] = spread;
-            p.std[at[STD] + i * p.row[STD]] = spread;
-        }
-    }
-    __syncthreads();
+// slots = the `keep` frames that come first in the order of deviations, in order of time.
+DEVICE void choose(const Pooling& p, const float* std, u32* kept, u32* slots) {
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < p.frames; i += 256) {
         u32 before = 0;
@@ -81,22 +54,43 @@ KERNEL attention_topk_std(PARAMETERS p) {
         u32 slot = 0;
 #pragma unroll 1
         for (u32 j = 0; j < i; ++j) slot += kept[j];
-        if (!kept[i]) continue;
-        slots[slot] = i;
-        p.kept[at[KEPT] + slot * p.row[KEPT]] = (i32)i;
+        if (kept[i]) slots[slot] = i;
     }
     __syncthreads();
-    if (p.renormalize) {
+}
+
+KERNEL attention_topk_std(PARAMETERS p) {
+    const Pooling& pooling = p.pooling;
+    const u32 frames = pooling.frames;
+    float* row = shared + warp_index() * frames;
+    float* std = shared + WARPS * frames;
+    u32* kept = reinterpret_cast<u32*>(std + frames);  // by frame: whether
+    u32* slots = kept + frames;                        // by slot: which
+    i64 at[OPERANDS];
+    locate(p.nest, blockIdx.x, at);
+    const Rows q = {p.q, at[Q], p.row[Q], p.channel[Q], pooling.type}, k = {p.k, at[K], p.row[K], p.channel[K], pooling.type};
+    const Rows v = {p.v, at[V], p.row[V], p.channel[V], pooling.type};
 #pragma unroll 1
-        for (u32 slot = warp_index(); slot < p.keep; slot += 8) softmax_row(shared + slots[slot] * p.frames, shared + slots[slot] * p.frames, p.frames);
-        __syncthreads();
+    for (u32 i = warp_index(); i < frames; i += WARPS) {
+        attend(pooling, q, i, k, row);
+        const float spread = deviation(row, frames);
+        if (lane_index() == 0) {
+            std[i] = spread;
+            p.std[at[STD] + i * p.row[STD]] = spread;
+        }
     }
+    __syncthreads();
+    choose(pooling, std, kept, slots);
 #pragma unroll 1
-    for (u32 e = threadIdx.x; e < p.keep * p.value_width; e += 256) {
-        const u32 slot = e / p.value_width, c = e % p.value_width;
-        float sum = 0.0f;
+    for (u32 slot = warp_index(); slot < pooling.keep; slot += WARPS) {
+        attend(pooling, q, slots[slot], k, row);
+        if (pooling.renormalize) softmax_row(row, frames);
+        __syncwarp();
 #pragma unroll 1
-        for (u32 j = 0; j < p.frames; ++j) sum += shared[slots[slot] * p.frames + j] * v.at(j, c);
-        store_as(p.type, p.y, at[Y] + slot * p.row[Y] + c, sum);
+        for (u32 c = lane_index(); c < pooling.value_width; c += 32) {
+            store_as(pooling.type, p.y, at[Y] + slot * p.row[Y] + c, weighted(row, 1, v, frames, c));
+        }
+        if (lane_index() == 0) p.kept[at[KEPT] + slot * p.row[KEPT]] = (i32)slots[slot];
+        __syncwarp();
     }
 }

@@ -3,10 +3,10 @@
 use tubelet_engine::{Result, Tensor, ops::attention_topk_std_backward::AttentionTopkStdBackward};
 
 use crate::{
+    attention_topk_std::{Pooling, WARPS},
     backend::{CudaBackend, THREADS, operand, result},
-    elementwise::type_code,
     nest::Nest,
-    sequences::{Sequences, Sizes},
+    sequences::Sequences,
 };
 
 module!("attention_topk_std_backward");
@@ -23,15 +23,14 @@ parameters!(Parameters {
     nest: Nest<8>,
     row: [i64; 8],
     channel: [i64; 8],
-    frames: u32,
-    width: u32,
-    value_width: u32,
-    keep: u32,
-    renormalize: u32,
-    scale: f32,
-    dtype: u32,
-    unused: u32,
+    pooling: Pooling,
 });
+
+/// Bytes of `Slot` in the `.cu` file, and its frame.
+const SLOT: usize = 28;
+/// Bytes of shared memory that every chip gives to two blocks of a multiprocessor, and the columns that are taken at once even beyond that.
+const SHARED: usize = 48 << 10;
+const LEAST: usize = 8;
 
 pub(crate) fn run(
     cuda: &CudaBackend,
@@ -43,10 +42,12 @@ pub(crate) fn run(
     let [q, k, v, kept, gradient] = [0, 1, 2, 3, 4].map(|i| operand(name, inputs, i));
     let (q, k, v, kept, gradient) = (q?, k?, v?, kept?, gradient?);
     let (dq, dk, dv) = (result(name, outputs, 0)?, result(name, outputs, 1)?, result(name, outputs, 2)?);
-    cuda.float(name, q.dtype())?;
-    let sizes = Sizes::new(cuda, name, 1, inputs)?;
     let sequences = Sequences::new(1, [q, k, v, kept, gradient, dq, dk, dv]);
-    let (frames, keep) = (sizes.queries as usize, kept.shape()[1]);
+    let (frames, keep) = (q.shape()[1], kept.shape()[1]);
+    // Three rows for each warp, and what is known of each slot.
+    let fixed = WARPS * 3 * frames * 4 + keep * SLOT;
+    let column = 2 * keep * 4;
+    let tile = (SHARED.saturating_sub(fixed) / column.max(1)).clamp(LEAST, LEAST.max(frames)).min(frames);
     let parameters = Parameters {
         q: cuda.address(q)?,
         k: cuda.address(k)?,
@@ -59,16 +60,8 @@ pub(crate) fn run(
         nest: sequences.nest,
         row: sequences.row,
         channel: sequences.channel,
-        frames: sizes.queries,
-        width: sizes.width,
-        value_width: sizes.value_width,
-        keep: cuda.count(name, keep)?,
-        renormalize: op.renormalize.into(),
-        scale: op.scale,
-        dtype: type_code(q.dtype()),
-        unused: 0,
+        pooling: Pooling::new(cuda, name, inputs, (keep, op.renormalize, op.scale), tile)?,
     };
-    // Weights and slopes of the kept rows, a row of scores for each warp, and the frames.
-    let shared = (2 * keep * frames + 8 * frames + keep) * 4;
+    let shared = fixed + tile * column;
     cuda.launch_shared(&MODULE, name, sequences.count, THREADS, shared, &parameters)
 }

@@ -11,6 +11,7 @@ use bytemuck::Pod;
 use tubelet_engine::{Backend, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Tensor, for_each_operation};
 
 use crate::{
+    arena::Arena,
     driver::{Driver, Launch, Module, Work},
     memory::{CudaBuffer, Pool},
     plan::Recording,
@@ -81,12 +82,17 @@ impl CudaBackend {
         Error::Unsupported { op, device: self.driver.name().into(), message: message.into() }
     }
 
+    /// An arena for the rehearsal of a plan.
+    pub(crate) fn rehearsal(&self) -> Arc<Arena> {
+        Arena::rehearsal(&self.pool)
+    }
+
     /// Begins a recording of what this thread asks for; `false` where one is under way.
-    pub(crate) fn record(&self) -> bool {
+    pub(crate) fn record(&self, arena: Arc<Arena>) -> bool {
         let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         let absent = !recordings.contains_key(&thread::current().id());
         if absent {
-            recordings.insert(thread::current().id(), Recording::new(&self.pool));
+            recordings.insert(thread::current().id(), Recording::new(arena));
         }
         absent
     }
@@ -113,7 +119,12 @@ impl CudaBackend {
 
     fn own<'a>(&self, buffer: &'a dyn DeviceBuffer) -> Result<&'a CudaBuffer> {
         let own = buffer.as_any().downcast_ref::<CudaBuffer>().filter(|buffer| buffer.belongs_to(&self.pool));
-        own.ok_or_else(|| self.foreign("the buffer belongs to another device".into()))
+        let own = own.ok_or_else(|| self.foreign("the buffer belongs to another device".into()))?;
+        // A rehearsal's tensors have no memory for anybody but the rehearsal.
+        if own.is_rehearsed() && self.recording(|recording| own.is_of(&recording.arena)) != Some(true) {
+            return Err(self.foreign("the tensor is of a plan's rehearsal, and has no memory".into()));
+        }
+        Ok(own)
     }
 
     fn range(&self, buffer: &dyn DeviceBuffer, offset: usize, len: usize) -> Result<u64> {
@@ -261,6 +272,7 @@ impl Backend for CudaBackend {
         match self.captures(dst)? {
             None => self.driver.upload(src, address),
             Some(false) => Err(self.foreign("a plan uploads to its own memory alone".into())),
+            Some(true) if self.recording(|recording| recording.arena.rehearses()) == Some(true) => Ok(()),
             Some(true) => {
                 let constant = self.constant(src)?;
                 self.recording(|recording| {

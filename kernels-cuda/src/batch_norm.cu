@@ -2,7 +2,7 @@
 // which are results too. The variance in two passes.
 //
 // Memory-bound. `_sums`: channels over segments of rows, first of x, then of (x - mean)^2; `_statistics` adds the segments. `_normalize`: a thread for
-// each element. No atomics: the sums have one order.
+// each 16 bytes of channels, or for each element where they do not lie so. No atomics: the sums have one order.
 #include "rows.cuh"
 
 struct Parameters {
@@ -20,9 +20,9 @@ struct Parameters {
     u32 segments;
     u32 second;      // the pass: sums of squares
     float eps;
-    u32 count;       // elements
+    u32 count;       // threads of `_normalize`
     u32 type;
-    u32 unused;
+    u32 wide;
 };
 
 DEVICE float element(const Parameters& p, u32 row, u32 column) {
@@ -44,12 +44,27 @@ KERNEL batch_norm_statistics(PARAMETERS p) {
     (p.second ? p.var : p.mean)[column] = column_total<1>(p.partial, p.segments, p.columns, 0, column) / (float)p.rows;
 }
 
-KERNEL batch_norm_normalize(PARAMETERS p) {
+DEVICE float normalized(const Parameters& p, u32 c, float x, float weight, float bias) {
+    return (x - p.mean[c]) / sqrtf(p.var[c] + p.eps) * weight + bias;
+}
+
+template <class T, int V> DEVICE void normalize(const Parameters& p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
-    const u32 row = index / p.columns, c = index % p.columns;
-    const float weight = p.weight ? load_as(p.type, p.weight, c) : 1.0f;
-    const float bias = p.bias ? load_as(p.type, p.bias, c) : 0.0f;
-    const float value = (element(p, row, c) - p.mean[c]) / sqrtf(p.var[c] + p.eps) * weight + bias;
-    store_as(p.type, p.y, index, value);
+    const u32 row = index / (p.columns / V), c = index % (p.columns / V) * V;
+    i64 at[1];
+    locate(p.nest, row, at);
+    const Pack<T, V> x = load_pack<T, V>(static_cast<const T*>(p.x) + at[0] + c * p.stride);
+    const Pack<T, V> weight = load_or<T, V>(p.weight, c, 1.0f), bias = load_or<T, V>(p.bias, c, 0.0f);
+    Pack<T, V> y;
+#pragma unroll
+    for (int v = 0; v < V; ++v) y.x[v] = from_float<T>(normalized(p, c + v, to_float(x.x[v]), to_float(weight.x[v]), to_float(bias.x[v])));
+    store_pack<T, V>(static_cast<T*>(p.y) + (i64)row * p.columns + c, y);
 }
+
+#define DEFINE(name, type)                                \
+    KERNEL batch_norm_normalize_##name(PARAMETERS p) {    \
+        if (p.wide) normalize<type, NEIGHBOURS<type>>(p); \
+        else normalize<type, 1>(p);                       \
+    }
+FOR_EACH_FLOAT(DEFINE)

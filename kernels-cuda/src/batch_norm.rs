@@ -29,7 +29,7 @@ parameters!(Parameters {
     eps: f32,
     count: u32,
     dtype: u32,
-    unused: u32,
+    wide: u32,
 });
 
 /// Statistics as the kernels read them.
@@ -46,9 +46,10 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNorm, inputs: &[Option<&Tensor>]
         true => (result(name, outputs, 1)?.clone(), result(name, outputs, 2)?.clone()),
         false => (statistics(operand(name, inputs, 3)?)?, statistics(operand(name, inputs, 4)?)?),
     };
-    cuda.float(name, x.dtype())?;
-    let rows = Rows::new(cuda, name, [x])?;
+    let dtype = cuda.float(name, x.dtype())?;
+    let rows = Rows::new(cuda, name, [x])?.beside(cuda, [weight.as_ref(), bias.as_ref()])?;
     let segments = rows.segments();
+    cuda.count(name, x.elements())?;
     let partial = cuda.scratch(segments.scratch(1, rows.columns))?;
     let mut parameters = Parameters {
         x: cuda.address(x)?,
@@ -65,9 +66,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNorm, inputs: &[Option<&Tensor>]
         segments: segments.count,
         second: 0,
         eps: op.eps,
-        count: cuda.count(name, x.elements())?,
+        count: rows.packs(x.dtype()),
         dtype: type_code(x.dtype()),
-        unused: 0,
+        wide: rows.wide,
     };
     if training {
         for second in [0, 1] {
@@ -76,5 +77,5 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNorm, inputs: &[Option<&Tensor>]
             cuda.launch_each(&MODULE, "batch_norm_statistics", rows.columns, &parameters)?;
         }
     }
-    cuda.launch_each(&MODULE, "batch_norm_normalize", parameters.count, &parameters)
+    cuda.launch_each(&MODULE, &format!("batch_norm_normalize_{dtype}"), parameters.count, &parameters)
 }

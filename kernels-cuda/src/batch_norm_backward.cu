@@ -1,7 +1,8 @@
 // With x^ = (x - mean) / sigma: dweight = sum of gradient * x^, dbias = sum of gradient; dx = weight / sigma * gradient for running statistics,
 // dx = weight / sigma * (gradient - (dbias + x^ * dweight) / rows) for those of the batch.
 //
-// Memory-bound; as batch_norm.cu: `_sums` over segments of rows, `_parameters` adds them, `_dx` has a thread for each element.
+// Memory-bound; as batch_norm.cu: `_sums` over segments of rows, `_parameters` adds them, `_dx` has a thread for each 16 bytes of
+// channels, or for each element.
 #include "rows.cuh"
 
 struct Parameters {
@@ -23,28 +24,21 @@ struct Parameters {
     u32 segments;
     u32 batch;
     float eps;
-    u32 count;       // elements
+    u32 count;       // threads of `_dx`
     u32 type;
-    u32 unused;
+    u32 wide;
 };
 
-struct Element {
-    float hat, gradient, scale;
-};
-DEVICE Element element(const Parameters& p, u32 row, u32 c) {
-    i64 at[2];
-    locate(p.nest, row, at);
-    const float x = load_as(p.type, p.x, at[0] + c * p.x_stride);
-    const float gradient = load_as(p.type, p.gradient, at[1] + c * p.gradient_stride);
-    const float scale = 1.0f / sqrtf(p.var[c] + p.eps);
-    return {(x - p.mean[c]) * scale, gradient, scale};
-}
+DEVICE float scale_of(const Parameters& p, u32 c) { return 1.0f / sqrtf(p.var[c] + p.eps); }
 
 KERNEL batch_norm_backward_sums(PARAMETERS p) {
     column_sums<2>(p.rows, p.columns, p.segments, p.partial, [&](u32 row, u32 c, Sum(&sums)[2]) {
-        const Element e = element(p, row, c);
-        sums[0] += e.gradient * e.hat;
-        sums[1] += e.gradient;
+        i64 at[2];
+        locate(p.nest, row, at);
+        const float x = load_as(p.type, p.x, at[0] + c * p.x_stride);
+        const float gradient = load_as(p.type, p.gradient, at[1] + c * p.gradient_stride);
+        sums[0] += gradient * ((x - p.mean[c]) * scale_of(p, c));
+        sums[1] += gradient;
     });
 }
 
@@ -59,12 +53,30 @@ KERNEL batch_norm_backward_parameters(PARAMETERS p) {
     store_as(p.type, p.dbias, column, dbias);
 }
 
-KERNEL batch_norm_backward_dx(PARAMETERS p) {
+DEVICE float slope(const Parameters& p, u32 c, float x, float gradient, float weight) {
+    const float scale = scale_of(p, c), hat = (x - p.mean[c]) * scale;
+    const float mean = p.batch ? (p.totals[p.columns + c] + hat * p.totals[c]) / (float)p.rows : 0.0f;
+    return weight * scale * (gradient - mean);
+}
+
+template <class T, int V> DEVICE void dx(const Parameters& p) {
     const u32 index = thread_index();
     if (index >= p.count) return;
-    const u32 row = index / p.columns, c = index % p.columns;
-    const Element e = element(p, row, c);
-    const float weight = p.weight ? load_as(p.type, p.weight, c) : 1.0f;
-    const float mean = p.batch ? (p.totals[p.columns + c] + e.hat * p.totals[c]) / (float)p.rows : 0.0f;
-    store_as(p.type, p.dx, index, weight * e.scale * (e.gradient - mean));
+    const u32 row = index / (p.columns / V), c = index % (p.columns / V) * V;
+    i64 at[2];
+    locate(p.nest, row, at);
+    const Pack<T, V> x = load_pack<T, V>(static_cast<const T*>(p.x) + at[0] + c * p.x_stride);
+    const Pack<T, V> gradient = load_pack<T, V>(static_cast<const T*>(p.gradient) + at[1] + c * p.gradient_stride);
+    const Pack<T, V> weight = load_or<T, V>(p.weight, c, 1.0f);
+    Pack<T, V> out;
+#pragma unroll
+    for (int v = 0; v < V; ++v) out.x[v] = from_float<T>(slope(p, c + v, to_float(x.x[v]), to_float(gradient.x[v]), to_float(weight.x[v])));
+    store_pack<T, V>(static_cast<T*>(p.dx) + (i64)row * p.columns + c, out);
 }
+
+#define DEFINE(name, type)                               \
+    KERNEL batch_norm_backward_dx_##name(PARAMETERS p) { \
+        if (p.wide) dx<type, NEIGHBOURS<type>>(p);       \
+        else dx<type, 1>(p);                             \
+    }
+FOR_EACH_FLOAT(DEFINE)

@@ -34,7 +34,7 @@ parameters!(Parameters {
     eps: f32,
     count: u32,
     dtype: u32,
-    unused: u32,
+    wide: u32,
 });
 
 pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
@@ -43,9 +43,10 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&
     let (dx, dweight, dbias) = (result(name, outputs, 0)?, result(name, outputs, 1)?, result(name, outputs, 2)?);
     let weight = dense(optional(inputs, 1))?;
     let (mean, var) = (statistics(operand(name, inputs, 2)?)?, statistics(operand(name, inputs, 3)?)?);
-    cuda.float(name, x.dtype())?;
-    let rows = Rows::new(cuda, name, [x, gradient])?;
+    let dtype = cuda.float(name, x.dtype())?;
+    let rows = Rows::new(cuda, name, [x, gradient])?.beside(cuda, [weight.as_ref(), None])?;
     let segments = rows.segments();
+    cuda.count(name, x.elements())?;
     let partial = cuda.scratch(segments.scratch(2, rows.columns))?;
     let totals = cuda.scratch(2 * rows.columns as usize * 4)?;
     let parameters = Parameters {
@@ -67,12 +68,12 @@ pub(crate) fn run(cuda: &CudaBackend, op: &BatchNormBackward, inputs: &[Option<&
         segments: segments.count,
         batch: op.batch.into(),
         eps: op.eps,
-        count: cuda.count(name, x.elements())?,
+        count: rows.packs(x.dtype()),
         dtype: type_code(x.dtype()),
-        unused: 0,
+        wide: rows.wide,
     };
     let kernel = |step: &str| format!("batch_norm_backward_{step}");
     cuda.launch(&MODULE, &kernel("sums"), segments.blocks, THREADS, &parameters)?;
     cuda.launch_each(&MODULE, &kernel("parameters"), rows.columns, &parameters)?;
-    cuda.launch_each(&MODULE, &kernel("dx"), parameters.count, &parameters)
+    cuda.launch_each(&MODULE, &format!("batch_norm_backward_dx_{dtype}"), parameters.count, &parameters)
 }

@@ -25,8 +25,12 @@ parameters!(Parameters {
 pub(crate) fn run(cuda: &CudaBackend, op: &Dropout, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let (x, y) = (operand("dropout", inputs, 0)?, result("dropout", outputs, 0)?);
     let name = cuda.float("dropout", x.dtype())?;
-    let Elementwise { nest, count, .. } = Elementwise::new(cuda, "dropout", x.shape(), [x], Lanes::One)?;
     let run: usize = x.shape().iter().skip(x.rank().saturating_sub(op.shared)).product();
+    // Draws are numbered by 32 bits.
+    cuda.count("dropout", x.elements())?;
+    let pack = 16 / x.dtype().size();
+    let lanes = if run == 1 || run.is_multiple_of(pack) { Lanes::UpTo(pack) } else { Lanes::One };
+    let Elementwise { nest, count, suffix, .. } = Elementwise::new(cuda, "dropout", x.shape(), [x], lanes)?;
     let parameters = Parameters {
         x: cuda.address(x)?,
         y: cuda.address(y)?,
@@ -38,5 +42,5 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Dropout, inputs: &[Option<&Tensor>], 
         probability: op.probability,
         factor: 1.0 / (1.0 - op.probability),
     };
-    cuda.launch_each(&MODULE, &format!("dropout_{name}"), count, &parameters)
+    cuda.launch_each(&MODULE, &format!("dropout_{name}{suffix}"), count, &parameters)
 }

@@ -4,7 +4,7 @@
 //! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
 //! With the feature `emulator`, `emulated` executes the same PTX on the CPU and refuses stray accesses, races and reads of what nobody wrote.
 //!
-//! [`Plan`] captures a computation once and replays it.
+//! [`Plan`] captures a computation once and replays it; [`Ranks`] are several devices that sum what each has found.
 //!
 //! ```no_run
 //! let device = tubelet_cuda::cuda(0)?;
@@ -13,6 +13,7 @@
 
 #[macro_use]
 mod parameters;
+mod arena;
 mod backend;
 mod divisor;
 pub mod driver;
@@ -24,6 +25,7 @@ mod nest;
 mod plan;
 mod product;
 mod profile;
+mod ranks;
 mod resample;
 mod rows;
 mod sequences;
@@ -71,6 +73,7 @@ pub use backend::{CudaBackend, Options};
 pub use driver::emulated;
 pub use plan::Plan;
 pub use profile::Times;
+pub use ranks::Ranks;
 
 use tubelet_engine::{Device, Result};
 

@@ -6,8 +6,9 @@ use tubelet_engine::{Device, Element, Error, Result, Tensor};
 
 use crate::{
     CudaBackend,
+    arena::Arena,
     driver::{Graph, Work},
-    memory::{Arena, CudaBuffer, Pool},
+    memory::CudaBuffer,
 };
 
 /// What a thread has asked for since its capture began.
@@ -19,8 +20,8 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    pub fn new(pool: &Arc<Pool>) -> Self {
-        Recording { arena: Arena::new(pool), work: Vec::new(), kept: Vec::new() }
+    pub fn new(arena: Arc<Arena>) -> Self {
+        Recording { arena, work: Vec::new(), kept: Vec::new() }
     }
 
     /// Keeps a tensor whose memory is not the plan's own.
@@ -38,6 +39,28 @@ impl Drop for Recorder<'_> {
     fn drop(&mut self) {
         self.0.recorded();
     }
+}
+
+/// Records what `compute` does, with inputs as large as `examples`, in an arena: the recording, the inputs, the output.
+fn record<const N: usize, T>(
+    device: &Device,
+    arena: Arc<Arena>,
+    examples: [&Tensor; N],
+    compute: &mut impl FnMut([&Tensor; N]) -> Result<T>,
+) -> Result<(Recording, Vec<Tensor>, T)> {
+    let other = || Error::invalid("plan", format!("{} is not a CUDA device", device.name()));
+    let cuda = device.downcast::<CudaBackend>().ok_or_else(other)?;
+    if !cuda.record(arena) {
+        return Err(cuda.foreign("a plan is captured on this thread already".into()));
+    }
+    let recorder = Recorder(cuda);
+    let inputs = examples.map(|x| Tensor::empty(device, x.dtype(), x.shape()));
+    let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut views = inputs.iter();
+    let output = compute(examples.map(|example| views.next().unwrap_or(example)))?;
+    let recording = cuda.recorded().ok_or_else(|| cuda.foreign("the recording has ended".into()))?;
+    drop(recorder);
+    Ok((recording, inputs, output))
 }
 
 /// A computation on a CUDA device, captured once for inputs of certain shapes and replayed with others' content: on a GPU as one CUDA graph, on the
@@ -69,29 +92,25 @@ pub struct Plan<T = Tensor> {
 }
 
 impl<T> Plan<T> {
-    /// Captures what `compute` does with inputs of the shapes and element types of `examples`, whose content is copied. Nothing is computed yet.
+    /// Captures what `compute` does with inputs of the shapes and element types of `examples`, whose content is copied. Nothing is computed yet: `compute` is
+    /// called twice, first to learn which tensors there are and for how long, then to give each its place. It has to do the same both times.
     ///
     /// Work of other threads goes on meanwhile and is not part of the plan, not even that of threads which `compute` starts.
     ///
     /// # Errors
-    /// For a device that is not this crate's; where `compute` fails, reads what it has computed, or captures a plan itself.
+    /// For a device that is not this crate's; where `compute` fails, reads what it has computed, asks for other memory the second time, uses then what the
+    /// first time left behind, or captures a plan itself.
     pub fn capture<const N: usize>(
         device: &Device,
         examples: [&Tensor; N],
-        compute: impl FnOnce([&Tensor; N]) -> Result<T>,
+        mut compute: impl FnMut([&Tensor; N]) -> Result<T>,
     ) -> Result<Self> {
         let other = || Error::invalid("plan", format!("{} is not a CUDA device", device.name()));
         let cuda = device.downcast::<CudaBackend>().ok_or_else(other)?;
-        if !cuda.record() {
-            return Err(cuda.foreign("a plan is captured on this thread already".into()));
-        }
-        let recorder = Recorder(cuda);
-        let inputs = examples.map(|x| Tensor::empty(device, x.dtype(), x.shape()));
-        let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
-        let mut views = inputs.iter();
-        let output = compute(examples.map(|example| views.next().unwrap_or(example)))?;
-        let Recording { arena, work, kept } = cuda.recorded().ok_or_else(|| cuda.foreign("the recording has ended".into()))?;
-        drop(recorder);
+        let rehearsal = record(device, cuda.rehearsal(), examples, &mut compute)?;
+        let arena = rehearsal.0.arena.performance()?;
+        drop(rehearsal);
+        let (Recording { arena, work, kept }, inputs, output) = record(device, arena, examples, &mut compute)?;
         let launches = work.len();
         let graph = cuda.driver().graph(work)?;
         let mut plan = Plan { graph, inputs, output, arena, _kept: kept, launches, device: device.clone() };

@@ -6,13 +6,15 @@ constexpr u32 WARPS = 8;  // rows of a block of 256 threads
 
 // ---- along rows ----
 
-// A lane takes four neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
-constexpr int LANES = 4;
+// Neighbours of 16 bytes.
+template <class T> constexpr int NEIGHBOURS = 16 / sizeof(T);
 
+// A lane takes so many neighbours, then those 32 times as far: in this order whether memory lets it move them at once (`wide`) or not.
+//
 // Calls f(column, a, b) for this lane's elements of two rows, and stores what it returns in `to`, if there is one. `b` may be null: then it is all zeros.
 template <class T, class F>
 DEVICE void map_rows(const T* a, i64 a_stride, const T* b, i64 b_stride, u32 columns, bool wide, T* to, const F& f) {
-    constexpr int V = LANES;
+    constexpr int V = NEIGHBOURS<T>;
     for (u32 c = lane_index() * V; c < columns; c += 32 * V) {
         if (wide) {
             const Pack<T, V> x = load_pack<T, V>(a + c);
@@ -46,6 +48,15 @@ template <class T, class F> DEVICE void each_in_row(const T* row, i64 stride, u3
 }
 template <class T, class F> DEVICE void map_row(const T* row, i64 stride, u32 columns, bool wide, T* to, const F& f) {
     map_rows(row, stride, static_cast<const T*>(nullptr), 0, columns, wide, to, [&](u32 c, float x, float) { return f(c, x); });
+}
+
+// The factors of V channels from channel c on, or `otherwise` where there are none. They lie as they were allocated, c is a multiple of V.
+template <class T, int V> DEVICE Pack<T, V> load_or(const void* factors, u32 c, float otherwise) {
+    if (factors) return load_pack<T, V>(static_cast<const T*>(factors) + c);
+    Pack<T, V> out;
+#pragma unroll
+    for (int v = 0; v < V; ++v) out.x[v] = from_float<T>(otherwise);
+    return out;
 }
 
 // ---- sums over rows ----

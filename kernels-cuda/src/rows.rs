@@ -1,13 +1,13 @@
 //! What launchers of kernels over rows share: operands of one shape, row by row; see `rows.cuh`.
 
-use tubelet_engine::{Result, Tensor};
+use tubelet_engine::{DType, Result, Tensor};
 
 use crate::{backend::CudaBackend, nest::Nest};
 
 /// Rows of a block, one warp each.
 const WARPS: usize = 8;
-/// Columns that a lane takes at once.
-const LANES: usize = 4;
+/// Bytes that a lane moves at once.
+const BYTES: usize = 16;
 /// Columns of a block that sums over rows.
 const COLUMNS: usize = 32;
 /// Rows that are worth a block of their own when columns are summed, and the most such blocks.
@@ -32,12 +32,29 @@ impl<const N: usize> Rows<N> {
         let strides = operands.map(|x| x.layout().strides());
         let nest = Nest::new(shape, strides.map(|s| &s[..shape.len()]));
         let stride = strides.map(|s| s.last().map_or(1, |&s| s as i64));
-        let mut wide = columns.is_multiple_of(LANES) && stride == [1; N] && nest.steps_by(LANES);
+        let mut wide = stride == [1; N];
         for x in operands {
-            wide &= cuda.address(x)?.is_multiple_of((LANES * x.dtype().size()) as u64);
+            let lanes = BYTES / x.dtype().size();
+            wide &= columns.is_multiple_of(lanes) && nest.steps_by(lanes) && cuda.address(x)?.is_multiple_of(BYTES as u64);
         }
         let rows = cuda.count(op, shape.iter().product())?;
         Ok(Rows { nest, stride, rows, columns: cuda.count(op, columns)?, wide: wide.into() })
+    }
+
+    /// The same, but one by one where factors of the columns do not begin at a multiple of 16 bytes.
+    pub fn beside(mut self, cuda: &CudaBackend, factors: [Option<&Tensor>; 2]) -> Result<Self> {
+        for x in factors.into_iter().flatten() {
+            if !cuda.address(x)?.is_multiple_of(BYTES as u64) {
+                self.wide = 0;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Threads of a kernel that takes neighbours of `dtype` at once where it can, and elements one by one where not.
+    pub fn packs(&self, dtype: DType) -> u32 {
+        let lanes = if self.wide == 0 { 1 } else { BYTES / dtype.size() };
+        self.rows * (self.columns / lanes as u32)
     }
 
     /// Blocks of a kernel with a warp for each row.

@@ -1,4 +1,4 @@
-//! Training on WebGPU devices and on the CUDA kernels (emulated) follows the CPU's.
+//! Training on WebGPU devices and on the CUDA kernels (emulated, or with `TUBELET_TEST_DEVICE=cuda` on a GPU) follows the CPU's.
 //!
 //! (Logits and gradients of all four systems against independent implementations: `tubelet parity --device wgpu, --device cuda-emulated`.)
 #![cfg(feature = "cli")]
@@ -65,5 +65,6 @@ fn fifty_steps_on_a_webgpu_device_follow_the_cpus() {
 
 #[test]
 fn five_steps_on_the_cuda_kernels_follow_the_cpus() {
-    follows(&devices::open("cuda-emulated").unwrap(), 5);
+    let gpu = std::env::var("TUBELET_TEST_DEVICE").is_ok_and(|device| device == "cuda");
+    follows(&devices::open(if gpu { "cuda" } else { "cuda-emulated" }).unwrap(), 5);
 }

@@ -15,7 +15,8 @@ use std::{
     thread,
 };
 
-use common::{folder, small};
+use common::{counted, folder, small};
+use tubelet_cuda::{Ranks, driver::channels::communicators};
 use tubelet_engine::{Device, Result, Tensor};
 use tubelet_models::{
     checkpoint::Checkpoint,
@@ -74,23 +75,35 @@ impl Group for Thread {
 
 type Observer<'a> = &'a (dyn Fn(usize, &AtomicBool, Event<'_>) + Sync);
 
-/// Trains with `size` ranks; `observe` may stop the rank that it is told.
+/// Trains with `size` ranks on the CPU; `observe` may stop the rank that it is told.
 fn train(size: usize, recipe: &Recipe, folder: &Path, resume: bool, observe: Observer<'_>) -> Vec<Result<Outcome>> {
-    let numbers = Mutex::new(vec![Vec::new(); size]);
-    let shared = Arc::new(Shared { barrier: Barrier::new(size), numbers });
-    let one = |rank: usize| {
-        let stop = AtomicBool::new(false);
-        let (start, start_model, device) = (None, None, Device::cpu().unwrap());
+    let shared = Arc::new(Shared { barrier: Barrier::new(size), numbers: Mutex::new(vec![Vec::new(); size]) });
+    let rank = |rank: usize| -> (Device, Box<dyn Group + Send>) {
+        let thread = || Thread { rank, shared: Arc::clone(&shared) };
+        (Device::cpu().unwrap(), if size == 1 { Box::new(Alone) } else { Box::new(thread()) })
+    };
+    train_on((0..size).map(rank).collect(), recipe, folder, resume, observe)
+}
+
+/// Trains with these ranks; `observe` may stop the rank that it is told.
+fn train_on(
+    ranks: Vec<(Device, Box<dyn Group + Send>)>,
+    recipe: &Recipe,
+    folder: &Path,
+    resume: bool,
+    observe: Observer<'_>,
+) -> Vec<Result<Outcome>> {
+    let one = |device: Device, group: &dyn Group| {
+        let (rank, stop) = (group.rank(), AtomicBool::new(false));
+        let (start, start_model) = (None, None);
         // Only rank 0 may touch the run's folder.
         let folder = if rank == 0 { folder.to_owned() } else { folder.join(format!("not-written/{rank}")) };
         let options = Options { device, folder, resume, start, start_model, threads: 1, stop: &stop };
-        let group: Box<dyn Group> =
-            if size == 1 { Box::new(Alone) } else { Box::new(Thread { rank, shared: Arc::clone(&shared) }) };
-        run_with(&*group, recipe.clone(), &options, &mut |event| observe(rank, &stop, event))
+        run_with(group, recipe.clone(), &options, &mut |event| observe(rank, &stop, event))
     };
     let outcomes = thread::scope(|scope| {
         let one = &one;
-        let ranks: Vec<_> = (0..size).map(|rank| scope.spawn(move || one(rank))).collect();
+        let ranks: Vec<_> = ranks.into_iter().map(|(device, group)| scope.spawn(move || one(device, &*group))).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     });
     assert!(!folder.join("not-written").exists(), "a rank other than 0 wrote");
@@ -212,6 +225,35 @@ fn an_error_of_one_is_an_error_of_all() {
     assert!(all.iter().all(|error| error.contains("step ")), "{all:?}");
 }
 
+/// GPUs exchange gradients from memory to memory: the same bits as one with as many parts, and nothing but single numbers and the state at the start goes
+/// through the host.
+#[test]
+fn gpus_give_the_same_bits_as_parts_of_one() {
+    for (system, size) in [("vidtr", 2), ("tubevit", 3)] {
+        let mut recipe = small(system);
+        (recipe.steps, recipe.accumulate, recipe.clip_norm, recipe.batch) = (2, size, Some(0.1), size);
+        recipe.data = serde_json::from_str(r#"{"kind": "camera_motion", "seed": 1, "held_out": 1}"#).unwrap();
+        let [one, many] = ["one", "many"].map(|name| folder(&format!("gpus-{name}-{system}")));
+        let alone: Box<dyn Group + Send> = Box::new(Alone);
+        let gpu = || counted::emulated(false);
+        assert!(finished(&train_on(vec![(gpu().0, alone)], &recipe, &one, false, &|_, _, _| {})));
+        let (devices, asked): (Vec<_>, Vec<_>) = (0..size).map(|_| gpu()).unzip();
+        let ranks = devices.iter().zip(communicators(&devices).unwrap());
+        let ranks = ranks.map(|(device, end)| {
+            let group: Box<dyn Group + Send> = Box::new(Ranks::new(device, end).unwrap());
+            (device.clone(), group)
+        });
+        assert!(finished(&train_on(ranks.collect(), &recipe, &many, false, &|_, _, _| {})));
+        assert!(values(&one, false) == values(&many, false), "{system}: other bits with {size} GPUs");
+        let parameters: usize = values(&many, false).iter().map(|(_, x)| 4 * x.len()).sum();
+        for asked in &asked[1..] {
+            let downloaded = asked.downloaded.load(Ordering::Relaxed);
+            println!("{system}: {downloaded} bytes were downloaded, of {parameters} bytes of gradients in each of 2 steps");
+            assert!(downloaded < parameters / 8, "{system}: {downloaded} bytes were downloaded, gradients are {parameters}");
+        }
+    }
+}
+
 /// Containers run tests as root, and have fewer slots than processes.
 const FREELY: [&str; 4] = ["--oversubscribe", "--allow-run-as-root", "--bind-to", "none"];
 
@@ -261,4 +303,18 @@ fn two_processes_of_mpirun_give_the_same_bits_as_one() {
     let output = train(&two, Some("2"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("--resume goes on"), "{text}");
+    // What is no GPU does not join others by NCCL, whether or not that is installed; no process waits for one that has failed.
+    let mut command = Command::new("mpirun");
+    command.args(FREELY).args([
+        "-n",
+        "2",
+        program,
+        "train",
+        file.to_str().unwrap(),
+        "--out",
+        here.join("nccl").to_str().unwrap(),
+    ]);
+    let output = command.args(["--nccl", "--device", "cuda-emulated"]).env("TUBELET_THREADS", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("nccl: "), "{text}");
 }

@@ -1,20 +1,12 @@
-//! Captured plans give the bits of eager execution, for inputs that nobody had at capture, and need nothing but a launch.
+//! Captured plans give the bits of eager execution, for inputs that nobody had at capture, and need nothing but a launch. On the emulator, and with
+//! `TUBELET_TEST_DEVICE=cuda` on a GPU.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+mod common;
 
-use tubelet_cuda::{
-    CudaBackend, Options, Plan,
-    driver::{Driver, Event, Graph, Launch, Module, Work},
-    emulated::Emulated,
-};
+use common::counted::device;
+use tubelet_cuda::Plan;
 use tubelet_engine::{
     DType, Device, Philox, Result, Tensor,
     ops::{
@@ -23,84 +15,6 @@ use tubelet_engine::{
     },
 };
 use tubelet_models::{Pass, engine::Function, inspect::measure, registry::Config};
-
-/// What a driver has been asked for.
-#[derive(Default)]
-struct Asked {
-    allocations: AtomicUsize,
-    frees: AtomicUsize,
-    uploads: AtomicUsize,
-    copies: AtomicUsize,
-    launches: AtomicUsize,
-}
-
-impl Asked {
-    fn counts(&self) -> [usize; 5] {
-        [&self.allocations, &self.frees, &self.uploads, &self.copies, &self.launches].map(|n| n.load(Relaxed))
-    }
-}
-
-/// The emulator, and a record of what it is asked for.
-struct Counting(Emulated, Arc<Asked>);
-
-impl Driver for Counting {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn description(&self) -> String {
-        self.0.description()
-    }
-    fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
-        self.1.allocations.fetch_add(1, Relaxed);
-        self.0.allocate(bytes)
-    }
-    fn free(&self, address: u64) -> Result<()> {
-        self.1.frees.fetch_add(1, Relaxed);
-        self.0.free(address)
-    }
-    fn upload(&self, src: &[u8], address: u64) -> Result<()> {
-        self.1.uploads.fetch_add(1, Relaxed);
-        self.0.upload(src, address)
-    }
-    fn download(&self, address: u64, dst: &mut [u8]) -> Result<()> {
-        self.0.download(address, dst)
-    }
-    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
-        self.1.copies.fetch_add(1, Relaxed);
-        self.0.copy(from, to, bytes)
-    }
-    fn launch(&self, module: &'static Module, kernel: &str, launch: Launch, parameter: &[u8]) -> Result<()> {
-        self.1.launches.fetch_add(1, Relaxed);
-        self.0.launch(module, kernel, launch, parameter)
-    }
-    fn graph(&self, work: Vec<Work>) -> Result<Box<dyn Graph>> {
-        self.0.graph(work)
-    }
-    fn event(&self) -> Result<Event> {
-        self.0.event()
-    }
-    fn elapsed(&self, from: &Event, to: &Event) -> Result<f64> {
-        self.0.elapsed(from, to)
-    }
-    fn synchronize(&self) -> Result<()> {
-        self.0.synchronize()
-    }
-    fn memory(&self) -> Result<(usize, usize)> {
-        self.0.memory()
-    }
-    fn as_any(&self) -> &dyn Any {
-        self.0.as_any()
-    }
-    fn multiprocessors(&self) -> usize {
-        self.0.multiprocessors()
-    }
-}
-
-fn device(caching: bool) -> (Device, Arc<Asked>) {
-    let asked = Arc::new(Asked::default());
-    let driver = Counting(Emulated::new(Default::default()), Arc::clone(&asked));
-    (Device::new(CudaBackend::new(Box::new(driver), Options { caching, ..Options::default() })), asked)
-}
 
 fn bits(x: &Tensor) -> Vec<u32> {
     x.to_f32_vec().unwrap().into_iter().map(f32::to_bits).collect()
@@ -163,8 +77,8 @@ fn replays(name: &str, dtype: DType, caching: bool) {
     assert!(device.memory().live <= held + held / 4, "{name}: {} bytes are left behind", device.memory().live);
 }
 
-/// A plan reserves what a pass has at its peak, what its kernels want besides, and what is cut up too small. Nothing is computed, so these are models of full
-/// size.
+/// A plan reserves what a pass has at its peak, and next to nothing for how tensors lie in it or for what kernels want besides: the meter's peak is no less
+/// than what is there at once. Nothing is computed, so these are models of full size.
 #[test]
 fn plans_reuse_their_memory() {
     for name in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"] {
@@ -178,7 +92,7 @@ fn plans_reuse_their_memory() {
         let plan = Plan::capture(&device, [&video], |[video]| model.forward(video, &mut Pass::inference())).unwrap();
         let memory = plan.memory();
         println!("{name}, bf16: {} launches, {} KiB; the peak is {} KiB", plan.launches(), memory >> 10, peak >> 10);
-        assert!(memory <= 2 * peak, "{name}: {memory} bytes, {peak} at the peak");
+        assert!(memory <= peak + peak / 20, "{name}: {memory} bytes, {peak} at the peak");
     }
 }
 
@@ -194,6 +108,13 @@ fn what_a_plan_cannot_do_is_an_error() {
     refused(Plan::capture(&Device::cpu().unwrap(), [], |[]| relu(&x)), "not a CUDA device");
     refused(Plan::capture(&device, [&x], |[x]| Tensor::from_slice(&device, &[3], &relu(x)?.to_vec::<f32>()?)), "cannot be read");
     refused(Plan::capture(&device, [&x], |[x]| Ok(Plan::capture(&device, [x], |[x]| relu(x))?.replay()?.clone())), "already");
+    let mut sizes = [3, 300].into_iter();
+    let grows = |_: [&Tensor; 1]| Tensor::zeros(&device, DType::F32, &[sizes.next().unwrap()]);
+    refused(Plan::capture(&device, [&x], grows), "other memory than the first time");
+    let mut first = None;
+    let remembers = |[x]: [&Tensor; 1]| relu(first.get_or_insert(relu(x)?));
+    refused(Plan::capture(&device, [&x], remembers), "rehearsal");
+    assert!(first.unwrap().to_vec::<f32>().unwrap_err().to_string().contains("rehearsal"));
     let mut plan = Plan::capture(&device, [&x], |[x]| relu(x)).unwrap();
     refused(Plan::capture(&device, [&x], |_| plan.replay().cloned()), "while another is captured");
     assert!(plan.write(0, &[1f32; 2]).is_err() && plan.write(0, &[1u8; 3]).is_err() && plan.write(1, &[1f32; 3]).is_err());

@@ -37,6 +37,12 @@ impl Cuda {
         Ok(Cuda { up: Mutex::default(), down: Mutex::default(), gpu: Arc::new(Gpu::open(ordinal)?) })
     }
 
+    /// The GPU, for what else works in its stream.
+    #[cfg(feature = "nccl")]
+    pub(super) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
     fn staged(
         &self,
         staging: &Mutex<Option<Staging<Pinned>>>,

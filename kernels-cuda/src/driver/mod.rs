@@ -1,14 +1,20 @@
 //! What the backend needs from whatever executes PTX: the driver of a GPU, or an emulator.
 
+#[cfg(feature = "emulator")]
+pub mod channels;
+mod communicator;
 pub mod cuda;
 #[cfg(feature = "emulator")]
 pub mod emulated;
 mod gpu;
 mod graph;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 mod staging;
 
 use std::any::Any;
 
+pub use communicator::Communicator;
 use tubelet_engine::Result;
 
 /// A PTX module of this crate: the kernels of one operation.

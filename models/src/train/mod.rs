@@ -7,8 +7,12 @@ pub mod loader;
 pub mod metrics;
 #[cfg(all(feature = "mpi", unix))]
 pub mod mpi;
+#[cfg(all(feature = "nccl", unix))]
+pub mod nccl;
 pub mod optimiser;
 pub mod parallel;
+#[cfg(feature = "cuda")]
+mod ranks;
 pub mod recipe;
 mod run;
 pub mod schedule;

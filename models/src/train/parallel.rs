@@ -4,7 +4,7 @@ use tubelet_engine::{DType, Device, Error, Result, Tensor};
 
 /// The processes, as one of them sees them.
 ///
-/// Tensors are f32 and may lie on any device: MPI copies them through the host's memory, NCCL would read them where they are. Every process calls
+/// Tensors are f32 and may lie on any device: MPI copies them through the host's memory, NCCL reads them where they are. Every process calls
 /// the same methods in the same order, with as many tensors of the same shapes.
 pub trait Group {
     /// Which of them this is, from 0.

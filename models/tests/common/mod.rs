@@ -1,6 +1,8 @@
 //! What tests of whole models share: recipes of seconds, and a WebGPU device.
 #![allow(clippy::unwrap_used, dead_code, reason = "each test binary uses a part")]
 
+pub mod counted;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -12,6 +12,7 @@ use plotters::prelude::*;
 use serde_json::Value;
 use tubelet_models::{
     Error, Result, devices,
+    engine::Device,
     registry::Config,
     train::{
         Evaluation, Event, Options, Recipe, Stages,
@@ -52,6 +53,10 @@ pub struct Arguments {
     /// Train with all processes of `mpirun -n N tubelet train … --mpi` (Open MPI): each computes a part of every batch, all make the same step.
     #[arg(long)]
     mpi: bool,
+    /// As --mpi, with a GPU for each process, from which gradients go to the others' by NCCL: `mpirun -n N tubelet train … --device cuda --nccl`. With
+    /// `--device cuda` the first process of a machine has its first GPU, the second the second, and so on.
+    #[arg(long, conflicts_with = "mpi")]
+    nccl: bool,
     /// Another number of steps than the recipe's, of each stage.
     #[arg(long)]
     steps: Option<u64>,
@@ -73,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     ctrlc::set_handler(handler).map_err(|error| Error::invalid("Ctrl-C", error.to_string()))?;
     let options = Options {
-        device: devices::open(&arguments.device)?,
+        device: devices::open(&device_name(arguments)?)?,
         folder: arguments.out.clone(),
         resume: arguments.resume,
         start: arguments.start.clone(),
@@ -82,12 +87,14 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         stop: &stop,
     };
     // Last of all: until here each process fails by itself, and mpirun ends the others.
-    let group: Box<dyn Group> = if arguments.mpi { mpi()? } else { Box::new(Alone) };
+    let started: Box<dyn Group> = if arguments.mpi || arguments.nccl { mpi()? } else { Box::new(Alone) };
+    let joined = if arguments.nccl { Some(nccl(&*started, &options.device)?) } else { None };
+    let group = joined.as_deref().unwrap_or(&*started);
     for (i, (name, recipe)) in stages.iter().enumerate() {
         if let Some(name) = name.filter(|_| group.rank() == 0) {
             eprintln!("tubelet: stage {name}");
         }
-        if !stage(&*group, recipe.clone(), &stages.options(i, &options)?)? {
+        if !stage(group, recipe.clone(), &stages.options(i, &options)?)? {
             return Ok(false);
         }
     }
@@ -149,6 +156,26 @@ fn mpi() -> Result<Box<dyn Group>> {
 /// A line above the bar; also where standard error is no terminal and the bar itself says nothing.
 fn say(bar: &ProgressBar, line: &str) {
     bar.suspend(|| eprintln!("{line}"));
+}
+
+/// Of `--device`, the device that is this process's.
+fn device_name(arguments: &Arguments) -> Result<String> {
+    #[cfg(unix)]
+    if arguments.nccl {
+        return tubelet_models::train::nccl::device_name(&arguments.device);
+    }
+    Ok(arguments.device.clone())
+}
+
+/// The GPUs of the processes that mpirun started.
+fn nccl(started: &dyn Group, device: &Device) -> Result<Box<dyn Group>> {
+    #[cfg(unix)]
+    return Ok(Box::new(tubelet_models::train::nccl::join(started, device)?));
+    #[cfg(not(unix))]
+    Err(Error::invalid(
+        "--nccl",
+        format!("Open MPI, which starts the processes, runs on Unix alone ({device:?}, {})", started.size()),
+    ))
 }
 
 pub fn describe(done: u64, set: Option<&str>, evaluation: &Evaluation) -> String {
