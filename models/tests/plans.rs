@@ -12,7 +12,7 @@ use std::{
 
 use tubelet_cuda::{
     CudaBackend, Options, Plan,
-    driver::{Driver, Event, Graph, Launch, Module, Work},
+    driver::{Driver, EncodedMap, Event, Graph, Launch, Module, TensorMap, Work},
     emulated::Emulated,
 };
 use tubelet_engine::{
@@ -90,6 +90,12 @@ impl Driver for Counting {
     }
     fn as_any(&self) -> &dyn Any {
         self.0.as_any()
+    }
+    fn capability(&self) -> (i32, i32) {
+        self.0.capability()
+    }
+    fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap> {
+        self.0.tensor_map(map)
     }
     fn multiprocessors(&self) -> usize {
         self.0.multiprocessors()

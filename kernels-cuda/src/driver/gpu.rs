@@ -12,10 +12,10 @@ use cudarc::driver::{
     result::{self, DriverError},
     sys,
 };
-use tubelet_engine::{Error, Result};
+use tubelet_engine::{DType, Error, Result};
 
 use super::{
-    Launch, Module,
+    EncodedMap, Launch, Module, TensorMap,
     staging::{CHUNK, Lane},
 };
 
@@ -56,7 +56,7 @@ pub struct Gpu {
     /// What it is, in a line.
     pub chip: String,
     pub multiprocessors: usize,
-    capability: (i32, i32),
+    pub capability: (i32, i32),
     stream: sys::CUstream,
     loaded: Mutex<Loaded>,
     context: Context,
@@ -201,6 +201,36 @@ impl Gpu {
         // the addresses in it are of tensors whose memory is reused only by later work of the same stream.
         unsafe { result::launch_kernel(function.handle, grid, block, shared, stream, &mut parameters) }
             .map_err(|code| self.error(kernel, code))
+    }
+
+    /// Encodes a tensor map.
+    pub fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap> {
+        let dtype = match map.dtype {
+            DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        };
+        let sizes = map.sizes.map(|size| size as u64);
+        let strides = map.strides.map(|stride| stride as u64);
+        let mut encoded = sys::CUtensorMap { opaque: [0; 16] };
+        // SAFETY: three dimensions, of which each array has as many as the driver reads; the address is only written down.
+        let code = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut encoded,
+                dtype,
+                3,
+                map.address as *mut c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                [64, map.rows, 1].as_ptr(),
+                [1u32; 3].as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        code.result().map_err(|code| self.error(&format!("encoding a tensor map {map:?}"), code))?;
+        Ok(encoded.opaque)
     }
 
     /// Puts a copy from one place of the device to another into `stream`.
