@@ -93,6 +93,7 @@ template <class T, int COLUMNS> struct HopperGemm {
                 before = turn.stage;
             }
             await_products<0>();
+            pin(sums);
             if (lane_index() == 0) barrier_arrive(empty(before));
             write(p, at, group, out, sums);
         }

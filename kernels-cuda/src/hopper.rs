@@ -36,8 +36,8 @@ impl Operand {
         cuda.driver().tensor_map(&TensorMap {
             dtype,
             address: self.address,
-            sizes: [self.depth, self.rows, matrices],
-            strides: [self.row * dtype.size(), matrix * dtype.size()],
+            sizes: vec![self.depth, self.rows, matrices],
+            strides: vec![self.row * dtype.size(), matrix * dtype.size()],
             rows: rows as u32,
         })
     }

@@ -36,7 +36,26 @@ DEVICE void copy_tile(u32 to, const TensorMap& map, u32 depth, u32 row, u32 matr
                  : "memory");
 }
 
+// The same of one head among sequences.
+DEVICE void copy_head_tile(u32 to, const TensorMap& map, u32 column, u32 row, u32 head, u32 other, u32 batch, u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(to), "l"(&map),
+        "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(other), "r"(batch)
+        : "memory");
+}
+
 // ---- products of warpgroups ----
+
+// Keeps the compiler from moving what computes these numbers, or what reads them, past the fence or the wait that stands beside: it knows of no register
+// that an asynchronous product uses.
+template <int N> DEVICE void pin(float (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(x[i])::"memory");
+}
+template <int N> DEVICE void pin(u32 (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) asm volatile("" : "+r"(x[i])::"memory");
+}
 
 // Before the first product, and after the sums were touched.
 DEVICE void fence_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -94,3 +113,72 @@ PRODUCT_128(f16, "f16")
     };
 PRODUCT_256(bf16, "bf16")
 PRODUCT_256(f16, "f16")
+
+// sums += the weights of 64 rows and 16 keys, in registers as of an mma.sync m16n8k16, times N columns of 16 rows of a tile: the columns lie side by
+// side, 64 of them in a row of 128 bytes, the next 64 `leading` bytes further.
+template <class T, int N> struct Weighted;
+
+DEVICE u64 across_descriptor(u32 tile, u32 leading) {
+    return (u64)(tile >> 4) | (u64)(leading >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
+#define SUMS_8(i) \
+    "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
+#define SUMS_4(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+
+#define WEIGHTED_64(type, name) \
+    template <> struct Weighted<type, 64> { \
+        static DEVICE void multiply_add(float (&c)[32], const u32 (&a)[4], u64 b) { \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+                "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;" \
+                : SUMS_16(0), SUMS_16(16) \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)); \
+        } \
+    };
+WEIGHTED_64(bf16, "bf16")
+WEIGHTED_64(f16, "f16")
+#define WEIGHTED_80(type, name) \
+    template <> struct Weighted<type, 80> { \
+        static DEVICE void multiply_add(float (&c)[40], const u32 (&a)[4], u64 b) { \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+                "%32, %33, %34, %35, %36, %37, %38, %39" \
+                "}, {%40, %41, %42, %43}, %44, 1, 1, 1, 1;" \
+                : SUMS_16(0), SUMS_16(16), SUMS_8(32) \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)); \
+        } \
+    };
+WEIGHTED_80(bf16, "bf16")
+WEIGHTED_80(f16, "f16")
+#define WEIGHTED_88(type, name) \
+    template <> struct Weighted<type, 88> { \
+        static DEVICE void multiply_add(float (&c)[44], const u32 (&a)[4], u64 b) { \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n88k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+                "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43" \
+                "}, {%44, %45, %46, %47}, %48, 1, 1, 1, 1;" \
+                : SUMS_16(0), SUMS_16(16), SUMS_8(32), SUMS_4(40) \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)); \
+        } \
+    };
+WEIGHTED_88(bf16, "bf16")
+WEIGHTED_88(f16, "f16")
+#define WEIGHTED_128(type, name) \
+    template <> struct Weighted<type, 128> { \
+        static DEVICE void multiply_add(float (&c)[64], const u32 (&a)[4], u64 b) { \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+                "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+                "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63" \
+                "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;" \
+                : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48) \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)); \
+        } \
+    };
+WEIGHTED_128(bf16, "bf16")
+WEIGHTED_128(f16, "f16")

@@ -171,9 +171,9 @@ impl Driver for Emulated {
         let map = emulator::TensorMap {
             address: map.address,
             element: 2,
-            sizes: map.sizes.map(|size| size as u64).into(),
-            strides: map.strides.map(|stride| stride as u64).into(),
-            tile: vec![64, map.rows, 1],
+            sizes: map.sizes.iter().map(|&size| size as u64).collect(),
+            strides: map.strides.iter().map(|&stride| stride as u64).collect(),
+            tile: map.tile(),
             swizzle: emulator::Swizzle::B128,
         };
         map.encode().map_err(|fault| self.error(fault))

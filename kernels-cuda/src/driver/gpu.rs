@@ -209,20 +209,22 @@ impl Gpu {
             DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
             _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
         };
-        let sizes = map.sizes.map(|size| size as u64);
-        let strides = map.strides.map(|stride| stride as u64);
+        let sizes: Vec<u64> = map.sizes.iter().map(|&size| size as u64).collect();
+        let strides: Vec<u64> = map.strides.iter().map(|&stride| stride as u64).collect();
+        let (tile, steps) = (map.tile(), [1u32; 5]);
+        let rank = sizes.len().min(strides.len() + 1).min(steps.len());
         let mut encoded = sys::CUtensorMap { opaque: [0; 16] };
-        // SAFETY: three dimensions, of which each array has as many as the driver reads; the address is only written down.
+        // SAFETY: each array has as many dimensions as the driver is told of; the address is only written down.
         let code = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut encoded,
                 dtype,
-                3,
+                rank as u32,
                 map.address as *mut c_void,
                 sizes.as_ptr(),
                 strides.as_ptr(),
-                [64, map.rows, 1].as_ptr(),
-                [1u32; 3].as_ptr(),
+                tile.as_ptr(),
+                steps.as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
                 sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,

@@ -50,20 +50,27 @@ pub struct Launch {
 /// The compute capability of Hopper, whose kernels may be others.
 pub const HOPPER: (i32, i32) = (9, 0);
 
-/// A stack of matrices of a half type as the copy engine of Hopper reads it, in tiles whose rows are 64 elements, permuted within 128 bytes. Innermost
-/// first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Matrices of a half type as the copy engine of Hopper reads them, in tiles whose rows are 64 elements, permuted within 128 bytes. Innermost first, with
+/// two to five dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMap {
     /// bf16 or f16.
     pub dtype: DType,
     /// The address of element zero, a multiple of 16.
     pub address: u64,
-    /// Elements of a row, rows, matrices.
-    pub sizes: [usize; 3],
-    /// Bytes from row to row and from matrix to matrix, multiples of 16.
-    pub strides: [usize; 2],
+    /// Elements of a row, rows, and whatever there is of matrices.
+    pub sizes: Vec<usize>,
+    /// Bytes from row to row, from matrix to matrix and so on, multiples of 16.
+    pub strides: Vec<usize>,
     /// Rows of a tile, 256 at most.
     pub rows: u32,
+}
+
+impl TensorMap {
+    /// A tile: 64 elements of so many rows of one matrix.
+    pub fn tile(&self) -> Vec<u32> {
+        self.sizes.iter().enumerate().map(|(d, _)| [64, self.rows].get(d).copied().unwrap_or(1)).collect()
+    }
 }
 
 /// A tensor map as the device wants it, a parameter of kernels.

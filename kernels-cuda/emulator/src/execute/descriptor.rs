@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn fields_stand_where_the_isa_has_them() {
-        let bits = 0x1234 / 16 | (0x400 / 16) << 16 | (0x80 / 16) << 32;
+        let bits = (0x1234 / 16) | ((0x400 / 16) << 16) | ((0x80 / 16) << 32);
         let expected = Descriptor { start: 0x1230, leading: 0x400, stride: 0x80, swizzle: Swizzle::None };
         assert_eq!(Descriptor::new(bits), Ok(expected));
         let modes = [Swizzle::None, Swizzle::B128, Swizzle::B64, Swizzle::B32];
@@ -79,7 +79,7 @@ mod tests {
             assert_eq!(Descriptor::new((mode as u64) << 62).map(|d| d.swizzle), Ok(swizzle));
         }
         assert!(Descriptor::new(1 << 14).is_err() && Descriptor::new(1 << 49).is_err());
-        assert!(Descriptor::new(1 << 62 | 128 / 16).is_err(), "the second row of a pattern");
-        assert!(Descriptor::new(1 << 62 | 96 / 16).is_ok(), "a step along K");
+        assert!(Descriptor::new((1 << 62) | (128 / 16)).is_err(), "the second row of a pattern");
+        assert!(Descriptor::new((1 << 62) | (96 / 16)).is_ok(), "a step along K");
     }
 }
