@@ -1,5 +1,5 @@
 use tubelet_engine::{
-    Device, Result, Tensor,
+    Device, Function, Result, Tensor,
     ops::gemm::{Gemm, gemm},
 };
 
@@ -42,6 +42,8 @@ fn large_products_are_exact() -> Result<()> {
         (136, 130, 8200, true, true, DType::BF16),
         (1400, 1409, 24, false, true, DType::BF16),
         (40, 24, 1500, true, true, DType::F16),
+        // More tiles than a block for each multiprocessor of a Hopper takes at once; edges in all three directions.
+        (1480, 1416, 72, false, false, DType::BF16),
     ];
     for (m, n, k, x_across, weight_across, dtype) in cases {
         let (x, weight) = (Matrix::new(1, m, k, x_across), Matrix::new(2, n, k, weight_across));
@@ -58,6 +60,27 @@ fn large_products_are_exact() -> Result<()> {
             let bias = operand(&bias)?.reshape(&[n])?;
             let y = gemm(Gemm { alpha: 1.0, function: None }, &x, &weight, Some(&bias), Some(&residual))?.to_f64_vec()?;
             assert!(y == expected, "{m} x {n} x {k}, {dtype}, {}", device.backend().description());
+        }
+    }
+    Ok(())
+}
+
+/// A matrix for each batch, or one for all, in tiles that go beyond the edges of each.
+#[test]
+fn stacks_of_products_are_exact() -> Result<()> {
+    let (batches, m, n, k) = (3, 70, 72, 136);
+    for (dtype, stacked) in [(DType::BF16, true), (DType::F16, false)] {
+        let (x, weight) = (Matrix::new(5, batches * m, k, false), Matrix::new(6, batches * n, k, false));
+        let row = |b: usize, c: usize| if stacked { b * n + c } else { c };
+        let dot = |b: usize, r: usize, c: usize| -> f32 { (0..k).map(|i| x.at(b * m + r, i) * weight.at(row(b, c), i)).sum() };
+        let sums: Vec<f32> = (0..batches * m * n).map(|i| dot(i / (m * n), i / n % m, i % n).max(0.0)).collect();
+        let expected = Tensor::from_f32(&Device::reference(), dtype, &[batches, m, n], &sums)?.to_f64_vec()?;
+        for device in tubelet_tests::devices(2) {
+            let x = Tensor::from_f32(&device, dtype, &[batches, m, k], &x.data)?;
+            let shape: &[usize] = if stacked { &[batches, n, k] } else { &[n, k] };
+            let weight = Tensor::from_f32(&device, dtype, shape, &weight.data[..shape.iter().product()])?;
+            let y = gemm(Gemm { alpha: 1.0, function: Some(Function::Relu) }, &x, &weight, None, None)?.to_f64_vec()?;
+            assert!(y == expected, "{dtype}, {stacked}, {}", device.backend().description());
         }
     }
     Ok(())

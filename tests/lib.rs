@@ -1,7 +1,8 @@
 //! What the tests of all operations share: the devices under test and the properties that every kernel has.
 //!
 //! The device is a parameter: `TUBELET_TEST_DEVICE` names it, and every property runs on it unchanged. It is `cpu`; `wgpu`, with an adapter's
-//! number if it is not the first, or `wgpu-plain`, without any optional feature of the adapter; `cuda`, with a number, or `cuda-emulated`.
+//! number if it is not the first, or `wgpu-plain`, without any optional feature of the adapter; `cuda`, with a number, or `cuda-emulated`,
+//! `cuda-emulated:90` with the kernels that Hopper has of its own.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ use tubelet_wgsl::{Wgpu, WgpuOptions};
 /// What `TUBELET_TEST_DEVICE` names.
 enum Column {
     Cpu,
-    CudaEmulated,
+    CudaEmulated(fn(emulated::Options) -> Device),
     /// One device for all tests: its pipelines take longer to make than to run.
     Gpu(Device),
 }
@@ -27,13 +28,14 @@ static COLUMN: LazyLock<Column> = LazyLock::new(|| {
     let number = number.parse().unwrap_or_else(|_| panic!("TUBELET_TEST_DEVICE={name}: after the colon comes a number"));
     let device = match kind {
         "cpu" => return Column::Cpu,
-        "cuda-emulated" => return Column::CudaEmulated,
+        "cuda-emulated" if number == 90 => return Column::CudaEmulated(emulated::hopper),
+        "cuda-emulated" if name == kind => return Column::CudaEmulated(emulated::device),
         "cuda" => tubelet_cuda::cuda(number),
         "wgpu" | "wgpu-plain" => {
             let options = WgpuOptions { adapter: number, plain: kind == "wgpu-plain", guard: true, ..Default::default() };
             Wgpu::new(options).map(Device::new)
         }
-        _ => panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu[:N], wgpu-plain[:N], cuda[:N] or cuda-emulated"),
+        _ => panic!("TUBELET_TEST_DEVICE={name}: cpu, wgpu[:N], wgpu-plain[:N], cuda[:N] or cuda-emulated[:90]"),
     };
     let device = device.unwrap_or_else(|error| panic!("{error}"));
     println!("on {}: {}", device.name(), device.backend().description());
@@ -44,7 +46,7 @@ static COLUMN: LazyLock<Column> = LazyLock::new(|| {
 pub fn cases(cpu: u32) -> u32 {
     match *COLUMN {
         Column::Cpu => cpu,
-        Column::CudaEmulated | Column::Gpu(_) => cpu / 3,
+        Column::CudaEmulated(_) | Column::Gpu(_) => cpu / 3,
     }
 }
 
@@ -54,7 +56,7 @@ pub fn cases(cpu: u32) -> u32 {
 pub fn devices(threads: usize) -> Vec<Device> {
     match &*COLUMN {
         Column::Gpu(device) => vec![device.clone()],
-        Column::CudaEmulated => vec![emulated::device(emulated::Options { threads, ..emulated::Options::default() })],
+        Column::CudaEmulated(device) => vec![device(emulated::Options { threads, ..emulated::Options::default() })],
         Column::Cpu => {
             let level =
                 |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });

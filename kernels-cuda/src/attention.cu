@@ -3,7 +3,9 @@
 // A block has 64 queries and goes through the keys 64 at a time with a running maximum and sum (Dao et al., FlashAttention): the scores never reach
 // memory. Half types with heads of up to 64 columns run on tensor cores (`attention_half`; attention_mma.cuh), f32 and wider heads on
 // ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores. Few queries
-// have a warp each (`attention_few`; attention_few.cuh).
+// have a warp each (`attention_few`; attention_few.cuh). On Hopper, heads that the copy engine can read go by attention_hopper.cuh.
+//
+// Also for compute_90a.
 #include "attention.cuh"
 #include "attention_few.cuh"
 #include "attention_mma.cuh"
@@ -249,3 +251,7 @@ KERNEL attention_few_join(PARAMETERS p) {
     if (c < p.value_width) store_as(p.type, p.y, at[3] + query * p.row[3] + c, p.keys ? sum / total : 0.0f);
     if (p.lse && c == 0) p.lse[at[4] + query * p.row[4]] = p.keys ? largest + logf(total) : NEGATIVE_INFINITY;
 }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "attention_hopper.cuh"
+#endif

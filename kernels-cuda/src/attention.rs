@@ -4,13 +4,15 @@ use tubelet_engine::{DType, Result, Tensor, ops::attention::Attention};
 
 use crate::{
     backend::{CudaBackend, THREADS, operand, result},
+    driver::{EncodedMap, HOPPER, TensorMap},
     elementwise::type_code,
+    hopper,
     nest::Nest,
     product::{aligned, stride},
     sequences::{Sequences, Sizes},
 };
 
-module!("attention");
+module!("attention", and for hopper);
 
 parameters!(Parameters {
     q: u64,
@@ -35,6 +37,54 @@ parameters!(Parameters {
     segment_keys: u32,
     tasks: u32,
 });
+
+parameters!(HopperParameters {
+    q: EncodedMap,
+    k: EncodedMap,
+    v: EncodedMap,
+    p: Parameters,
+    heads: u32,
+    others: u32,
+    unused: [u32; 6]
+});
+
+/// Queries of a block on Hopper, and keys of a step.
+const HOPPER_ROWS: usize = 128;
+/// The widths of heads that there are kernels for.
+const HOPPER_WIDTHS: [u32; 4] = [64, 80, 88, 128];
+/// Fewer would leave most of a tile empty.
+const HOPPER_LEAST: u32 = 64;
+
+/// The kernel for Hopper that serves these heads, by its width: the copy engine reads whole rows of 16 bytes, of operands without repetition.
+fn hopper_width(cuda: &CudaBackend, sizes: &Sizes, operands: [&Tensor; 3]) -> Result<Option<u32>> {
+    let plain = |x: &Tensor| (0..4).all(|d| x.shape()[d] == 1 || stride(x, d) > 0);
+    let served = cuda.driver().capability() == HOPPER
+        && operands[0].dtype() != DType::F32
+        && sizes.width == sizes.value_width
+        && sizes.width.is_multiple_of(8)
+        && sizes.queries.min(sizes.keys).min(sizes.width) >= HOPPER_LEAST
+        && operands.into_iter().all(plain);
+    for x in operands {
+        if !served || wide(cuda, x)? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(HOPPER_WIDTHS.into_iter().find(|&width| sizes.width <= width))
+}
+
+/// An operand `[B, X, Y, heads, width]` as tiles of its columns and of its rows along `axis`.
+fn head_map(cuda: &CudaBackend, x: &Tensor, axis: usize) -> Result<EncodedMap> {
+    let order = [4, axis, 3, 3 - axis, 0];
+    // A dimension of one still wants a stride.
+    let bytes = |d: usize| stride(x, d).max(8) * x.dtype().size();
+    cuda.driver().tensor_map(&TensorMap {
+        dtype: x.dtype(),
+        address: cuda.address(x)?,
+        sizes: order.map(|d| x.shape()[d]).into(),
+        strides: order[1..].iter().map(|&d| bytes(d)).collect(),
+        rows: HOPPER_ROWS as u32,
+    })
+}
 
 /// Queries, keys and columns of a tile: `TILE` in `attention.cuh`.
 pub(crate) const TILE: u32 = 64;
@@ -124,6 +174,17 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
             Some(_) => cuda.launch(&MODULE, "attention_few_join", (tasks as usize).div_ceil(4), THREADS, &parameters),
             None => Ok(()),
         };
+    }
+    if let Some(width) = hopper_width(cuda, &sizes, [q, k, v])? {
+        let map = |x: &Tensor| head_map(cuda, x, op.axis);
+        let [heads, others] = [q.shape()[3], q.shape()[3 - op.axis]];
+        let (heads, others) = (cuda.count(name, heads)?, cuda.count(name, others)?);
+        let parameters = HopperParameters { q: map(q)?, k: map(k)?, v: map(v)?, p: parameters, heads, others, unused: [0; 6] };
+        let blocks = sequences.count * (sizes.queries as usize).div_ceil(HOPPER_ROWS);
+        // Queries and two stages of keys and values, in pieces of 64 columns; barriers.
+        let shared = 5 * HOPPER_ROWS * 128 * width.div_ceil(64) as usize + 64;
+        let kernel = format!("attention_{}_hopper_{width}", q.dtype());
+        return cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, shared, &parameters);
     }
     let blocks = sequences.count * tiles as usize * chunks as usize;
     if on_tensor_cores(q.dtype(), &sizes) {

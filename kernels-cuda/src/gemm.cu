@@ -6,6 +6,10 @@
 //
 // Half types run on tensor cores (mma.cuh), f32 on the ordinary ones (product.cuh). Half types whose rows lie along m or n in memory (transposed views:
 // across) are read as they are; what cp.async cannot read, the tiles gather element by element.
+//
+// On Hopper, operands whose rows lie along the depth go by gemm_hopper.cuh.
+//
+// Also for compute_90a.
 #include "mma.cuh"
 
 struct Parameters {
@@ -24,18 +28,22 @@ struct Parameters {
     u32 weight_wide;
     u32 x_across;
     u32 weight_across;
+    // Of gemm_hopper.cuh alone: tiles of all parts and batches, and whether there is an operand for each batch.
+    u32 tiles;
+    u32 x_batched;
+    u32 weight_batched;
+    u32 unused[13];  // tensor maps stand at multiples of 64 bytes, and so do structs of them
 };
 
 extern __shared__ float4 dynamic_shared[];
 
-// What block `blockIdx.x` computes. Neighbouring blocks go down eight tiles of rows before they go on to the next column, so that they share
+// What block `block` computes. Neighbouring blocks go down eight tiles of rows before they go on to the next column, so that they share
 // tiles of both operands in the cache.
 struct Place {
     u32 m0, n0, split, batch;
 };
-template <int ROWS, int COLUMNS> DEVICE Place place(const Parameters& p) {
+template <int ROWS, int COLUMNS> DEVICE Place place(const Parameters& p, u32 block) {
     const u32 tiles_m = (p.epilogue.rows + ROWS - 1) / ROWS, tiles_n = (p.epilogue.columns + COLUMNS - 1) / COLUMNS;
-    u32 block = blockIdx.x;
     const u32 tile = block % (tiles_m * tiles_n);
     block /= tiles_m * tiles_n;
     const u32 band = tile / (8 * tiles_n), first = band * 8, height = min(8u, tiles_m - first), inside = tile - first * tiles_n;
@@ -43,7 +51,7 @@ template <int ROWS, int COLUMNS> DEVICE Place place(const Parameters& p) {
 }
 
 template <class T, class Tile, int ROWS, int COLUMNS, template <class> class Operand> DEVICE void gemm(const Parameters& p) {
-    const Place at = place<ROWS, COLUMNS>(p);
+    const Place at = place<ROWS, COLUMNS>(p, blockIdx.x);
     i64 offset[3];
     locate(p.batch, at.batch, offset);
     Operand<T> x, weight;
@@ -99,3 +107,7 @@ TENSORS(f16, f16)
 #define FINISH(name, type) \
     KERNEL gemm_finish_##name(PARAMETERS p) { finish<type>(p); }
 FOR_EACH_FLOAT(FINISH)
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "gemm_hopper.cuh"
+#endif

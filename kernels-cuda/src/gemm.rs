@@ -4,12 +4,14 @@ use tubelet_engine::{DType, Result, Tensor, ops::gemm::Gemm};
 
 use crate::{
     backend::{CudaBackend, operand, optional, result},
+    driver::EncodedMap,
     elementwise::function_code,
+    hopper,
     nest::Nest,
     product::{Cut, Epilogue, aligned, dense, stride, wide_result},
 };
 
-module!("gemm");
+module!("gemm", and for hopper);
 
 parameters!(Parameters {
     x: u64,
@@ -29,7 +31,13 @@ parameters!(Parameters {
     weight_wide: u32,
     x_across: u32,
     weight_across: u32,
+    tiles: u32,
+    x_batched: u32,
+    weight_batched: u32,
+    unused: [u32; 13],
 });
+
+parameters!(HopperParameters { x: EncodedMap, weight: EncodedMap, p: Parameters });
 
 /// How a kernel reads a matrix: the last two dimensions of a tensor.
 struct Reading {
@@ -76,7 +84,19 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
     let along_weight = if weight.rank() == 2 { none.clone() } else { leading(weight) };
     let along_residual = residual.map_or_else(|| none.clone(), leading);
     let (xr, wr) = (reading(cuda, x)?, reading(cuda, weight)?);
-    let cut = Cut::new(m, n, k, batches);
+    let nest = Nest::new(batch, [&leading(x), &along_weight, &along_residual]);
+    let tiled = |tensor: &Tensor, rows: usize, which: usize| -> Result<Option<hopper::Operand>> {
+        let Some(matrices) = nest.single() else { return Ok(None) };
+        let (row, matrix) = (stride(tensor, tensor.rank() - 2), matrices[which] as usize);
+        Ok(Some(hopper::Operand { address: cuda.address(tensor)?, rows, depth: k, row, matrix }))
+    };
+    let operands = tiled(x, m, 0)?.zip(tiled(weight, n, 1)?);
+    let operands = operands.filter(|(x_tiles, w_tiles)| xr.wide && wr.wide && hopper::serves(cuda, x.dtype(), x_tiles, w_tiles));
+    let wide_cut = operands.map(|_| hopper::Cut::new(m, n, k, batches));
+    let mut cut = Cut::new(m, n, k, batches);
+    if let Some(wide) = wide_cut {
+        (cut.splits, cut.split_depth) = (wide.splits, wide.split_depth);
+    }
     let count = cuda.count(name, y.elements())?;
     let partial = if cut.splits > 1 { Some(cuda.scratch(cut.splits * y.elements() * 4)?) } else { None };
     let epilogue = Epilogue {
@@ -97,7 +117,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         weight: cuda.address(weight)?,
         partial: partial.as_ref().map_or(0, |scratch| scratch.address),
         epilogue,
-        batch: Nest::new(batch, [&leading(x), &along_weight, &along_residual]),
+        batch: nest,
         x_row: stride(x, rank - 2) as i64,
         x_depth: stride(x, rank - 1) as i64,
         weight_row: stride(weight, weight.rank() - 2) as i64,
@@ -110,11 +130,25 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         weight_wide: wr.wide.into(),
         x_across: xr.across.into(),
         weight_across: wr.across.into(),
+        tiles: cuda.count(name, wide_cut.map_or(0, |wide| wide.tiles))?,
+        x_batched: operands.is_some_and(|(x, _)| x.matrix != 0).into(),
+        weight_batched: operands.is_some_and(|(_, weight)| weight.matrix != 0).into(),
+        unused: [0; 13],
     };
-    let across = x.dtype() != DType::F32 && cut.large && (xr.across || wr.across);
-    let kernel = format!("gemm_{dtype}_{}{}", cut.size(), if across { "_across" } else { "" });
-    let blocks = cut.tiles * cut.splits;
-    cuda.launch_shared(&MODULE, &kernel, blocks, cut.threads(x.dtype()), cut.shared(x.dtype()), &parameters)?;
+    if let Some(((x_tiles, w_tiles), wide)) = operands.zip(wide_cut) {
+        let [rows, columns] = wide.rows();
+        let map = |tiles: &hopper::Operand, rows: usize| tiles.map(cuda, x.dtype(), batches, rows);
+        let parameters = HopperParameters { x: map(&x_tiles, rows)?, weight: map(&w_tiles, columns)?, p: parameters };
+        // A block for each multiprocessor, which goes from tile to tile.
+        let blocks = wide.tiles.min(cuda.driver().multiprocessors());
+        let kernel = format!("gemm_{dtype}_hopper_{columns}");
+        cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, wide.shared(), &parameters)?;
+    } else {
+        let across = x.dtype() != DType::F32 && cut.large && (xr.across || wr.across);
+        let kernel = format!("gemm_{dtype}_{}{}", cut.size(), if across { "_across" } else { "" });
+        let blocks = cut.tiles * cut.splits;
+        cuda.launch_shared(&MODULE, &kernel, blocks, cut.threads(x.dtype()), cut.shared(x.dtype()), &parameters)?;
+    }
     match partial {
         Some(_) => cuda.launch_each(&MODULE, &format!("gemm_finish_{dtype}"), count, &parameters),
         None => Ok(()),

@@ -18,6 +18,7 @@ mod backend;
 mod divisor;
 pub mod driver;
 mod elementwise;
+mod hopper;
 mod losses;
 mod memory;
 mod multi_tensor;

@@ -39,6 +39,11 @@ impl<const N: usize> Nest<N> {
         nest
     }
 
+    /// The step of each operand, where one dimension is all there is.
+    pub fn single(&self) -> Option<[i64; N]> {
+        (self.rank == 1).then(|| self.stride.map(|stride| stride[0]))
+    }
+
     /// Whether every step is one of a multiple of `lanes` elements.
     pub fn steps_by(&self, lanes: usize) -> bool {
         self.stride.iter().flatten().all(|s| s % lanes as i64 == 0)

@@ -23,13 +23,20 @@ macro_rules! parameters {
     };
 }
 
-/// The PTX of the operation that the file is named after.
+/// The PTX of the operation that the file is named after; for Hopper too where its `.cu` says so.
 macro_rules! module {
     ($name:literal) => {
         static MODULE: crate::driver::Module = crate::driver::Module {
             name: $name,
             ptx: concat!(include_str!(concat!("../ptx/", $name, ".ptx")), "\0"),
             hopper: None,
+        };
+    };
+    ($name:literal, and for hopper) => {
+        static MODULE: crate::driver::Module = crate::driver::Module {
+            name: $name,
+            ptx: concat!(include_str!(concat!("../ptx/", $name, ".ptx")), "\0"),
+            hopper: Some(concat!(include_str!(concat!("../ptx/", $name, ".compute_90a.ptx")), "\0")),
         };
     };
 }

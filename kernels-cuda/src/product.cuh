@@ -31,24 +31,31 @@ template <class T> DEVICE float residual_at(const Epilogue& e, i64 offset, u32 r
     return to_float(static_cast<const T*>(e.residual)[offset + (row % e.period) * e.residual_row + column * e.residual_column]);
 }
 
+// The threads that write a tile together.
+template <int COUNT> struct WholeBlock {
+    enum : int { THREADS = COUNT };
+    static DEVICE u32 index() { return threadIdx.x; }
+    static DEVICE void sync() { __syncthreads(); }
+};
+
 // A tile of sums in shared memory, ROWS x COLUMNS with `PITCH` floats from row to row, to y. The function is applied in a loop of its own so that its
 // code is there once, not once for each of a thread's sums.
-template <class T, int ROWS, int COLUMNS, int PITCH, int THREADS>
-DEVICE void store_tile(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 residual_offset, i64 y_offset) {
+template <class T, int ROWS, int COLUMNS, int PITCH, class Team>
+DEVICE void store_tile_by(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 residual_offset, i64 y_offset) {
     if (e.function != NONE || e.bias || e.alpha != 1.0f) {
 #pragma unroll 1
-        for (u32 i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
+        for (u32 i = Team::index(); i < ROWS * COLUMNS; i += Team::THREADS) {
             const u32 row = i / COLUMNS, column = i % COLUMNS;
             float* at = tile + row * PITCH + column;
             if (n0 + column < e.columns) *at = activated<T>(e, n0 + column, *at);
         }
-        __syncthreads();
+        Team::sync();
     }
     T* y = static_cast<T*>(e.y) + y_offset;
     if (e.wide) {
         constexpr int V = 16 / sizeof(T);
 #pragma unroll 1
-        for (u32 i = threadIdx.x; i < ROWS * COLUMNS / V; i += THREADS) {
+        for (u32 i = Team::index(); i < ROWS * COLUMNS / V; i += Team::THREADS) {
             const u32 row = i / (COLUMNS / V), column = i % (COLUMNS / V) * V;
             const u32 m = m0 + row, n = n0 + column;
             if (m >= e.rows || n >= e.columns) continue;
@@ -65,7 +72,7 @@ DEVICE void store_tile(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 resid
         }
     } else {
 #pragma unroll 1
-        for (u32 i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
+        for (u32 i = Team::index(); i < ROWS * COLUMNS; i += Team::THREADS) {
             const u32 row = i / COLUMNS, column = i % COLUMNS;
             const u32 m = m0 + row, n = n0 + column;
             if (m >= e.rows || n >= e.columns) continue;
@@ -74,14 +81,24 @@ DEVICE void store_tile(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 resid
     }
 }
 
+template <class T, int ROWS, int COLUMNS, int PITCH, int THREADS>
+DEVICE void store_tile(const Epilogue& e, float* tile, u32 m0, u32 n0, i64 residual_offset, i64 y_offset) {
+    store_tile_by<T, ROWS, COLUMNS, PITCH, WholeBlock<THREADS>>(e, tile, m0, n0, residual_offset, y_offset);
+}
+
 // The same sums as they are, for a product that is split along k: `finish` adds them up.
-template <int ROWS, int COLUMNS, int PITCH, int THREADS>
-DEVICE void store_partial(float* to, const float* tile, u32 m0, u32 n0, u32 rows, u32 columns) {
+template <int ROWS, int COLUMNS, int PITCH, class Team>
+DEVICE void store_partial_by(float* to, const float* tile, u32 m0, u32 n0, u32 rows, u32 columns) {
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
+    for (u32 i = Team::index(); i < ROWS * COLUMNS; i += Team::THREADS) {
         const u32 m = m0 + i / COLUMNS, n = n0 + i % COLUMNS;
         if (m < rows && n < columns) to[(i64)m * columns + n] = tile[i / COLUMNS * PITCH + i % COLUMNS];
     }
+}
+
+template <int ROWS, int COLUMNS, int PITCH, int THREADS>
+DEVICE void store_partial(float* to, const float* tile, u32 m0, u32 n0, u32 rows, u32 columns) {
+    store_partial_by<ROWS, COLUMNS, PITCH, WholeBlock<THREADS>>(to, tile, m0, n0, rows, columns);
 }
 
 // ---- operands ----

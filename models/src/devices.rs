@@ -10,7 +10,10 @@ pub const NAMES: &[(&str, &str)] = &[
     #[cfg(feature = "cuda")]
     ("cuda", "an NVIDIA GPU, Ampere or later; cuda:1 is the second"),
     #[cfg(feature = "cuda-emulated")]
-    ("cuda-emulated", "the CUDA kernels, their PTX executed by the processor; slow, and strict about every access"),
+    (
+        "cuda-emulated",
+        "the CUDA kernels, their PTX executed by the processor; slow, and strict about every access; cuda-emulated:90 with those for Hopper",
+    ),
     #[cfg(feature = "wgpu")]
     ("wgpu", "a GPU with a Vulkan, Metal or DX12 driver; wgpu:1 is the second"),
     ("reference", "plain loops in f64: the oracle, slow"),
@@ -31,6 +34,8 @@ pub fn open(name: &str) -> Result<Device> {
         ("cuda", number) => tubelet_cuda::cuda(ordinal(name, number)?),
         #[cfg(feature = "cuda-emulated")]
         ("cuda-emulated", None) => Ok(tubelet_cuda::emulated::device(Default::default())),
+        #[cfg(feature = "cuda-emulated")]
+        ("cuda-emulated", Some("90")) => Ok(tubelet_cuda::emulated::hopper(Default::default())),
         #[cfg(feature = "wgpu")]
         ("wgpu", number) => {
             let adapter = ordinal(name, number)?;

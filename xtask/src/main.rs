@@ -3,6 +3,7 @@
 mod nvrtc;
 mod ptx;
 mod ptxas;
+mod sass;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,12 @@ cargo xtask ptxas [--check]
 
   Assembles the PTX for every chip with ptxas 12.9.86, writes what each kernel takes to kernels-cuda/ptx/resources.txt, refuses spills.
 
+cargo xtask sass [--check]
+
+  Disassembles what the kernels for Hopper became with nvdisasm 13.5.37, and writes how often its own instructions stand in each to
+  kernels-cuda/ptx/sass.txt.
+
+  TUBELET_NVDISASM      nvdisasm, if it is not on the path
   TUBELET_PTXAS         ptxas, if it is not on the path
   TUBELET_NVRTC         libnvrtc.so, if it is not among the system's libraries
   TUBELET_CUDA_INCLUDE  the folder of cuda_bf16.h, if it is not beside NVRTC";
@@ -26,6 +33,7 @@ fn main() -> ExitCode {
     let done = match arguments.split_first() {
         Some((command, rest)) if command == "ptx" => ptx::run(rest),
         Some((command, rest)) if command == "ptxas" => ptxas::run(rest),
+        Some((command, rest)) if command == "sass" => sass::run(rest),
         _ => Err(USAGE.into()),
     };
     match done {

@@ -38,11 +38,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         [only] if only == "--check" => true,
         _ => return Err("cargo xtask ptxas [--check]".into()),
     };
-    let ptxas = PathBuf::from(std::env::var_os("TUBELET_PTXAS").unwrap_or_else(|| "ptxas".into()));
-    let version = output(Command::new(&ptxas).arg("--version"))?;
-    if !version.contains(VERSION) {
-        return Err(format!("{} is not ptxas {VERSION}:\n{version}", ptxas.display()));
-    }
+    let ptxas = assembler()?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels-cuda/ptx");
     let table = assemble_all(&ptxas, &folder)?;
     let spilling: Vec<&String> =
@@ -63,6 +59,16 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         (true, _) => Ok(()),
         (false, true) => Err("kernels take other resources than the committed table says: run cargo xtask ptxas".into()),
         (false, false) => fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display())),
+    }
+}
+
+/// The assembler, of the right version.
+pub fn assembler() -> Result<PathBuf, String> {
+    let ptxas = PathBuf::from(std::env::var_os("TUBELET_PTXAS").unwrap_or_else(|| "ptxas".into()));
+    let version = output(Command::new(&ptxas).arg("--version"))?;
+    match version.contains(VERSION) {
+        true => Ok(ptxas),
+        false => Err(format!("{} is not ptxas {VERSION}:\n{version}", ptxas.display())),
     }
 }
 
@@ -109,9 +115,10 @@ fn assemble(ptxas: &Path, file: &Path, chip: &'static str) -> Result<Vec<(String
 }
 
 /// What a program says on either stream; an error where it fails.
-fn output(command: &mut Command) -> Result<String, String> {
+pub fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{program}: {error}; TUBELET_PTXAS may name ptxas"))?;
+    let output =
+        command.output().map_err(|error| format!("{program}: {error}; TUBELET_PTXAS or TUBELET_NVDISASM may name it"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(text) } else { Err(format!("{command:?}:\n{text}")) }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::numeric::swizzle::Swizzle;
+
 /// A state space, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
@@ -77,7 +79,7 @@ pub enum FaultKind {
         /// How many are needed.
         expected: u32,
     },
-    /// A read or write of bytes that a `cp.async` still writes: the thread has not waited for its group.
+    /// A read or write of bytes that an asynchronous copy or product still writes or reads: nobody has waited for it, or not this thread.
     InFlight {
         /// The address in shared memory.
         address: u64,
@@ -102,6 +104,56 @@ pub enum FaultKind {
     UnknownKernel,
     /// A launch or a host call whose numbers do not fit the kernel or the machine.
     BadArguments(Box<str>),
+    /// Bytes that a thread wrote in the ordinary way are touched by a bulk copy or by `wgmma`, and no `fence.proxy.async` of that thread
+    /// stands between.
+    ProxyFence {
+        /// The address in shared memory.
+        address: u64,
+        /// The thread that wrote.
+        other: [u32; 3],
+    },
+    /// A register of a `wgmma` that is under way is read or written: no `wgmma.wait_group` stands between.
+    RegisterInFlight,
+    /// A `wgmma` takes a register that was touched, or had sums of another shape, after the last `wgmma.fence`.
+    MatrixFence,
+    /// The four warps of a warpgroup do not execute the same `wgmma`, or there are no four.
+    Warpgroup(Box<str>),
+    /// A matrix descriptor or a tensor map that the hardware does not take.
+    Descriptor(Box<str>),
+    /// A tile is read with another swizzle than it was written with.
+    Swizzle {
+        /// The address in shared memory.
+        address: u64,
+        /// How it was written.
+        written: Swizzle,
+        /// How it is read.
+        read: Swizzle,
+    },
+    /// A thread waits for a phase of an `mbarrier` that never ends: all others wait, too, or have exited.
+    PhaseNeverEnds {
+        /// The address in shared memory.
+        address: u64,
+        /// The parity that is waited for.
+        parity: u32,
+        /// Arrivals that the phase at hand lacks.
+        missing: u32,
+        /// Bytes that it lacks; negative where more came than were expected.
+        bytes: i64,
+    },
+    /// A kernel ends, and the bytes that an `mbarrier` expected are not those that came.
+    Transactions {
+        /// The address in shared memory.
+        address: u64,
+        /// Bytes that are missing; negative where more came than were expected.
+        bytes: i64,
+    },
+    /// `setmaxnreg` to a number that is none, or that the block's registers do not give.
+    Registers {
+        /// Registers of a thread that were asked for.
+        wanted: u32,
+        /// Those that it has.
+        has: u32,
+    },
     /// An access to memory that has been freed.
     UseAfterFree {
         /// The first byte of the access.
@@ -135,7 +187,33 @@ impl fmt::Display for FaultKind {
             Self::DivergentBarrier { waiting, expected } => {
                 write!(f, "{waiting} threads wait, {expected} are expected, and the others never arrive")
             }
-            Self::InFlight { address } => write!(f, "access to shared address {address:#x}, which a cp.async still writes"),
+            Self::InFlight { address } => {
+                write!(f, "access to shared address {address:#x}, which something asynchronous still uses")
+            }
+            Self::ProxyFence { address, other } => {
+                write!(
+                    f,
+                    "no proxy fence of thread {other:?}, which wrote shared address {address:#x}, before its asynchronous use"
+                )
+            }
+            Self::RegisterInFlight => f.write_str("access to a register of a wgmma that nobody has waited for"),
+            Self::MatrixFence => f.write_str("no wgmma.fence between an access to a register and a wgmma that takes it"),
+            Self::Warpgroup(what) | Self::Descriptor(what) => f.write_str(what),
+            Self::Swizzle { address, written, read } => {
+                write!(f, "shared address {address:#x} was written with swizzle {written:?} and is read with {read:?}")
+            }
+            Self::PhaseNeverEnds { address, parity, missing, bytes } => {
+                write!(
+                    f,
+                    "wait for the end of a phase of parity {parity} at shared address {address:#x}, which lacks {missing} arrivals and {bytes} bytes for ever"
+                )
+            }
+            Self::Transactions { address, bytes } => {
+                write!(f, "the mbarrier at shared address {address:#x} lacks {bytes} bytes at the end")
+            }
+            Self::Registers { wanted, has } => {
+                write!(f, "setmaxnreg to {wanted} registers of a thread that has {has}: not a legal number, or never free")
+            }
             Self::WriteConflict { address, other } => {
                 write!(f, "thread {other:?} writes another value to shared address {address:#x} in the same instruction")
             }

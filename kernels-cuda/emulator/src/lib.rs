@@ -52,12 +52,15 @@ mod module;
 mod numeric;
 mod program;
 mod syntax;
+mod tensor_map;
 mod types;
 
 pub use counters::Counters;
 pub use emulator::{Emulator, Launch, Options};
 pub use fault::{Fault, FaultKind, SourceLine, Space};
 pub use module::Module;
+pub use numeric::swizzle::Swizzle;
+pub use tensor_map::TensorMap;
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

@@ -125,12 +125,59 @@ pub enum Meeting {
     Or,
 }
 
+/// Where a `wgmma` has its A from.
+#[derive(Clone, Debug)]
+pub enum MatrixSource {
+    /// Four registers, as of an `mma.sync` m16n8k16.
+    Registers([Source; 4]),
+    /// A descriptor of shared memory, and whether rows lie along it (MN-major).
+    Shared(Source, bool),
+}
+
+/// A `wgmma.mma_async` m64nNk16 with sums in f32.
+pub struct MatrixProduct {
+    /// N.
+    pub columns: u32,
+    pub input: MmaInput,
+    pub d: Box<[u32]>,
+    pub a: MatrixSource,
+    /// A descriptor, and whether columns lie along shared memory (MN-major).
+    pub b: (Source, bool),
+    /// Whether D is added to.
+    pub adds: PredicateSource,
+    /// Whether A, B are negated.
+    pub negated: [bool; 2],
+}
+
+/// What a bulk copy moves.
+#[derive(Clone, Debug)]
+pub enum BulkShape {
+    /// So many bytes, from an address in global memory or to it.
+    Bytes { global: Address, bytes: Source },
+    /// The tile of a tensor map at these coordinates, innermost first.
+    Tile { map: Address, at: Box<[Source]> },
+}
+
+/// A bulk copy between global and shared memory.
+pub struct Bulk {
+    pub shared: Address,
+    pub shape: BulkShape,
+    /// To shared memory, to be completed at this `mbarrier`; else from it, in a bulk group.
+    pub barrier: Option<Address>,
+}
+
 /// What is done to an `mbarrier` object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhaseAction {
     Initialise,
     Invalidate,
     Arrive,
+    /// Expects bytes more in the phase at hand, and arrives.
+    ArriveExpect,
+    /// Expects bytes more.
+    Expect,
+    /// As if so many bytes had come.
+    Complete,
     /// Arrives when the thread's asynchronous copies have; the flag says whether the arrival was counted by whoever initialised.
     ArriveAfterCopies {
         counted: bool,
@@ -287,6 +334,28 @@ pub enum Op {
         size: Option<Source>,
         ignore: Option<PredicateSource>,
     },
+    Bulk(Box<Bulk>),
+    CommitBulk,
+    /// Until so many groups are left.
+    WaitBulk(u32),
+    /// `fence.proxy.async`, for shared memory.
+    ProxyFence,
+    /// `fence.mbarrier_init`.
+    PhaseFence,
+    MatrixProduct(Box<MatrixProduct>),
+    MatrixFence,
+    CommitMatrix,
+    WaitMatrix(u32),
+    /// `setmaxnreg`: so many registers, more or fewer than before.
+    SetRegisters {
+        count: u32,
+        more: bool,
+    },
+    Elect {
+        d: Option<u32>,
+        p: Option<u32>,
+        members: Source,
+    },
     CommitGroup,
     WaitGroup(u32),
     WaitAll,
@@ -373,10 +442,17 @@ pub enum Op {
     Nothing,
 }
 
+/// Registers of `wgmma` that another instruction touches.
+pub struct Watched {
+    pub reads: Box<[u32]>,
+    pub writes: Box<[u32]>,
+}
+
 pub struct Code {
     pub op: Op,
     pub guard: Option<PredicateSource>,
     pub class: Class,
+    pub watched: Option<Box<Watched>>,
     /// Registers and predicates that must have been written.
     pub reads: Box<[u32]>,
     /// Registers and predicates that are written in every active lane.
@@ -407,6 +483,10 @@ pub struct Kernel {
     pub dynamic_base: u32,
     pub local_bytes: u32,
     pub max_threads: Option<u32>,
+    /// Whether anything goes through the asynchronous proxy.
+    pub asynchronous: bool,
+    /// Whether there is a `wgmma`.
+    pub matrices: bool,
     /// The width of the narrowest access that may touch shared memory: races are tracked in this unit. As accesses are aligned to their own
     /// width, none covers a part of it.
     pub granule: u32,

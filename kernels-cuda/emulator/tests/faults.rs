@@ -301,7 +301,7 @@ fn copies_of_others_need_a_barrier_after_the_wait() {
 #[test]
 fn unknown_instructions_are_refused_by_name() {
     for text in [
-        "wgmma.fence.sync.aligned;",
+        "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f0, %f1, %f2, %f3}, %rd0, %rd1, 0, %r0, 1, 1, 1, 0, 0;",
         "add.strange.u32 %r1, %r0, 1;",
         "min.relu.s32 %r1, %r0, 1;",
         "add.rn.oob.f32 %f1, %f0, %f0;",

@@ -12,7 +12,7 @@ use cudarc::driver::{
 use tubelet_engine::{Error, Result};
 
 use super::{
-    Driver, Event, Graph, Launch, Module, Work,
+    Driver, EncodedMap, Event, Graph, Launch, Module, TensorMap, Work,
     gpu::{Gpu, Moment, Pinned},
     graph::Captured,
     staging::Staging,
@@ -131,6 +131,14 @@ impl Driver for Cuda {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn capability(&self) -> (i32, i32) {
+        self.gpu.capability
+    }
+
+    fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap> {
+        self.gpu.tensor_map(map)
     }
 
     fn multiprocessors(&self) -> usize {

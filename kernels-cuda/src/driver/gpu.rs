@@ -12,10 +12,10 @@ use cudarc::driver::{
     result::{self, DriverError},
     sys,
 };
-use tubelet_engine::{Error, Result};
+use tubelet_engine::{DType, Error, Result};
 
 use super::{
-    Launch, Module,
+    EncodedMap, Launch, Module, TensorMap,
     staging::{CHUNK, Lane},
 };
 
@@ -56,7 +56,7 @@ pub struct Gpu {
     /// What it is, in a line.
     pub chip: String,
     pub multiprocessors: usize,
-    capability: (i32, i32),
+    pub capability: (i32, i32),
     stream: sys::CUstream,
     loaded: Mutex<Loaded>,
     context: Context,
@@ -201,6 +201,38 @@ impl Gpu {
         // the addresses in it are of tensors whose memory is reused only by later work of the same stream.
         unsafe { result::launch_kernel(function.handle, grid, block, shared, stream, &mut parameters) }
             .map_err(|code| self.error(kernel, code))
+    }
+
+    /// Encodes a tensor map.
+    pub fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap> {
+        let dtype = match map.dtype {
+            DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        };
+        let sizes: Vec<u64> = map.sizes.iter().map(|&size| size as u64).collect();
+        let strides: Vec<u64> = map.strides.iter().map(|&stride| stride as u64).collect();
+        let (tile, steps) = (map.tile(), [1u32; 5]);
+        let rank = sizes.len().min(strides.len() + 1).min(steps.len());
+        let mut encoded = sys::CUtensorMap { opaque: [0; 16] };
+        // SAFETY: each array has as many dimensions as the driver is told of; the address is only written down.
+        let code = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut encoded,
+                dtype,
+                rank as u32,
+                map.address as *mut c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                tile.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        code.result().map_err(|code| self.error(&format!("encoding a tensor map {map:?}"), code))?;
+        Ok(encoded.opaque)
     }
 
     /// Puts a copy from one place of the device to another into `stream`.

@@ -15,7 +15,7 @@ mod staging;
 use std::any::Any;
 
 pub use communicator::Communicator;
-use tubelet_engine::Result;
+use tubelet_engine::{DType, Result};
 
 /// A PTX module of this crate: the kernels of one operation.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Module {
 impl Module {
     /// The text for chips of a compute capability. That for Hopper is for 9.0 alone: it has what no other chip, not even a later one, has.
     pub fn text(&self, capability: (i32, i32)) -> &'static str {
-        self.hopper.filter(|_| capability == (9, 0)).unwrap_or(self.ptx)
+        self.hopper.filter(|_| capability == HOPPER).unwrap_or(self.ptx)
     }
 
     /// The size of the one parameter that `kernel` declares in `text`.
@@ -52,6 +52,35 @@ pub struct Launch {
     /// Bytes of shared memory beyond what the kernel declares.
     pub dynamic_shared: u32,
 }
+
+/// The compute capability of Hopper, whose kernels may be others.
+pub const HOPPER: (i32, i32) = (9, 0);
+
+/// Matrices of a half type as the copy engine of Hopper reads them, in tiles whose rows are 64 elements, permuted within 128 bytes. Innermost first, with
+/// two to five dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorMap {
+    /// bf16 or f16.
+    pub dtype: DType,
+    /// The address of element zero, a multiple of 16.
+    pub address: u64,
+    /// Elements of a row, rows, and whatever there is of matrices.
+    pub sizes: Vec<usize>,
+    /// Bytes from row to row, from matrix to matrix and so on, multiples of 16.
+    pub strides: Vec<usize>,
+    /// Rows of a tile, 256 at most.
+    pub rows: u32,
+}
+
+impl TensorMap {
+    /// A tile: 64 elements of so many rows of one matrix.
+    pub fn tile(&self) -> Vec<u32> {
+        self.sizes.iter().enumerate().map(|(d, _)| [64, self.rows].get(d).copied().unwrap_or(1)).collect()
+    }
+}
+
+/// A tensor map as the device wants it, a parameter of kernels.
+pub type EncodedMap = [u64; 16];
 
 /// Work that can be done later, and again.
 #[derive(Clone, Debug)]
@@ -120,6 +149,10 @@ pub trait Driver: Send + Sync {
     fn memory(&self) -> Result<(usize, usize)>;
     /// The driver itself, for those who know what it is.
     fn as_any(&self) -> &dyn Any;
+    /// The compute capability, which decides between the texts of a [`Module`].
+    fn capability(&self) -> (i32, i32);
+    /// Encodes a tensor map; the device must be a Hopper.
+    fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap>;
     /// Multiprocessors: how many blocks keep the device busy.
     fn multiprocessors(&self) -> usize;
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tubelet_cuda::{
     CudaBackend, Options,
-    driver::{Driver, Event, Graph, Launch, Module, Work, cuda::Cuda},
+    driver::{Driver, EncodedMap, Event, Graph, Launch, Module, TensorMap, Work, cuda::Cuda},
     emulated::Emulated,
 };
 use tubelet_engine::{Device, Result};
@@ -86,6 +86,12 @@ impl Driver for Counting {
     }
     fn as_any(&self) -> &dyn Any {
         self.0.as_any()
+    }
+    fn capability(&self) -> (i32, i32) {
+        self.0.capability()
+    }
+    fn tensor_map(&self, map: &TensorMap) -> Result<EncodedMap> {
+        self.0.tensor_map(map)
     }
     fn multiprocessors(&self) -> usize {
         self.0.multiprocessors()

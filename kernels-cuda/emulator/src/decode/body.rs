@@ -100,7 +100,6 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
     let dynamic_base = decoder.shared_bytes.next_multiple_of(decoder.dynamic.unwrap_or(1).max(16));
     let mut kernel = Kernel {
         name: function.name,
-        code,
         registers: decoder.registers,
         predicates: decoder.predicates,
         constants: decoder.constants,
@@ -109,10 +108,17 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         dynamic_base,
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
+        asynchronous: code_has(&code, |op| matches!(op, Op::Bulk(_) | Op::MatrixProduct(_))),
+        matrices: code_has(&code, |op| matches!(op, Op::MatrixProduct(_))),
         granule: decoder.granule,
+        code,
     };
     slots::share(&mut kernel, decoder.carry);
     Ok(kernel)
+}
+
+fn code_has(code: &[Code], is: impl Fn(&Op) -> bool) -> bool {
+    code.iter().any(|code| is(&code.op))
 }
 
 impl Decoder<'_> {
@@ -161,6 +167,7 @@ impl Decoder<'_> {
             op: Op::Exit,
             guard: None,
             class: Class::Control,
+            watched: None,
             reads: Box::default(),
             writes: Box::default(),
             join: NEVER,
@@ -192,6 +199,7 @@ impl Decoder<'_> {
             op,
             guard,
             class,
+            watched: None,
             reads: self.reads.as_slice().into(),
             writes: self.writes.as_slice().into(),
             join: NEVER,
@@ -212,10 +220,11 @@ impl Decoder<'_> {
             "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "ldmatrix" | "stmatrix" | "createpolicy" | "prefetch" | "prefetchu"
             | "discard" | "applypriority" => self.memory(i),
             "mma" => self.tensor(i),
+            "wgmma" | "setmaxnreg" => self.warpgroup(i),
             "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"
             | "pmevent" => self.control(i),
-            "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" => self.collective(i),
+            "bar" | "barrier" | "elect" | "shfl" | "vote" | "match" | "redux" => self.collective(i),
             "and" | "or" | "xor" | "not" if i.has("pred") => self.predicate_logic(i),
             _ => self.arithmetic(i),
         }

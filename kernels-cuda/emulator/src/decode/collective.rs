@@ -12,6 +12,7 @@ impl Decoder<'_> {
         let op = match &*i.name {
             "bar" | "barrier" if i.has("cluster") => return Err(Refusal::Unknown),
             "bar" | "barrier" => self.barrier(i)?,
+            "elect" => self.elect(i)?,
             "shfl" => self.shuffle(i)?,
             "vote" => self.vote(i)?,
             "match" => self.matching(i)?,
@@ -75,6 +76,18 @@ impl Decoder<'_> {
             one => (self.destination(one, i.line)?.0, None),
         };
         Ok(Op::Shuffle { mode, d, p, a, b, c, members })
+    }
+
+    /// `elect.sync d|p, members;`: the lowest of them.
+    fn elect(&mut self, i: &Instruction) -> Decoded<Op> {
+        exactly(i, 2)?;
+        let Operand::Pair(d, p) = operand(i, 0)? else { return Err(Refusal::Unknown) };
+        let d = match &**d {
+            Operand::Name(name, 0) if &**name == "_" => None,
+            d => Some(self.destination(d, i.line)?.0),
+        };
+        let p = self.predicate_destination(p, i.line)?;
+        Ok(Op::Elect { d, p, members: self.source(operand(i, 1)?, Type::B32, i.line)? })
     }
 
     fn vote(&mut self, i: &Instruction) -> Decoded<Op> {

@@ -109,6 +109,7 @@ impl Decoder<'_> {
                 }
             }
             ("async", "mbarrier") => self.arrive_after_copies(i),
+            ("async", "bulk") => self.bulk(i),
             ("async", "ca" | "cg") => self.copy_async(i),
             _ => Err(Refusal::Unknown),
         }

@@ -2,6 +2,7 @@
 
 mod bits;
 mod body;
+mod bulk;
 mod collective;
 mod compare;
 mod control;
@@ -18,6 +19,7 @@ mod scope;
 mod slots;
 mod tensor;
 mod variables;
+mod warpgroup;
 
 pub use body::kernel;
 pub use variables::place;

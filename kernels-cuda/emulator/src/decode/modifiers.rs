@@ -9,6 +9,20 @@ const SPACES: &[&str] = &["global", "shared", "shared::cta", "local", "const", "
 const ORDER: &[&str] = &["weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys"];
 const CACHES: &[&str] = &["ca", "cg", "cs", "cv", "lu", "wb", "wt", "nc"];
 const ATOMICS: &[&str] = &["add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec", "noftz"];
+const BULK: &[&str] = &[
+    "bulk",
+    "tensor",
+    "1d",
+    "2d",
+    "3d",
+    "4d",
+    "5d",
+    "tile",
+    "shared::cluster",
+    "mbarrier::complete_tx::bytes",
+    "bulk_group",
+    "read",
+];
 const RELATIONS: &[&str] =
     &["eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];
 
@@ -36,11 +50,16 @@ pub fn known(i: &Instruction) -> bool {
         "isspacep" => &[SPACES],
         "ld" | "ldu" | "st" => &[SPACES, ORDER, CACHES, &["v2", "v4"]],
         "atom" | "red" => &[SPACES, ORDER, ATOMICS],
-        "cp" => &[SPACES, &["async", "ca", "cg", "commit_group", "wait_group", "wait_all", "mbarrier", "arrive", "noinc"]],
+        "cp" => &[SPACES, &["async", "ca", "cg", "commit_group", "wait_group", "wait_all", "mbarrier", "arrive", "noinc"], BULK],
         "ldmatrix" | "stmatrix" => &[SPACES, &["sync", "aligned", "m8n8", "x1", "x2", "x4", "trans"]],
         "mma" => &[&["sync", "aligned", "row", "col", "m16n8k4", "m16n8k8", "m16n8k16"]],
+        "wgmma" => &[&["mma_async", "fence", "commit_group", "wait_group", "sync", "aligned"]],
+        "setmaxnreg" => &[&["inc", "dec", "sync", "aligned"]],
+        "elect" => &[&["sync"]],
         "bar" | "barrier" => &[&["cta", "warp", "sync", "arrive", "red", "aligned", "popc", "and", "or"]],
-        "mbarrier" => &[SPACES, ORDER, &["init", "inval", "arrive", "test_wait", "try_wait", "parity"]],
+        "mbarrier" => {
+            &[SPACES, ORDER, &["init", "inval", "arrive", "expect_tx", "complete_tx", "test_wait", "try_wait", "parity"]]
+        }
         "shfl" => &[&["sync", "up", "down", "bfly", "idx"]],
         "vote" => &[&["sync", "any", "all", "uni", "ballot"]],
         "match" => &[&["sync", "any", "all"]],
@@ -57,6 +76,7 @@ pub fn known(i: &Instruction) -> bool {
     i.parts.iter().all(|part| {
         let part = &**part;
         Type::parse(part).is_some()
+            || &*i.name == "wgmma" && part.starts_with("m64n")
             || rounds && Rounding::parse(part).is_some()
             || part.starts_with("L1::")
             || part.starts_with("L2::")

@@ -38,6 +38,9 @@ fn special(name: &str) -> Option<Constant> {
         "%total_smem_size" => Special::TotalShared,
         "%smid" | "%gridid" => return Some(Constant::Value(0)),
         "%nsmid" => return Some(Constant::Value(1)),
+        // A cluster is one block.
+        "%cluster_ctarank" => return Some(Constant::Value(0)),
+        "%cluster_nctarank" => return Some(Constant::Value(1)),
         "WARP_SZ" => return Some(Constant::Value(32)),
         _ => {
             if let Some(rest) = name.strip_prefix("%tid") {

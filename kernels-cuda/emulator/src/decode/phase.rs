@@ -13,8 +13,8 @@ const BYTES: u32 = 8;
 
 impl Decoder<'_> {
     pub fn phase(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
-        // Transactions belong to the bulk copies of Hopper, which are not known here; remote objects to clusters.
-        if ["expect_tx", "complete_tx", "noComplete"].iter().any(|p| i.has(p)) || i.has("shared::cluster") || !i.has("b64") {
+        // Remote objects belong to clusters, which are not known here.
+        if i.has("noComplete") || i.has("shared::cluster") || !i.has("b64") {
             return Err(Refusal::Unknown);
         }
         let op = match i.parts.first().map_or("", |p| &**p) {
@@ -26,6 +26,18 @@ impl Decoder<'_> {
             "inval" => {
                 exactly(i, 1)?;
                 self.object(i, 0, PhaseAction::Invalidate, (None, None), None)?
+            }
+            "expect_tx" | "complete_tx" => {
+                exactly(i, 2)?;
+                let bytes = self.source(operand(i, 1)?, Type::U32, i.line)?;
+                let action = if i.has("expect_tx") { PhaseAction::Expect } else { PhaseAction::Complete };
+                self.object(i, 0, action, (None, None), Some(bytes))?
+            }
+            "arrive" if i.has("expect_tx") => {
+                exactly(i, 3)?;
+                let bytes = self.source(operand(i, 2)?, Type::U32, i.line)?;
+                let d = self.destination(operand(i, 0)?, i.line)?.0;
+                self.object(i, 1, PhaseAction::ArriveExpect, (Some(d), None), Some(bytes))?
             }
             "arrive" => {
                 let count = match i.operands.len() {

@@ -3,7 +3,7 @@
 //! A register that lives within one run of instructions without branches, from a write by all lanes on, shares its slot with others that live
 //! elsewhere in such runs. Since it is written before it is read, nobody needs to check that either, unless it is a copy.
 
-use crate::program::{CONSTANT, Code, Kernel, Meeting, Op, PREDICATE, Vote};
+use crate::program::{BulkShape, CONSTANT, Code, Kernel, MatrixSource, Meeting, Op, PREDICATE, Vote, Watched};
 
 /// What is known about a register.
 #[derive(Clone, Copy)]
@@ -26,6 +26,12 @@ pub fn share(kernel: &mut Kernel, carry: Option<u32>) {
     if let Some(life) = carry.and_then(|c| lives.get_mut(c as usize)?.as_mut()) {
         life.local = false;
     }
+    let matrices = matrix_registers(&kernel.code, kernel.registers);
+    for (life, _) in lives.iter_mut().zip(&matrices).filter(|(_, watched)| **watched) {
+        if let Some(life) = life {
+            life.local = false;
+        }
+    }
     let (slots, count) = assign(&lives, kernel.code.len());
     for code in &mut kernel.code {
         let renamed = |slot: u32| slots[slot as usize];
@@ -37,9 +43,50 @@ pub fn share(kernel: &mut Kernel, carry: Option<u32>) {
         for slot in code.reads.iter_mut().chain(code.writes.iter_mut()).filter(|s| **s & PREDICATE == 0) {
             *slot = renamed(*slot);
         }
+        code.watched = watched(&mut code.op, &matrices, &slots);
         registers(&mut code.op, &mut |slot, _| *slot = renamed(*slot));
     }
     kernel.registers = count;
+}
+
+/// Registers that a `wgmma` takes or gives, and copies of those: whoever touches them must have waited.
+fn matrix_registers(code: &[Code], count: u32) -> Vec<bool> {
+    let mut found = vec![false; count as usize];
+    let mut add = |slot: u32| found.get_mut(slot as usize).is_some_and(|found| !std::mem::replace(found, true));
+    for code in code {
+        if let Op::MatrixProduct(product) = &code.op {
+            product.d.iter().for_each(|&d| _ = add(d));
+            if let MatrixSource::Registers(a) = &product.a {
+                a.iter().for_each(|&a| _ = add(a));
+            }
+        }
+    }
+    loop {
+        let copies = code.iter().filter_map(|code| match code.op {
+            Op::Move { d, a } if found.get(a as usize).is_some_and(|&a| a) && !found[d as usize] => Some(d),
+            _ => None,
+        });
+        let copies: Vec<u32> = copies.collect();
+        if copies.is_empty() {
+            return found;
+        }
+        copies.into_iter().for_each(|d| found[d as usize] = true);
+    }
+}
+
+/// Those that an instruction other than `wgmma` touches, by their slots.
+fn watched(op: &mut Op, matrices: &[bool], slots: &[u32]) -> Option<Box<Watched>> {
+    if matches!(op, Op::MatrixProduct(_)) {
+        return None;
+    }
+    let (mut reads, mut writes) = (Vec::new(), Vec::new());
+    registers(op, &mut |slot, written| {
+        if matrices[*slot as usize] {
+            if written { &mut writes } else { &mut reads }.push(slots[*slot as usize]);
+        }
+    });
+    let any = !reads.is_empty() || !writes.is_empty();
+    any.then(|| Box::new(Watched { reads: reads.into(), writes: writes.into() }))
 }
 
 /// The lives of all registers that are used.
@@ -150,6 +197,21 @@ fn registers(op: &mut Op, f: &mut impl FnMut(&mut u32, bool)) {
         Op::Atomic { address, d, a, b, .. } => visit!([&mut address.base, a], b.iter_mut(); d.iter_mut()),
         Op::CopyAsync { to, from, size, .. } => visit!([&mut to.base, &mut from.base], size.iter_mut();),
         Op::Mma { d, a, b, c, .. } => visit!(a, b, c; d),
+        Op::MatrixProduct(product) => {
+            match &mut product.a {
+                MatrixSource::Registers(a) => visit!(a;),
+                MatrixSource::Shared(a, _) => visit!([a];),
+            }
+            visit!([&mut product.b.0]; product.d.iter_mut());
+        }
+        Op::Bulk(bulk) => {
+            visit!([&mut bulk.shared.base], bulk.barrier.iter_mut().map(|barrier| &mut barrier.base););
+            match &mut bulk.shape {
+                BulkShape::Bytes { global, bytes } => visit!([&mut global.base, bytes];),
+                BulkShape::Tile { map, at } => visit!([&mut map.base], at.iter_mut();),
+            }
+        }
+        Op::Elect { d, members, .. } => visit!([members]; d.iter_mut()),
         Op::BranchIndexed { index, .. } => visit!([index];),
         Op::Barrier { meeting: Meeting::Count, id, count, d, .. } => visit!([id], count.iter_mut(); d.iter_mut()),
         Op::Barrier { id, count, .. } => visit!([id], count.iter_mut();),
@@ -161,6 +223,8 @@ fn registers(op: &mut Op, f: &mut impl FnMut(&mut u32, bool)) {
         Op::Match { d, a, members, .. } | Op::Reduce { d, a, members, .. } => visit!([a, members]; [d]),
         Op::ActiveMask { d } | Op::Clock { d, .. } => visit!(; [d]),
         Op::MovePredicate { .. } | Op::PredicateLogic { .. } | Op::CommitGroup | Op::WaitGroup(_) | Op::WaitAll => {}
+        Op::CommitBulk | Op::WaitBulk(_) | Op::ProxyFence | Op::PhaseFence => {}
+        Op::MatrixFence | Op::CommitMatrix | Op::WaitMatrix(_) | Op::SetRegisters { .. } => {}
         Op::Branch { .. } | Op::Exit | Op::Trap | Op::Nothing => {}
     }
 }

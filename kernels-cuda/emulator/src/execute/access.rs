@@ -4,7 +4,7 @@ use super::block::Block;
 use super::warp::Warp;
 use super::{Step, stop, traffic};
 use crate::fault::{FaultKind, Space};
-use crate::memory::shadow::{Earlier, Touch};
+use crate::memory::shadow::{ENGINE_THREAD, Earlier, Touch};
 use crate::memory::storage::{Storage, lanes, with_cell};
 use crate::memory::window::{base, space_of};
 use crate::numeric::lanes::offsets;
@@ -140,10 +140,32 @@ impl<'g> Block<'g> {
         if !self.grid.options.races {
             return Ok(());
         }
+        if touch == Touch::Write && self.proxies.written(offset, bytes, thread) {
+            return stop((thread % 32) as usize, FaultKind::InFlight { address: u64::from(offset) });
+        }
         let Some(Earlier { thread: other, code }) = self.shadow.touch(offset, bytes, touch, thread, pc) else { return Ok(()) };
+        self.raced(offset, (thread % 32) as usize, other, code)
+    }
+
+    #[cold]
+    fn raced(&self, offset: u32, lane: usize, other: u32, code: u32) -> Step<()> {
+        let address = u64::from(offset);
+        if other == ENGINE_THREAD {
+            return stop(lane, FaultKind::InFlight { address });
+        }
         let line = self.grid.kernel.code.get(code as usize).map_or(0, |c| c.line);
-        let other = self.grid.thread_id(other);
-        stop((thread % 32) as usize, FaultKind::Race { address: u64::from(offset), other, line })
+        stop(lane, FaultKind::Race { address, other: self.grid.thread_id(other), line })
+    }
+
+    /// The copy engine writes on behalf of a lane.
+    pub fn engine_writes(&mut self, offset: u32, bytes: u32, warp: usize, lane: usize, pc: u32) -> Step<()> {
+        if !self.grid.options.races {
+            return Ok(());
+        }
+        match self.shadow.engine_writes(offset, bytes, warp, pc) {
+            Some(Earlier { thread, code }) => self.raced(offset, lane, thread, code),
+            None => Ok(()),
+        }
     }
 }
 

@@ -61,6 +61,7 @@ impl Warp {
         if barrier.arrived != 0 && barrier.expected != expected {
             return bad("threads disagree about the count of a barrier");
         }
+        block.changes += 1;
         barrier.expected = expected;
         barrier.arrived += threads;
         later(&mut barrier.known, &told);

@@ -4,14 +4,20 @@ use super::Stop;
 use super::barrier::{Barrier, Wake};
 use super::grid::Grid;
 use super::phase::Phases;
+use super::quota::Quota;
 use super::warp::{State, Warp};
+use super::warpgroup::Warpgroup;
 use crate::counters::{CLASSES, Counters};
 use crate::fault::{Fault, FaultKind};
+use crate::memory::proxies::Proxies;
 use crate::memory::shadow::Shadow;
 use crate::memory::storage::Storage;
 
 /// Barriers of a block.
 pub const BARRIERS: usize = 16;
+
+/// Rounds in which all warps ask in vain whether they may go on, before they are taken to do so for ever.
+const PATIENCE: u32 = 1 << 12;
 
 /// What the warps of a block share.
 pub struct Block<'g> {
@@ -26,6 +32,11 @@ pub struct Block<'g> {
     /// Warps to wake, as a barrier has been completed.
     pub wake: Option<Wake>,
     pub phases: Phases,
+    pub proxies: Proxies,
+    pub warpgroups: Vec<Warpgroup>,
+    pub quota: Quota,
+    /// Counts what others may wait for.
+    pub changes: u64,
     /// Bytes of shared memory that asynchronous copies write.
     pub in_flight: u32,
     pub counters: Counters,
@@ -56,6 +67,13 @@ impl<'g> Worker<'g> {
             barriers: Default::default(),
             wake: None,
             phases: Phases::default(),
+            proxies: match kernel.asynchronous && grid.options.races {
+                true => Proxies::new(shared_bytes as usize, kernel.granule, grid.threads()),
+                false => Proxies::default(),
+            },
+            warpgroups: Vec::new(),
+            quota: Quota::default(),
+            changes: 0,
             in_flight: 0,
             counters: Counters::default(),
             tally: [0; CLASSES],
@@ -72,8 +90,9 @@ impl<'g> Worker<'g> {
     /// Executes one block.
     pub fn run(&mut self, id: [u32; 3]) -> Result<(), Fault> {
         self.start(id);
+        let mut in_vain = 0;
         loop {
-            let mut idle = true;
+            let (mut idle, mut stuck, before) = (true, true, self.block.changes);
             for at in 0..self.warps.len() {
                 if self.warps[at].state != State::Ready {
                     continue;
@@ -83,9 +102,14 @@ impl<'g> Worker<'g> {
                     return Err(self.fault(at, *stop));
                 }
                 self.wake();
+                stuck &= self.warps[at].yields && self.warps[at].stuck.is_some();
             }
             if idle {
                 return self.finish();
+            }
+            in_vain = if stuck && self.block.changes == before { in_vain + 1 } else { 0 };
+            if in_vain > PATIENCE {
+                return self.never_ends();
             }
         }
     }
@@ -98,6 +122,13 @@ impl<'g> Worker<'g> {
         block.shadow.restart();
         block.barriers = Default::default();
         block.phases.clear();
+        block.proxies.restart();
+        block.warpgroups.clear();
+        block
+            .warpgroups
+            .resize_with(if block.grid.kernel.matrices { self.warps.len().div_ceil(4) } else { 0 }, Warpgroup::default);
+        block.quota.start(block.grid.threads(), block.grid.warps());
+        block.changes = 0;
         block.in_flight = 0;
         block.counters.blocks += 1;
         for warp in &mut self.warps {
@@ -124,10 +155,33 @@ impl<'g> Worker<'g> {
             State::Waiting(barrier) => Some((at, barrier)),
             _ => None,
         });
-        let Some((at, barrier)) = waiting else { return Ok(()) };
+        let Some((at, barrier)) = waiting else { return self.settled() };
         let Barrier { arrived, expected, .. } = self.block.barriers[barrier];
         let lane = self.warps[at].flow.active.trailing_zeros().min(31) as usize;
         Err(self.fault(at, Stop { lane, kind: FaultKind::DivergentBarrier { waiting: arrived, expected } }))
+    }
+
+    /// All are done: nothing that was expected may be missing.
+    fn settled(&mut self) -> Result<(), Fault> {
+        if let Some((pc, kind)) = self.block.phases.unsettled() {
+            self.warps[0].flow.pc = pc;
+            return Err(self.fault(0, Stop { lane: 0, kind }));
+        }
+        if let Some(at) = self.block.warpgroups.iter().position(|group| !group.settled()) {
+            let kind = FaultKind::Warpgroup("some warps of a warpgroup execute more products than others".into());
+            return Err(self.fault(4 * at, Stop { lane: 0, kind }));
+        }
+        Ok(())
+    }
+
+    /// Every warp that could go on asks whether it may, and is told no, for ever.
+    fn never_ends(&mut self) -> Result<(), Fault> {
+        let waiting = |warp: &Warp| if warp.state == State::Ready { warp.stuck.clone() } else { None };
+        let found = self.warps.iter().enumerate().find_map(|(at, warp)| waiting(warp).map(|stuck| (at, stuck)));
+        let Some((at, (pc, kind))) = found else { return Ok(()) };
+        self.warps[at].flow.pc = pc;
+        let lane = self.warps[at].flow.active.trailing_zeros().min(31) as usize;
+        Err(self.fault(at, Stop { lane, kind }))
     }
 
     /// Adds the place to a fault.

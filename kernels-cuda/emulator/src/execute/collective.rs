@@ -7,6 +7,18 @@ use crate::memory::storage::lanes;
 use crate::program::{PredicateSource, Shuffle, Source, Vote};
 
 impl Warp {
+    /// `elect.sync`: the lowest lane that is named leads.
+    pub fn elect(&mut self, d: Option<u32>, p: Option<u32>, members: Source, mask: u32) {
+        let first = mask.trailing_zeros().min(31);
+        let leader = (self.source(members)[first as usize] as u32).trailing_zeros().min(31);
+        if let Some(d) = d {
+            self.fill(d, u64::from(leader), mask);
+        }
+        if let Some(p) = p {
+            self.set_predicate(p, 1 << leader, mask);
+        }
+    }
+
     /// `shfl.sync`: every lane takes the value of another one of its segment, or keeps its own.
     pub fn shuffle(
         &mut self,

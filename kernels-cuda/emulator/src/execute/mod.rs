@@ -5,15 +5,19 @@ mod arithmetic;
 mod atomic;
 mod barrier;
 mod block;
+mod bulk;
 mod collective;
 mod copies;
+mod descriptor;
 mod flow;
 mod grid;
 mod matrix;
 mod phase;
+mod quota;
 mod step;
 mod traffic;
 mod warp;
+mod warpgroup;
 
 pub use grid::Grid;
 

@@ -53,6 +53,13 @@ impl Object {
 struct Knowledge {
     arriving: Clock,
     complete: Clock,
+    /// Bytes that the phase at hand expects and that have not come; negative where more came.
+    bytes: i64,
+    /// The last instruction that changed that.
+    pc: u32,
+    /// Who initialised it, and whether the copy engine may know of that.
+    thread: u32,
+    published: bool,
 }
 
 /// The objects of a block, by their offsets.
@@ -65,7 +72,22 @@ impl Phases {
     pub fn clear(&mut self) {
         self.known.clear();
     }
+
+    /// A fence: the copy engine sees the objects that a thread has initialised.
+    pub fn publish(&mut self, thread: u32) {
+        self.known.values_mut().filter(|known| known.thread == thread).for_each(|known| known.published = true);
+    }
+
+    /// An object whose bytes are not those that it expected: the first one, with the instruction that did that.
+    pub fn unsettled(&self) -> Option<(u32, FaultKind)> {
+        let wrong = self.known.iter().filter(|(_, known)| known.bytes != 0);
+        let (&offset, known) = wrong.min_by_key(|(offset, _)| **offset)?;
+        Some((known.pc, FaultKind::Transactions { address: u64::from(offset), bytes: known.bytes }))
+    }
 }
+
+/// The most bytes that an object counts, as the ISA has it.
+const MOST_BYTES: i64 = (1 << 20) - 1;
 
 impl Warp {
     pub fn phase(&mut self, block: &mut Block<'_>, operands: PhaseOperands, mask: u32) -> Step<()> {
@@ -96,7 +118,8 @@ impl Warp {
                 return stop(lane, FaultKind::BadArguments(format!("an mbarrier for {count} arrivals").into()));
             }
             block.shared.put::<AtomicU64>(offset as usize, Object { expected: count, missing: count, phase: 0 }.bits());
-            block.phases.known.insert(offset, Knowledge::default());
+            let thread = self.thread(lane);
+            block.phases.known.insert(offset, Knowledge { thread, ..Knowledge::default() });
             return Ok(());
         }
         // Whoever wrote something else there has no barrier.
@@ -115,15 +138,27 @@ impl Warp {
                 }
                 self.arrive_at(block, lane, offset, object, value.unwrap_or(1))?;
             }
+            PhaseAction::ArriveExpect => {
+                if let Some(d) = operands.d {
+                    self.registers[d as usize][lane] = object.bits();
+                }
+                self.expect(block, lane, offset, value.unwrap_or(0) as i64)?;
+                self.arrive_at(block, lane, offset, object, 1)?;
+            }
+            PhaseAction::Expect => self.expect(block, lane, offset, value.unwrap_or(0) as i64)?,
+            PhaseAction::Complete => {
+                self.expect(block, lane, offset, -(value.unwrap_or(0) as i64))?;
+                self.arrive_at(block, lane, offset, object, 0)?;
+            }
             // An arrival that was not counted is counted now: nothing changes but what is known.
             PhaseAction::ArriveAfterCopies { counted } => self.arrive_at(block, lane, offset, object, u64::from(counted))?,
             PhaseAction::TestState => {
-                let over = Object::of(value.unwrap_or(0)).phase != object.phase;
-                self.answer(block, operands.p, lane, offset, over);
+                let phase = Object::of(value.unwrap_or(0)).phase;
+                self.answer(block, operands.p, lane, (offset, object, phase), phase != object.phase);
             }
             PhaseAction::TestParity => {
-                let over = object.phase & 1 != value.unwrap_or(0) & 1;
-                self.answer(block, operands.p, lane, offset, over);
+                let parity = value.unwrap_or(0) & 1;
+                self.answer(block, operands.p, lane, (offset, object, parity), object.phase & 1 != parity);
             }
         }
         Ok(())
@@ -134,28 +169,82 @@ impl Warp {
             return stop(lane, FaultKind::BadArguments("more arrivals than the mbarrier expects".into()));
         };
         let told = block.shadow.tell(self.index as usize);
+        block.arrived(offset, Object { missing, ..object }, &told);
+        Ok(())
+    }
+
+    /// Bytes more, or fewer, are expected.
+    fn expect(&mut self, block: &mut Block<'_>, lane: usize, offset: u32, bytes: i64) -> Step<()> {
         let known = block.phases.known.entry(offset).or_default();
-        later(&mut known.arriving, &told);
-        let next = match missing {
-            0 => {
-                known.complete = std::mem::take(&mut known.arriving);
-                block.counters.barriers += 1;
-                Object { missing: object.expected, phase: (object.phase + 1) & MOST, ..object }
-            }
-            _ => Object { missing, ..object },
+        known.bytes += bytes;
+        known.pc = self.flow.pc;
+        block.changes += 1;
+        match known.bytes.abs() > MOST_BYTES {
+            true => stop(lane, FaultKind::Transactions { address: u64::from(offset), bytes: known.bytes }),
+            false => Ok(()),
+        }
+    }
+
+    /// The copy engine has written so many bytes.
+    pub fn complete(&mut self, block: &mut Block<'_>, address: u64, bytes: u32, lane: usize) -> Step<()> {
+        let all = [address; 32];
+        let part = block.part(Some(Space::Shared), &all, BYTES, 1 << lane, self.index)?;
+        let offset = part.offsets[lane];
+        let Some(known) = block.phases.known.get(&offset) else {
+            return stop(lane, FaultKind::Uninitialised { space: Space::Shared, address });
         };
-        block.shared.put::<AtomicU64>(offset as usize, next.bits());
+        if !known.published {
+            let other = block.grid.thread_id(known.thread);
+            return stop(lane, FaultKind::ProxyFence { address, other });
+        }
+        self.expect(block, lane, offset, -i64::from(bytes))?;
+        let object = Object::of(block.shared.value::<AtomicU64>(offset as usize));
+        let told = block.shadow.engine_tells();
+        block.arrived(offset, object, &told);
         Ok(())
     }
 
     /// Answers a test. Who is told that a phase is over knows what those did that arrived; who is not lets others run.
-    fn answer(&mut self, block: &mut Block<'_>, p: Option<u32>, lane: usize, offset: u32, over: bool) {
+    fn answer(
+        &mut self,
+        block: &mut Block<'_>,
+        p: Option<u32>,
+        lane: usize,
+        (offset, object, phase): (u32, Object, u64),
+        over: bool,
+    ) {
         if let Some(p) = p {
             self.set_predicate(p, u32::from(over) << lane, 1 << lane);
         }
         match block.phases.known.get(&offset) {
-            Some(known) if over => block.shadow.learn(self.index as usize, &known.complete),
-            _ => self.yields = true,
+            Some(known) if over => {
+                block.shadow.learn(self.index as usize, &known.complete);
+                self.stuck = None;
+            }
+            known => {
+                self.yields = true;
+                let (address, parity, missing) = (u64::from(offset), phase as u32 & 1, object.missing as u32);
+                let bytes = known.map_or(0, |known| known.bytes);
+                self.stuck = Some((self.flow.pc, FaultKind::PhaseNeverEnds { address, parity, missing, bytes }));
+            }
         }
+    }
+}
+
+impl Block<'_> {
+    /// An object after an arrival, or after bytes have come: its phase ends when neither is missing.
+    fn arrived(&mut self, offset: u32, object: Object, told: &Clock) {
+        let known = self.phases.known.entry(offset).or_default();
+        later(&mut known.arriving, told);
+        self.changes += 1;
+        let next = match (object.missing, known.bytes) {
+            (0, 0) => {
+                known.complete = std::mem::take(&mut known.arriving);
+                self.counters.barriers += 1;
+                Object { missing: object.expected, phase: (object.phase + 1) & MOST, ..object }
+            }
+            _ => object,
+        };
+        self.shared.put::<AtomicU64>(offset as usize, next.bits());
     }
 }

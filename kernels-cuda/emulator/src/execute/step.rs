@@ -49,14 +49,22 @@ impl Warp {
             self.check(self.written(slot), mask, slot)?;
         }
         if mask != 0 {
+            if let Some(watched) = &code.watched {
+                self.watch(watched, &code.op, mask)?;
+            }
             match &code.op {
                 Op::Branch { to } => return self.branch(&[(*to, mask)], active & !mask, code.join, block),
                 Op::BranchIndexed { index, targets } => return self.branch_indexed(*index, targets, mask, code.join, block),
-                Op::Exit => return self.exit(mask),
+                Op::Exit => return self.exit(mask, block),
                 Op::Trap => return stop_first(mask, FaultKind::Trap),
                 &Op::Barrier { meeting, id, count, p, .. } => {
                     self.arrive(block, Arrival { meeting, id, count, p }, mask)?;
                     if meeting != Meeting::Arrive {
+                        return Ok(());
+                    }
+                }
+                &Op::SetRegisters { count, more } => {
+                    if !self.set_registers(block, count, more, mask)? {
                         return Ok(());
                     }
                 }
@@ -83,6 +91,37 @@ impl Warp {
             }
             Op::CommitGroup => {
                 self.copies.commit(mask);
+                Ok(())
+            }
+            Op::Bulk(bulk) => self.bulk(block, bulk, mask),
+            Op::CommitBulk => {
+                self.bulks.commit(mask);
+                Ok(())
+            }
+            Op::WaitBulk(left) => self.wait_bulk(block, *left, mask),
+            Op::ProxyFence => {
+                for lane in lanes(mask) {
+                    block.proxies.fence(self.thread(lane));
+                    block.phases.publish(self.thread(lane));
+                }
+                Ok(())
+            }
+            Op::PhaseFence => {
+                lanes(mask).for_each(|lane| block.phases.publish(self.thread(lane)));
+                Ok(())
+            }
+            Op::MatrixProduct(product) => self.multiply_async(block, product, mask),
+            Op::MatrixFence => {
+                self.fence_matrices();
+                Ok(())
+            }
+            Op::CommitMatrix => {
+                self.commit_matrices();
+                Ok(())
+            }
+            Op::WaitMatrix(left) => self.wait_matrices(block, *left),
+            &Op::Elect { d, p, members } => {
+                self.elect(d, p, members, mask);
                 Ok(())
             }
             Op::WaitGroup(left) => self.wait_copies(block, Some(*left), mask),
@@ -147,6 +186,7 @@ impl Warp {
             | Op::Shuffle { members, .. }
             | Op::Vote { members, .. }
             | Op::Match { members, .. }
+            | Op::Elect { members, .. }
             | Op::Reduce { members, .. } => Wanted::Members(self.members(members, mask)?),
             _ => Wanted::All,
         };
@@ -155,7 +195,7 @@ impl Warp {
             Ok(here) => here,
             Err(stuck) => return self.settle(Err(stuck)).map(|()| false),
         };
-        if here && matches!(code.op, Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::Mma { .. }) && mask != u32::MAX {
+        if here && whole_warp(&code.op) && mask != u32::MAX {
             return stop_first(mask, FaultKind::DivergentBarrier { waiting: mask.count_ones(), expected: 32 });
         }
         Ok(here)
@@ -202,7 +242,12 @@ impl Warp {
         self.branch(&parts[..count], self.flow.active & !mask, join, block)
     }
 
-    fn exit(&mut self, mask: u32) -> Step<()> {
+    fn exit(&mut self, mask: u32, block: &mut Block<'_>) -> Step<()> {
+        // Shared memory goes with the block, while the copy engine still reads it.
+        if let Some((lane, at)) = self.bulks.unfinished(mask) {
+            return stop(lane, FaultKind::InFlight { address: u64::from(at) });
+        }
+        block.changes += 1;
         let result = self.flow.exit(mask);
         if self.flow.alive == 0 {
             self.state = State::Done;
@@ -221,17 +266,26 @@ impl Warp {
 
 /// Whether lanes execute an instruction together or not at all.
 fn together(op: &Op) -> bool {
-    use Op::{Barrier, LoadMatrix, Match, Mma, Reduce, Shuffle, StoreMatrix, SyncWarp, Vote};
+    use Op::{Barrier, Elect, Match, Reduce, Shuffle, SyncWarp, Vote};
+    let named = matches!(
+        op,
+        Barrier { .. } | SyncWarp { .. } | Shuffle { .. } | Vote { .. } | Match { .. } | Reduce { .. } | Elect { .. }
+    );
+    named || whole_warp(op)
+}
+
+/// Whether that means all 32 of them.
+fn whole_warp(op: &Op) -> bool {
+    use Op::{CommitMatrix, LoadMatrix, MatrixFence, MatrixProduct, Mma, SetRegisters, StoreMatrix, WaitMatrix};
     matches!(
         op,
-        Barrier { .. }
-            | SyncWarp { .. }
-            | Shuffle { .. }
-            | Vote { .. }
-            | Match { .. }
-            | Reduce { .. }
-            | LoadMatrix { .. }
+        LoadMatrix { .. }
             | StoreMatrix { .. }
             | Mma { .. }
+            | MatrixProduct(_)
+            | MatrixFence
+            | CommitMatrix
+            | WaitMatrix(_)
+            | SetRegisters { .. }
     )
 }

@@ -1,9 +1,12 @@
 //! The state of a warp.
 
 use super::block::Block;
+use super::bulk::Bulks;
 use super::copies::Copies;
 use super::flow::Flow;
 use super::grid::Grid;
+use super::warpgroup::Matrices;
+use crate::fault::FaultKind;
 use crate::memory::storage::lanes;
 use crate::program::{CONSTANT, Constant, LaneMask, Lanes, PREDICATE, PredicateSource, Source, Special};
 
@@ -31,8 +34,12 @@ pub struct Warp {
     /// Results before the inactive lanes are left out.
     pub scratch: Lanes,
     pub copies: Copies,
+    pub bulks: Bulks,
+    pub matrices: Matrices,
     /// Whether other warps should run now, since this one waits for something they do.
     pub yields: bool,
+    /// Where it waits, and what it is if that never ends.
+    pub stuck: Option<(u32, FaultKind)>,
     /// Instructions executed.
     pub executed: u64,
 }
@@ -51,7 +58,10 @@ impl Warp {
             constants: kernel.constants.iter().map(|c| std::array::from_fn(|lane| value(*c, index, lane as u32, grid))).collect(),
             scratch: [0; 32],
             copies: Copies::default(),
+            bulks: Bulks::default(),
+            matrices: Matrices::default(),
             yields: false,
+            stuck: None,
             executed: 0,
         }
     }
@@ -70,6 +80,10 @@ impl Warp {
         self.written.fill(0);
         self.predicates_written.fill(0);
         self.copies.clear();
+        self.bulks.clear();
+        let kernel = block.grid.kernel;
+        self.matrices.start(if kernel.matrices { kernel.registers } else { 0 });
+        self.stuck = None;
         // Of all constants, these differ from block to block.
         for (constant, lanes) in block.grid.kernel.constants.iter().zip(&mut self.constants) {
             if let Constant::Special(Special::BlockId(axis)) = constant {

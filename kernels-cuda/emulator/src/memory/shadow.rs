@@ -4,11 +4,37 @@
 //! time is a race, if one of the two writes. Within a warp lanes run in lockstep, so that different instructions never race there.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 
 /// Warps of the largest block.
 pub const WARPS: usize = 32;
+/// The copy engine writes as if it were one more warp: who has waited for a bulk copy knows of it, nobody else does.
+const ENGINE: usize = WARPS;
+/// The thread that its writes are noted as.
+pub const ENGINE_THREAD: u32 = (WARPS * ENGINE) as u32;
 /// For each warp, the time up to which its accesses are known.
-pub type Clock = [u32; WARPS];
+#[derive(Clone, Copy)]
+pub struct Clock([u32; WARPS + 1]);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock([0; WARPS + 1])
+    }
+}
+
+impl Deref for Clock {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Clock {
+    fn deref_mut(&mut self) -> &mut [u32] {
+        &mut self.0
+    }
+}
 
 /// The mark of an atomic in [`Granule::writer`].
 const ATOMIC: u16 = 1 << 15;
@@ -49,9 +75,9 @@ pub struct Shadow {
     /// The binary logarithm of a granule's bytes.
     shift: u32,
     now: u32,
-    known: [Clock; WARPS],
+    known: [Clock; WARPS + 1],
     /// The time up to which a warp knows of all others: the quick test.
-    floor: Clock,
+    floor: [u32; WARPS + 1],
     /// The reads of each warp, where they came at several times.
     many: HashMap<u32, Clock>,
 }
@@ -60,7 +86,7 @@ impl Shadow {
     pub fn new(bytes: usize, granule: u32) -> Shadow {
         let shift = granule.trailing_zeros();
         let granules = vec![Granule::default(); (bytes >> shift) + 1];
-        Shadow { granules, shift, now: 1, known: [[0; WARPS]; WARPS], floor: [0; WARPS], many: HashMap::new() }
+        Shadow { granules, shift, now: 1, known: [Clock::default(); WARPS + 1], floor: [0; WARPS + 1], many: HashMap::new() }
     }
 
     /// A new block: all that was is known to everybody.
@@ -70,8 +96,8 @@ impl Shadow {
             self.now = 1;
         }
         self.many.clear();
-        self.known = [[self.now; WARPS]; WARPS];
-        self.floor = [self.now; WARPS];
+        self.known = [Clock([self.now; WARPS + 1]); WARPS + 1];
+        self.floor = [self.now; WARPS + 1];
         self.now += 1;
     }
 
@@ -92,6 +118,21 @@ impl Shadow {
         later(&mut self.known[warp], clock);
         self.known[warp][warp] = u32::MAX;
         self.floor[warp] = self.known[warp].iter().copied().min().unwrap_or(0);
+    }
+
+    /// The copy engine writes on behalf of a warp, knowing what that one knows: no more, so that copies into the same place are ordered by
+    /// whoever asks for them.
+    pub fn engine_writes(&mut self, offset: u32, bytes: u32, warp: usize, code: u32) -> Option<Earlier> {
+        self.known[ENGINE] = self.tell(warp);
+        self.floor[ENGINE] = self.known[ENGINE].iter().copied().min().unwrap_or(0);
+        self.touch(offset, bytes, Touch::Write, ENGINE_THREAD, code)
+    }
+
+    /// What a copy tells those that wait for it: that it is done, and nothing of what the warp did that asked for it.
+    pub fn engine_tells(&self) -> Clock {
+        let mut clock = Clock::default();
+        clock[ENGINE] = self.now;
+        clock
     }
 
     /// Notes an access to the bytes from `offset`, and returns the one it races with.
@@ -125,13 +166,13 @@ impl Shadow {
         if granule.read_at == now {
             granule.readers |= bit;
         } else if granule.read_at == MANY {
-            self.many.entry(at).or_insert([0; WARPS])[warp] = now;
+            self.many.entry(at).or_default()[warp] = now;
         } else if unknown(granule.readers & !bit, granule.read_at, known) == 0 {
             (granule.read_at, granule.readers) = (now, bit);
             (granule.reader, granule.read_code) = (thread as u16, code);
         } else {
-            let mut times = [0; WARPS];
-            for (other, time) in times.iter_mut().enumerate() {
+            let mut times = Clock::default();
+            for (other, time) in times.iter_mut().enumerate().take(WARPS) {
                 *time = if granule.readers >> other & 1 == 1 { granule.read_at } else { 0 };
             }
             times[warp] = now;
@@ -148,7 +189,8 @@ impl Shadow {
         if granule.written_at > floor && granule.writer & atomic == 0 {
             let writer = u32::from(granule.writer & !ATOMIC);
             let other = (writer / 32) as usize;
-            if other != warp && granule.written_at > known[other] {
+            // Copies do not wait for each other.
+            if (other != warp || warp == ENGINE) && granule.written_at > known[other] {
                 return Some(Earlier { thread: writer, code: granule.write_code });
             }
         }
@@ -159,7 +201,7 @@ impl Shadow {
                     (0..WARPS).fold(0, |set, other| set | u32::from(times[other] > known[other]) << other)
                 }
                 time => unknown(granule.readers, time, known),
-            } & !(1 << warp);
+            } & !1u32.checked_shl(warp as u32).unwrap_or(0);
             if unseen != 0 {
                 let noted = u32::from(granule.reader);
                 let thread = if unseen >> (noted / 32) & 1 == 1 { noted } else { unseen.trailing_zeros() * 32 };
@@ -173,7 +215,7 @@ impl Shadow {
 
 /// For each warp the later time of two.
 pub fn later(clock: &mut Clock, other: &Clock) {
-    for (time, other) in clock.iter_mut().zip(other) {
+    for (time, other) in clock.iter_mut().zip(other.iter()) {
         *time = (*time).max(*other);
     }
 }

@@ -4,3 +4,4 @@ pub mod exact;
 pub mod format;
 pub mod lanes;
 pub mod product;
+pub mod swizzle;

@@ -1,4 +1,4 @@
-//! The product of matrix fragments.
+//! The product of matrix fragments: of `mma.sync`, and the rows of a warp of `wgmma`.
 //!
 //! A register of a fragment is a block of 8 rows: lane `l` holds its share of row `l / 4`, so that the lanes one after the other are the
 //! block in row-major order. B is held by columns, hence a block of its transpose.
@@ -71,6 +71,59 @@ fn multiply_by(
     unpack_sums(shape.half_sums, c, &mut sums);
     accumulate(&left, &right, &mut sums, shape.k);
     pack_sums(shape.half_sums, &sums, d);
+}
+
+/// The bits of a bf16 or f16.
+pub type Half = u16;
+/// Sixteen elements of depth.
+pub type Line = [f32; 16];
+
+/// Sixteen rows of A out of its registers.
+pub fn left(input: MmaInput, a: [&Lanes; 4]) -> Vec<Line> {
+    let mut left = [[0.0; 16]; 16];
+    unpack_left(input, &a, &mut left);
+    left.to_vec()
+}
+
+/// Lines of elements as numbers.
+pub fn widen(input: MmaInput, lines: &[[Half; 16]]) -> Vec<Line> {
+    let number = |bits: u16| match input {
+        MmaInput::F16 => from_f16(u64::from(bits)),
+        _ => from_bf16(u64::from(bits)),
+    };
+    lines.iter().map(|line| line.map(number)).collect()
+}
+
+/// `d = a b + d`, or without what `d` was: 16 rows of A, the columns of B one after the other, eight of them in each four registers.
+pub fn accumulate_columns(a: &[Line], b: &[Line], adds: bool, d: &[u32], registers: &mut [Lanes]) {
+    let mut left = [[0.0; 16]; 16];
+    left.iter_mut().zip(a).for_each(|(to, from)| *to = *from);
+    for (columns, slots) in b.chunks_exact(8).zip(d.chunks_exact(4)) {
+        let mut right = [[0.0; 8]; 16];
+        for (column, line) in columns.iter().enumerate() {
+            line.iter().zip(&mut right).for_each(|(value, row)| row[column] = *value);
+        }
+        let mut sums = [[0.0; 8]; 16];
+        if adds {
+            let old: [&Lanes; 4] = std::array::from_fn(|n| &registers[slots[n] as usize]);
+            unpack_sums(false, &old, &mut sums);
+        }
+        accumulate_fast(&left, &right, &mut sums);
+        let mut new = [[0; 32]; 4];
+        pack_sums(false, &sums, &mut new);
+        slots.iter().zip(new).for_each(|(&slot, new)| registers[slot as usize] = new);
+    }
+}
+
+/// The whole depth, with vectors where the processor has them.
+fn accumulate_fast(a: &Left, b: &Right, c: &mut Right) {
+    #[cfg(target_arch = "x86_64")]
+    if super::lanes::wide::available() {
+        // SAFETY: the processor has the features.
+        unsafe { accumulate_wide(a, b, c, 16) };
+        return;
+    }
+    accumulate(a, b, c, 16);
 }
 
 /// The elements of each lane: lower and upper, or one and nothing. Loops without branches, which become vectors.

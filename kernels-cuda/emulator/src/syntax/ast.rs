@@ -19,6 +19,8 @@ pub enum Operand {
     Vector(Vec<Operand>),
     /// `[base + offset]`; the base is a name or an absolute address.
     Address(Box<Operand>, i64),
+    /// `[map, {x, y}]`: a tensor map's address, and coordinates.
+    Tile(Box<Operand>, i64, Vec<Operand>),
     /// `d|p`.
     Pair(Box<Operand>, Box<Operand>),
     /// `(a, b)`, of calls.

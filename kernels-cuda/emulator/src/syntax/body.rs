@@ -184,6 +184,12 @@ impl Parser<'_> {
             other => (other, 0),
         };
         offset = offset.wrapping_add(self.offset()?);
+        if self.take_mark(',') {
+            self.expect_mark('{')?;
+            let coordinates = self.list('}', depth)?;
+            self.expect_mark(']')?;
+            return Ok(Operand::Tile(Box::new(base), offset, coordinates));
+        }
         self.expect_mark(']')?;
         Ok(Operand::Address(Box::new(base), offset))
     }

@@ -1,0 +1,255 @@
+//! `cp.async.bulk`: the copy engine between global and shared memory.
+//!
+//! The bytes move at once. Who reads them without having waited at their `mbarrier` does not know of the engine's write, which is then a fault;
+//! who writes to a place that the engine reads, before the thread that asked has waited for the group, gets one too.
+
+use std::ops::Range;
+
+use super::access::addresses;
+use super::block::Block;
+use super::warp::Warp;
+use super::{Step, stop};
+use crate::fault::{FaultKind, Space};
+use crate::memory::proxies::CHUNK;
+use crate::memory::shadow::Touch;
+use crate::memory::storage::lanes;
+use crate::numeric::swizzle::Swizzle;
+use crate::program::{Bulk, BulkShape};
+use crate::tensor_map::{ALIGN, BYTES, TensorMap};
+
+/// Where tiles begin in shared memory.
+const TILE_ALIGN: u64 = 128;
+
+/// A copy out of shared memory that nobody has waited for.
+struct Reading {
+    lane: u8,
+    group: u32,
+    pc: u32,
+    bytes: Range<u32>,
+}
+
+/// The copies of a warp out of shared memory.
+#[derive(Default)]
+pub struct Bulks {
+    reading: Vec<Reading>,
+    committed: [u32; 32],
+}
+
+impl Bulks {
+    pub fn clear(&mut self) {
+        self.reading.clear();
+        self.committed = [0; 32];
+    }
+
+    pub fn commit(&mut self, mask: u32) {
+        for lane in lanes(mask) {
+            self.committed[lane] += 1;
+        }
+    }
+
+    /// What a lane that ends has not waited for.
+    pub fn unfinished(&self, mask: u32) -> Option<(usize, u32)> {
+        let of = |reading: &&Reading| mask >> reading.lane & 1 == 1;
+        self.reading.iter().find(of).map(|reading| (usize::from(reading.lane), reading.bytes.start))
+    }
+}
+
+/// One row of a copy: side by side in global memory.
+struct Row {
+    global: u64,
+    /// Where it begins among the bytes of the copy.
+    at: u32,
+    /// The part of it that is inside the tensor.
+    inside: Range<u32>,
+}
+
+/// What a lane copies.
+struct Plan {
+    rows: Vec<Row>,
+    row_bytes: u32,
+    bytes: u32,
+    swizzle: Swizzle,
+}
+
+impl Warp {
+    pub fn bulk(&mut self, block: &mut Block<'_>, bulk: &Bulk, mask: u32) -> Step<()> {
+        let shared = addresses(self, bulk.shared);
+        let barriers = bulk.barrier.map(|barrier| addresses(self, barrier));
+        for lane in lanes(mask) {
+            let plan = self.plan(block, bulk, lane)?;
+            let align = if matches!(bulk.shape, BulkShape::Tile { .. }) { TILE_ALIGN } else { u64::from(CHUNK) };
+            let (address, size) = (shared[lane], block.shared.bytes() as u64);
+            if !address.is_multiple_of(align) {
+                return stop(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: align as u32 });
+            }
+            if address + u64::from(plan.bytes) > size {
+                return stop(lane, FaultKind::OutOfBounds { space: Space::Shared, address, bytes: plan.bytes });
+            }
+            block.counters.global_requests += 1;
+            match &barriers {
+                Some(barriers) => {
+                    self.fill_shared(block, &plan, address as u32, lane)?;
+                    self.complete(block, barriers[lane], plan.bytes, lane)?;
+                }
+                None => self.drain_shared(block, &plan, address as u32, lane)?,
+            }
+        }
+        block.shadow.tick();
+        Ok(())
+    }
+
+    fn plan(&self, block: &Block<'_>, bulk: &Bulk, lane: usize) -> Step<Plan> {
+        match &bulk.shape {
+            &BulkShape::Bytes { global, bytes } => {
+                let (global, bytes) = (addresses(self, global)[lane], self.source(bytes)[lane] as u32);
+                if !global.is_multiple_of(u64::from(CHUNK)) || !bytes.is_multiple_of(CHUNK) {
+                    return stop(lane, FaultKind::Misaligned { space: Space::Global, address: global, bytes: CHUNK });
+                }
+                let row = Row { global, at: 0, inside: 0..bytes };
+                Ok(Plan { rows: vec![row], row_bytes: bytes, bytes, swizzle: Swizzle::None })
+            }
+            BulkShape::Tile { map, at } => {
+                let map = block.tensor_map(addresses(self, *map)[lane], lane)?;
+                let at: Vec<i64> = at.iter().map(|&c| i64::from(self.source(c)[lane] as u32 as i32)).collect();
+                if at.len() != map.sizes.len() {
+                    let what = format!("{} coordinates in a tensor of {} dimensions", at.len(), map.sizes.len());
+                    return stop(lane, FaultKind::Descriptor(what.into()));
+                }
+                Ok(Plan::tile(&map, &at))
+            }
+        }
+    }
+
+    fn fill_shared(&self, block: &mut Block<'_>, plan: &Plan, to: u32, lane: usize) -> Step<()> {
+        let pc = self.flow.pc;
+        let mut held = vec![0; plan.row_bytes as usize];
+        for row in &plan.rows {
+            held.fill(0);
+            if !row.inside.is_empty() {
+                let (address, bytes) = (row.global + u64::from(row.inside.start), row.inside.len());
+                let (storage, offset) = match block.grid.heap.range(address, bytes) {
+                    Ok(found) => found,
+                    Err(kind) => return stop(lane, kind),
+                };
+                if let Some(at) = storage.first_unwritten(offset, bytes) {
+                    let address = address + (at - offset) as u64;
+                    return stop(lane, FaultKind::Uninitialised { space: Space::Global, address });
+                }
+                storage.read(offset, &mut held[row.inside.start as usize..row.inside.end as usize]);
+                block.counters.global_bytes += bytes as u64;
+                block.counters.global_transactions += (bytes as u64).div_ceil(32);
+            }
+            for (n, chunk) in held.chunks(CHUNK as usize).enumerate() {
+                let at = plan.swizzle.apply(to + row.at + n as u32 * CHUNK);
+                block.fenced(at, CHUNK, 1 << lane)?;
+                let warp = self.index as usize;
+                block.engine_writes(at, CHUNK, warp, lane, pc)?;
+                if block.proxies.copied(at, plan.swizzle) {
+                    return stop(lane, FaultKind::InFlight { address: u64::from(at) });
+                }
+                block.shared.write(at as usize, chunk);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_shared(&mut self, block: &mut Block<'_>, plan: &Plan, from: u32, lane: usize) -> Step<()> {
+        let (pc, thread) = (self.flow.pc, self.thread(lane));
+        let mut held = vec![0; plan.row_bytes as usize];
+        for row in &plan.rows {
+            for (n, chunk) in held.chunks_mut(CHUNK as usize).enumerate() {
+                let at = plan.swizzle.apply(from + row.at + n as u32 * CHUNK);
+                block.readable(at, CHUNK, 1 << lane)?;
+                if let Some(written) = block.proxies.swizzle(at).filter(|written| *written != plan.swizzle) {
+                    let address = u64::from(at);
+                    return stop(lane, FaultKind::Swizzle { address, written, read: plan.swizzle });
+                }
+                block.touch_one(at, CHUNK, Touch::Read, thread, pc)?;
+                block.proxies.begin_read(at);
+                block.shared.read(at as usize, chunk);
+            }
+            if row.inside.is_empty() {
+                continue;
+            }
+            let (address, bytes) = (row.global + u64::from(row.inside.start), row.inside.len());
+            match block.grid.heap.range(address, bytes) {
+                Ok((storage, offset)) => storage.write(offset, &held[row.inside.start as usize..row.inside.end as usize]),
+                Err(kind) => return stop(lane, kind),
+            }
+            block.counters.global_bytes += bytes as u64;
+            block.counters.global_transactions += (bytes as u64).div_ceil(32);
+        }
+        let group = self.bulks.committed[lane];
+        // A swizzle permutes chunks within the bytes of the copy.
+        let bytes = from..from + plan.bytes;
+        self.bulks.reading.push(Reading { lane: lane as u8, group, pc, bytes });
+        Ok(())
+    }
+
+    /// Waits until at most `left` groups of each lane are under way.
+    pub fn wait_bulk(&mut self, block: &mut Block<'_>, left: u32, mask: u32) -> Step<()> {
+        let committed = self.bulks.committed;
+        let first = self.index * 32;
+        let mut raced = Ok(());
+        self.bulks.reading.retain(|reading| {
+            let lane = usize::from(reading.lane);
+            if mask >> lane & 1 == 0 || reading.group >= committed[lane].saturating_sub(left) {
+                return true;
+            }
+            for at in reading.bytes.clone().step_by(CHUNK as usize) {
+                block.proxies.end_read(at);
+                if raced.is_ok() {
+                    // Read until now: whoever writes must know of this, not of the beginning alone.
+                    raced = block.touch_one(at, CHUNK, Touch::Read, first + lane as u32, reading.pc);
+                }
+            }
+            false
+        });
+        raced
+    }
+}
+
+impl Plan {
+    /// The tile of a map whose first element has these coordinates.
+    fn tile(map: &TensorMap, at: &[i64]) -> Plan {
+        let row_bytes = map.tile[0] * map.element;
+        let count: u32 = map.tile[1..].iter().product();
+        let element = i64::from(map.element);
+        let inner = i64::from(map.tile[0]);
+        // The elements of a row that are inside the tensor: those beyond are zeros, or are not written.
+        let first = (-at[0]).clamp(0, inner);
+        let last = (map.sizes[0] as i64 - at[0]).clamp(first, inner);
+        let mut rows = Vec::new();
+        for n in 0..count {
+            let (mut rest, mut address, mut there) = (n, map.address as i64 + at[0] * element, true);
+            for (d, &tile) in map.tile.iter().enumerate().skip(1) {
+                let here = at[d] + i64::from(rest % tile);
+                rest /= tile;
+                there &= here >= 0 && (here as u64) < map.sizes[d];
+                address = address.wrapping_add(here.wrapping_mul(map.strides[d - 1] as i64));
+            }
+            let inside = if there { (first * element) as u32..(last * element) as u32 } else { 0..0 };
+            rows.push(Row { global: address as u64, at: n * row_bytes, inside });
+        }
+        Plan { rows, row_bytes, bytes: count * row_bytes, swizzle: map.swizzle }
+    }
+}
+
+impl Block<'_> {
+    fn tensor_map(&self, address: u64, lane: usize) -> Step<TensorMap> {
+        let all = [address; 32];
+        let part = self.aligned_part(None, &all, (BYTES as u32, ALIGN as u32), 1 << lane, 0)?;
+        let mut bytes = [0; BYTES];
+        part.storage.read(part.offsets[lane] as usize, &mut bytes);
+        let mut words = [0; BYTES / 8];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            let mut word_bytes = [0; 8];
+            word_bytes.copy_from_slice(bytes);
+            *word = u64::from_le_bytes(word_bytes);
+        }
+        match TensorMap::decode(&words) {
+            Ok(map) => Ok(map),
+            Err(what) => stop(lane, FaultKind::Descriptor(what.into())),
+        }
+    }
+}

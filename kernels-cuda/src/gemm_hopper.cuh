@@ -1,0 +1,155 @@
+// The products of half types on Hopper: gemm.cu for what the copy engine can read.
+//
+// A block stays on its multiprocessor and goes from tile to tile. One warpgroup asks the copy engine for tiles of both operands, STAGES ahead; two
+// others multiply 64 rows each and write them, while the copies for the next tile are under way. The tiles of one part of the depth come in
+// the order of `place`, so that blocks that run at the same time share operands in the cache.
+#pragma once
+#include "wgmma.cuh"
+
+struct HopperParameters {
+    TensorMap x, weight;  // [batches or 1, rows, depth] in tiles of rows x 64
+    Parameters p;
+};
+static_assert(sizeof(HopperParameters) == 2 * 128 + sizeof(Parameters), "no gaps");
+
+#define HOPPER_KERNEL extern "C" __global__ void __launch_bounds__(384, 1)
+
+extern __shared__ __align__(1024) unsigned char tiles[];
+
+// The 128 threads of a warpgroup of consumers, with a barrier of their own.
+struct Warpgroup {
+    static constexpr int THREADS = 128;
+    static DEVICE u32 index() { return threadIdx.x % 128; }
+    static DEVICE void sync() { asm volatile("bar.sync %0, 128;" ::"r"(threadIdx.x / 128) : "memory"); }
+};
+
+template <class T, int COLUMNS> struct HopperGemm {
+    static constexpr int ROWS = 128, DEPTH = 64, STAGES = 4;
+    static constexpr int A = ROWS * DEPTH * 2, STAGE = A + COLUMNS * DEPTH * 2;
+    // Sums on their way out: 64 rows of 32 for each of two warpgroups, four floats between rows so that columns lie in different banks.
+    static constexpr int PART = 32, PITCH = PART + 4, OUT = 64 * PITCH * 4;
+
+    static DEVICE u32 full(u32 stage) { return shared_address(tiles) + STAGES * STAGE + 2 * OUT + stage * 8; }
+    static DEVICE u32 empty(u32 stage) { return full(STAGES + stage); }
+
+    // A place among the stages, and the parity of the time that it is there.
+    struct Turn {
+        u32 stage = 0, parity = 0;
+        DEVICE void next() {
+            if (++stage == STAGES) {
+                stage = 0;
+                parity ^= 1;
+            }
+        }
+    };
+
+    static DEVICE u32 steps(const Parameters& p, const Place& at) {
+        const u32 k0 = at.split * p.split_depth, k1 = min(p.depth, k0 + p.split_depth);
+        return (k1 - k0 + DEPTH - 1) / DEPTH;
+    }
+
+    static DEVICE void produce(const HopperParameters& h) {
+        Turn turn;
+#pragma unroll 1
+        for (u32 tile = blockIdx.x; tile < h.p.tiles; tile += gridDim.x) {
+            const Place at = place<ROWS, COLUMNS>(h.p, tile);
+            const u32 count = steps(h.p, at), k0 = at.split * h.p.split_depth;
+#pragma unroll 1
+            for (u32 step = 0; step < count; ++step, turn.next()) {
+                barrier_wait(empty(turn.stage), turn.parity ^ 1);
+                const u32 barrier = full(turn.stage), to = shared_address(tiles) + turn.stage * STAGE, k = k0 + step * DEPTH;
+                barrier_arrive_expecting(barrier, STAGE);
+                copy_tile(to, h.x, k, at.m0, h.p.x_batched ? at.batch : 0, barrier);
+                copy_tile(to + A, h.weight, k, at.n0, h.p.weight_batched ? at.batch : 0, barrier);
+            }
+        }
+    }
+
+    static DEVICE void consume(const HopperParameters& h) {
+        const Parameters& p = h.p;
+        const u32 group = threadIdx.x / 128 - 1;
+        float* out = reinterpret_cast<float*>(tiles + STAGES * STAGE + group * OUT);
+        float sums[COLUMNS / 2];
+#pragma unroll
+        for (int i = 0; i < COLUMNS / 2; ++i) sums[i] = 0.0f;
+        Turn turn;
+#pragma unroll 1
+        for (u32 tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+            const Place at = place<ROWS, COLUMNS>(p, tile);
+            const u32 count = steps(p, at);
+            u32 before = 0;
+#pragma unroll 1
+            for (u32 step = 0; step < count; ++step, turn.next()) {
+                barrier_wait(full(turn.stage), turn.parity);
+                const u32 stage = shared_address(tiles) + turn.stage * STAGE;
+                const u64 a = tile_descriptor(stage + group * 64 * DEPTH * 2), b = tile_descriptor(stage + A);
+                fence_products();
+#pragma unroll
+                for (int k = 0; k < DEPTH / 16; ++k) Products<T, COLUMNS>::multiply_add(sums, a + 2 * k, b + 2 * k, k > 0 || step > 0);
+                commit_products();
+                // The products of the step before are done: its place is free.
+                await_products<1>();
+                if (step > 0 && lane_index() == 0) barrier_arrive(empty(before));
+                before = turn.stage;
+            }
+            await_products<0>();
+            pin(sums);
+            if (lane_index() == 0) barrier_arrive(empty(before));
+            write(p, at, group, out, sums);
+        }
+    }
+
+    // 32 columns at a time, through shared memory, so that what becomes of a sum is there once in the code and rows are written 16 bytes at a time.
+    static DEVICE void write(const Parameters& p, const Place& at, u32 group, float* out, const float (&sums)[COLUMNS / 2]) {
+        const u32 lane = lane_index(), row = threadIdx.x % 128 / 32 * 16 + lane / 4, m0 = at.m0 + group * 64;
+        const i64 size = (i64)p.epilogue.rows * p.epilogue.columns;
+        i64 offset[3];
+        locate(p.batch, at.batch, offset);
+#pragma unroll 1
+        for (u32 part = 0; part < COLUMNS / PART; ++part) {
+            const u32 n0 = at.n0 + part * PART;
+            if (n0 >= p.epilogue.columns) break;
+            Warpgroup::sync();
+            // Registers have no addresses: all parts stand here, and one is taken.
+#pragma unroll
+            for (int i = 0; i < COLUMNS / 2; i += 2) {
+                if (i / (PART / 2) == part) {
+                    const int inside = i % (PART / 2);
+                    float* to = out + (row + inside / 2 % 2 * 8) * PITCH + inside / 4 * 8 + lane % 4 * 2;
+                    *reinterpret_cast<float2*>(to) = make_float2(sums[i], sums[i + 1]);
+                }
+            }
+            Warpgroup::sync();
+            if (p.splits > 1) {
+                float* to = p.partial + ((i64)at.split * p.batches + at.batch) * size;
+                store_partial_by<64, PART, PITCH, Warpgroup>(to, out, m0, n0, p.epilogue.rows, p.epilogue.columns);
+            } else {
+                store_tile_by<T, 64, PART, PITCH, Warpgroup>(p.epilogue, out, m0, n0, offset[2], at.batch * size);
+            }
+        }
+    }
+
+    static DEVICE void run(const HopperParameters& h) {
+        if (threadIdx.x == 0) {
+            for (u32 stage = 0; stage < STAGES; ++stage) {
+                barrier_init(full(stage), 1);
+                barrier_init(empty(stage), 8);  // the warps of the consumers
+            }
+            publish_barriers();
+        }
+        __syncthreads();
+        if (threadIdx.x < 128) {
+            fewer_registers<40>();
+            if (threadIdx.x == 0) produce(h);
+        } else {
+            more_registers<232>();
+            consume(h);
+        }
+    }
+};
+
+#define HOPPER(name, type)                                                                                                                        \
+    HOPPER_KERNEL gemm_##name##_hopper_256(const __grid_constant__ HopperParameters h) { HopperGemm<type, 256>::run(h); } \
+    HOPPER_KERNEL gemm_##name##_hopper_128(const __grid_constant__ HopperParameters h) { HopperGemm<type, 128>::run(h); }
+HOPPER(bf16, bf16)
+HOPPER(f16, f16)

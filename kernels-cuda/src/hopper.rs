@@ -1,0 +1,104 @@
+//! Products on Hopper: what the copy engine can read, and how they are cut; see `gemm_hopper.cuh`.
+
+use tubelet_engine::{DType, Result};
+
+use crate::{
+    backend::CudaBackend,
+    driver::{EncodedMap, HOPPER, TensorMap},
+};
+
+/// Rows of a tile of the result, and depth of a step.
+const ROWS: usize = 128;
+const DEPTH: usize = 64;
+/// A producer and two consumers.
+pub(crate) const THREADS: u32 = 384;
+/// Multiprocessors of an H100 or H200, whichever this one has: cuts follow from shapes alone.
+const MULTIPROCESSORS: usize = 132;
+/// The least depth that is worth a part of its own.
+const LEAST_DEPTH: usize = 512;
+
+/// A stack of matrices whose rows lie along the depth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operand {
+    pub address: u64,
+    pub rows: usize,
+    pub depth: usize,
+    /// Elements from row to row, and from matrix to matrix; 0 where one matrix serves all.
+    pub row: usize,
+    pub matrix: usize,
+}
+
+impl Operand {
+    /// Encoded for tiles of so many rows.
+    pub fn map(&self, cuda: &CudaBackend, dtype: DType, batches: usize, rows: usize) -> Result<EncodedMap> {
+        // A dimension of one still wants a stride.
+        let (matrices, matrix) = if self.matrix == 0 { (1, self.row * self.rows) } else { (batches, self.matrix) };
+        cuda.driver().tensor_map(&TensorMap {
+            dtype,
+            address: self.address,
+            sizes: vec![self.depth, self.rows, matrices],
+            strides: vec![self.row * dtype.size(), matrix * dtype.size()],
+            rows: rows as u32,
+        })
+    }
+}
+
+/// Whether a product of operands that can be read 16 bytes at a time is one for the kernels of Hopper: tiles that would be mostly empty are not.
+pub(crate) fn serves(cuda: &CudaBackend, dtype: DType, x: &Operand, weight: &Operand) -> bool {
+    let large = |operand: &Operand| operand.rows >= DEPTH && operand.depth >= DEPTH && operand.row > 0;
+    cuda.driver().capability() == HOPPER && dtype != DType::F32 && large(x) && large(weight)
+}
+
+/// How a product of `rows` × `columns` × `depth`, `batches` times, is cut: by its shape alone, so that its sums have one order everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Columns of a tile: 128 or 256.
+    pub columns: usize,
+    /// Tiles of all parts and batches.
+    pub tiles: usize,
+    /// Parts along the depth.
+    pub splits: usize,
+    /// Their depth, a multiple of 64.
+    pub split_depth: usize,
+}
+
+impl Cut {
+    pub fn new(rows: usize, columns: usize, depth: usize, batches: usize) -> Cut {
+        let tiles = |width: usize| rows.div_ceil(ROWS) * columns.div_ceil(width) * batches;
+        // Rounds of all multiprocessors, each as long as its tiles are wide; the wider reads less for its sums.
+        let time = |width: usize| tiles(width).div_ceil(MULTIPROCESSORS) * width;
+        let width = if time(256) <= time(128) { 256 } else { 128 };
+        let parts = (MULTIPROCESSORS / tiles(width).max(1)).clamp(1, depth.div_ceil(LEAST_DEPTH).max(1));
+        let split_depth = depth.div_ceil(parts).next_multiple_of(DEPTH).max(DEPTH);
+        let splits = depth.div_ceil(split_depth).max(1);
+        Cut { columns: width, tiles: tiles(width) * splits, splits, split_depth }
+    }
+
+    /// Bytes of shared memory, as `gemm_hopper.cuh` lays it out: four stages, sums on their way out, barriers.
+    pub fn shared(&self) -> usize {
+        4 * (ROWS + self.columns) * DEPTH * 2 + 2 * 64 * 36 * 4 + 64
+    }
+
+    /// Rows of a tile of each operand.
+    pub fn rows(&self) -> [usize; 2] {
+        [ROWS, self.columns]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_depth_and_tiles_fit() {
+        for (rows, columns, depth, batches) in
+            [(197, 768, 768, 1), (12_544, 3072, 768, 1), (768, 768, 50_000, 1), (64, 64, 64, 1), (1569, 2304, 768, 4)]
+        {
+            let cut = Cut::new(rows, columns, depth, batches);
+            assert!(cut.splits * cut.split_depth >= depth && (cut.splits - 1) * cut.split_depth < depth, "{cut:?}");
+            assert!(cut.split_depth.is_multiple_of(DEPTH) && cut.shared() <= 227 << 10, "{cut:?}");
+        }
+        // One round of narrow tiles is shorter than one of wide ones; two are not.
+        assert_eq!((Cut::new(1024, 1024, 512, 1).columns, Cut::new(4096, 4096, 4096, 1).columns), (128, 256));
+    }
+}
