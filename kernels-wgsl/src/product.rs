@@ -23,8 +23,8 @@ pub(crate) enum Tile {
     /// `product.wgsl`: `[rows, columns, depth]` in workgroup memory, `override`s, and the side of the square of elements that an invocation
     /// computes, a constant of the text.
     Shared([u32; 3], u32),
-    /// `product_direct.wgsl`: rows and columns of an invocation, constants of the text. For vectors alone: operands that are dear to bring in (patches, halves) are
-    /// shared, and texts stay short enough for a compiler.
+    /// `product_direct.wgsl`: rows and columns of an invocation, constants of the text. For vectors alone: operands that are dear to bring in
+    /// (patches, halves) are shared, and texts stay short enough for a compiler.
     Direct([u32; 2]),
 }
 
@@ -101,6 +101,16 @@ impl Product {
         }
     }
 
+    /// Whether a tile is worth its measurement. A processor's driver takes seconds to compile a text of large tiles, and is fastest without workgroup
+    /// memory wherever operands are vectors (`benches/results/wgsl-llvmpipe.md`).
+    fn promises(&self, tile: Tile, gpu: &Wgpu) -> bool {
+        match (self.vectors, tile) {
+            (vectors, Tile::Direct(_)) => vectors,
+            (true, Tile::Shared(..)) => !gpu.is_processor(),
+            (false, Tile::Shared(..)) => !gpu.is_processor() || [LARGE, SMALL, HUGE].contains(&tile),
+        }
+    }
+
     /// Shapes that are within a factor of two in every size are taken to be alike.
     fn class(&self, name: &str) -> String {
         let [b, m, n, k] = [self.batches, self.m, self.n, self.k].map(usize::next_power_of_two);
@@ -111,8 +121,7 @@ impl Product {
     pub fn launch(&self, kernel: Kernel<'_>, gpu: &Wgpu) -> Result<()> {
         let kernel = kernel.size("m", self.m).size("n", self.n).size("k", self.k);
         let launch = |tile| self.launch_tiled(kernel.clone(), tile, gpu);
-        let possible = |tile: &Tile| tile.fits(gpu) && (self.vectors || matches!(tile, Tile::Shared(..)));
-        let tiles: Vec<Tile> = TILES.into_iter().filter(possible).collect();
+        let tiles: Vec<Tile> = TILES.into_iter().filter(|tile| tile.fits(gpu) && self.promises(*tile, gpu)).collect();
         launch(gpu.tuner.choose(&self.class(kernel.name()), &tiles, self.fallback(gpu), gpu, launch)?)
     }
 
