@@ -17,6 +17,7 @@ mod error;
 mod memory;
 pub mod meter;
 pub mod ops;
+mod pages;
 mod philox;
 pub mod reference;
 #[cfg(feature = "samples")]

@@ -1,17 +1,17 @@
 //! Host memory: aligned buffers from a caching allocator with statistics, a limit, and guards for tests.
 
 use std::{
-    alloc::{self, Layout},
     any::Any,
     collections::BTreeMap,
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{DeviceBuffer, Error, MemoryStats, Result};
+use crate::{
+    DeviceBuffer, Error, MemoryStats, Result,
+    pages::{self, ALIGN},
+};
 
-/// A cache line and the widest vector: every buffer starts on this many bytes.
-const ALIGN: usize = 64;
 /// The byte of guard zones; as a float of any width it is a NaN, so it also poisons outputs.
 const POISON: u8 = 0xFF;
 /// Blocks are recycled within size classes of at most 1/8 waste.
@@ -49,8 +49,8 @@ impl State {
         while self.stats.live + self.stats.cached + class > bound {
             let Some((&largest, _)) = self.free.last_key_value() else { return };
             if let Some(block) = self.recycle(largest) {
-                // SAFETY: made by `fresh(largest)`, and no longer on the free list.
-                unsafe { alloc::dealloc(block.0.as_ptr(), layout(largest)) };
+                // SAFETY: made with this size, and no longer on the free list.
+                unsafe { pages::release(block.0, largest) };
             }
         }
     }
@@ -96,7 +96,7 @@ impl HostPool {
             Some(block) => block.0,
             None => {
                 state.make_room(class);
-                fresh(class).ok_or(refusal)?
+                pages::allocate(class).ok_or(refusal)?
             }
         };
         state.stats.live += bytes;
@@ -127,8 +127,8 @@ impl HostPool {
         state.stats.cached = 0;
         for (class, blocks) in free {
             for block in blocks {
-                // SAFETY: made by `fresh(class)`, and owned by the free list that was just taken.
-                unsafe { alloc::dealloc(block.0.as_ptr(), layout(class)) };
+                // SAFETY: made with this size, and owned by the free list that was just taken.
+                unsafe { pages::release(block.0, class) };
             }
         }
     }
@@ -138,21 +138,11 @@ impl Drop for State {
     fn drop(&mut self) {
         for (class, blocks) in std::mem::take(&mut self.free) {
             for block in blocks {
-                // SAFETY: made by `fresh(class)`, and owned by the free list.
-                unsafe { alloc::dealloc(block.0.as_ptr(), layout(class)) };
+                // SAFETY: made with this size, and owned by the free list.
+                unsafe { pages::release(block.0, class) };
             }
         }
     }
-}
-
-fn layout(class: usize) -> Layout {
-    // SAFETY: ALIGN is a power of two and `allocate` has bounded `class` well below isize::MAX.
-    unsafe { Layout::from_size_align_unchecked(class.max(ALIGN), ALIGN) }
-}
-
-fn fresh(class: usize) -> Option<NonNull<u8>> {
-    // SAFETY: the layout's size is not zero.
-    NonNull::new(unsafe { alloc::alloc(layout(class)) })
 }
 
 /// A block of host memory, 64-byte aligned. Dropping it returns it to its pool.
