@@ -8,7 +8,8 @@
 use super::{
     Cpu,
     attention::{Grid, Sequence, pack_channels, pack_rows},
-    product::{KC, LDA, load, panel_width, part, store, tile_columns, tile_rows},
+    convert::{load, store},
+    product::{KC, LDA, panel_width, part, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
 };
 use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward, with_element};

@@ -3,7 +3,7 @@
 use super::{
     Cpu,
     attention::{Grid, Sequence, exponentials},
-    product::{load, store},
+    convert::{load, store},
     simd::{Kernel, Simd},
 };
 use crate::{Element, Result, Tensor, ops::attention_topk_std::AttentionTopkStd, with_element};
