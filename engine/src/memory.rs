@@ -14,9 +14,10 @@ use crate::{
 
 /// The byte of guard zones; as a float of any width it is a NaN, so it also poisons outputs.
 const POISON: u8 = 0xFF;
-/// Blocks are recycled within size classes of at most 1/8 waste.
+/// Blocks are recycled within size classes of at most 1/8 waste, and of 1/32 where a block can become one of another class.
 fn size_class(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(ALIGN);
+    let parts = if pages::resizable(bytes) { 32 } else { 8 };
+    let step = (bytes.next_power_of_two() / parts).max(ALIGN);
     bytes.div_ceil(step) * step
 }
 
@@ -43,10 +44,29 @@ impl State {
         block
     }
 
+    /// Whether a new block of `class` bytes is more than the pool may hold beside what it has.
+    fn is_full(&self, class: usize) -> bool {
+        self.stats.live + self.stats.cached + class > self.stats.peak.max(self.stats.live + class) + SLACK
+    }
+
+    /// A cached block of another class made one of `class` bytes: the smallest that is larger, or else the largest.
+    fn convert(&mut self, class: usize) -> Option<Block> {
+        if !pages::resizable(class) {
+            return None;
+        }
+        let larger = self.free.range(class..).next();
+        let found = larger.or_else(|| self.free.range(..class).next_back()).map(|(&found, _)| found)?;
+        if !pages::resizable(found) {
+            return None;
+        }
+        let block = self.recycle(found)?;
+        // SAFETY: made with this size, and no longer on the free list.
+        unsafe { pages::resize(block.0, found, class) }.map(Block)
+    }
+
     /// Gives cached blocks back to the system, the largest first, until a new one of `class` bytes fits within the peak.
     fn make_room(&mut self, class: usize) {
-        let bound = self.stats.peak.max(self.stats.live + class) + SLACK;
-        while self.stats.live + self.stats.cached + class > bound {
+        while self.is_full(class) {
             let Some((&largest, _)) = self.free.last_key_value() else { return };
             if let Some(block) = self.recycle(largest) {
                 // SAFETY: made with this size, and no longer on the free list.
@@ -94,10 +114,12 @@ impl HostPool {
         }
         let block = match state.recycle(class) {
             Some(block) => block.0,
-            None => {
+            None if state.is_full(class) => {
+                let converted = state.convert(class);
                 state.make_room(class);
-                pages::allocate(class).ok_or(refusal)?
+                converted.map(|block| block.0).or_else(|| pages::allocate(class)).ok_or(refusal)?
             }
+            None => pages::allocate(class).ok_or(refusal)?,
         };
         state.stats.live += bytes;
         state.stats.peak = state.stats.peak.max(state.stats.live);
