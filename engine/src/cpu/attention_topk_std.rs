@@ -14,10 +14,9 @@ pub fn run(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor]
 
 fn typed<T: Element>(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let ([Some(q), Some(k), Some(v)], [out, kept, std]) = (inputs, outputs) else { return Ok(()) };
-    let scalar = |x: &Tensor| x.reshape(&[x.shape(), &[1][..]].concat());
     let (q, k, v) = (Grid::<T>::new(q, 1, cpu)?, Grid::<T>::new(k, 1, cpu)?, Grid::<T>::new(v, 1, cpu)?);
     let out = Grid::<T>::new(out, 1, cpu)?;
-    let (kept, std) = (Grid::<i32>::new(&scalar(kept)?, 1, cpu)?, Grid::<f32>::new(&scalar(std)?, 1, cpu)?);
+    let (kept, std) = (Grid::<i32>::new(kept, 1, cpu)?, Grid::<f32>::new(std, 1, cpu)?);
     let frames = q.shape[1];
     // Rows of probabilities, rounded up to whole vectors, and their deviations.
     let stride = frames.next_multiple_of(16);

@@ -3,18 +3,22 @@
 //! Sequences of several queries go through register tiles ([`tiled`]); one query, or few, stream over the keys ([`streaming`]).
 
 mod pack;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod pair_panels;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod streaming;
 mod tiled;
 
-use super::{Cpu, Shared};
-use crate::{Element, Result, Tensor, ops::attention::Attention, with_element};
+use super::{Cpu, Shared, with_float};
+use crate::{DType, Element, Result, Tensor, ops::attention::Attention};
 pub(super) use pack::{pack_channels, pack_rows};
 pub(super) use tiled::exponentials;
 
 /// Up to this many queries, packing the keys costs more than it saves: every key is read once per query anyway.
 const STREAMING_QUERIES: usize = 3;
 
-/// An operand `[B, X, Y, heads, D]`.
+/// An operand `[B, X, Y, heads, D]`, or `[B, X, Y, heads]` with one number to a token.
 pub(super) struct Grid<T> {
     base: Shared<T>,
     pub shape: [usize; 5],
@@ -36,9 +40,14 @@ pub(super) struct Sequence<T> {
 
 impl<T: Element> Grid<T> {
     pub fn new(x: &Tensor, axis: usize, cpu: &Cpu) -> Result<Self> {
-        let shape = std::array::from_fn(|d| x.shape()[d]);
-        let strides = std::array::from_fn(|d| x.layout().strides()[d]);
+        let shape = std::array::from_fn(|d| if d < x.rank() { x.shape()[d] } else { 1 });
+        let strides = std::array::from_fn(|d| if d < x.rank() { x.layout().strides()[d] } else { 1 });
         Ok(Grid { base: Shared(cpu.ptr(x)?), shape, strides, axis })
+    }
+
+    /// Tokens of a sequence.
+    pub fn tokens(&self) -> usize {
+        self.shape[self.axis]
     }
 
     /// Sequences in all.
@@ -74,26 +83,28 @@ struct Operands<T> {
 }
 
 pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    let [Some(q), Some(k), Some(v)] = *inputs else { return Ok(()) };
+    let (queries, keys) = (q.shape()[op.axis], k.shape()[op.axis]);
+    let streams = queries <= STREAMING_QUERIES || keys == 0;
+    #[cfg(target_arch = "x86_64")]
+    if !streams && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, [q.shape()[4], v.shape()[4]]) {
+        return pairs::run(&Operands::new(op, [q, k, v], outputs, cpu)?, cpu);
+    }
+    with_float!("attention", outputs[0].dtype(), T => {
+        let operands = Operands::<T>::new(op, [q, k, v], outputs, cpu)?;
+        if streams { streaming::run(&operands, cpu) } else { tiled::run(&operands, cpu) }
+    })
 }
 
-fn typed<T: Element>(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    let [Some(q), Some(k), Some(v)] = *inputs else { return Ok(()) };
-    let lse = match outputs.get(1) {
-        Some(lse) => Some(Grid::new(&lse.reshape(&[lse.shape(), &[1][..]].concat())?, op.axis, cpu)?),
-        None => None,
-    };
-    let operands = Operands {
-        q: Grid::<T>::new(q, op.axis, cpu)?,
-        k: Grid::new(k, op.axis, cpu)?,
-        v: Grid::new(v, op.axis, cpu)?,
-        out: Grid::new(&outputs[0], op.axis, cpu)?,
-        lse,
-        scale: op.scale,
-    };
-    if q.shape()[op.axis] <= STREAMING_QUERIES || k.shape()[op.axis] == 0 {
-        streaming::run(&operands, cpu)
-    } else {
-        tiled::run(&operands, cpu)
+impl<T: Element> Operands<T> {
+    fn new(op: &Attention, [q, k, v]: [&Tensor; 3], outputs: &[Tensor], cpu: &Cpu) -> Result<Self> {
+        Ok(Operands {
+            q: Grid::new(q, op.axis, cpu)?,
+            k: Grid::new(k, op.axis, cpu)?,
+            v: Grid::new(v, op.axis, cpu)?,
+            out: Grid::new(&outputs[0], op.axis, cpu)?,
+            lse: outputs.get(1).map(|lse| Grid::new(lse, op.axis, cpu)).transpose()?,
+            scale: op.scale,
+        })
     }
 }

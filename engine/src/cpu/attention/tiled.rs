@@ -48,7 +48,7 @@ impl Plan {
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
     let panel = crate::cpu::product::panel_width(cpu);
     let (sequences, threads) = (x.q.sequences(), cpu.pool.threads());
-    let (queries, keys) = (x.q.shape[x.q.axis], x.k.shape[x.k.axis]);
+    let (queries, keys) = (x.q.tokens(), x.k.tokens());
     let (width, value_width) = (x.q.shape[4], x.v.shape[4]);
     // Few sequences: their queries are shared out, each share packing the keys again. Many short ones: several to a task.
     let shares = if sequences < 2 * threads && threads > 1 { queries.div_ceil(MAX_ROWS).min(2 * threads).max(1) } else { 1 };

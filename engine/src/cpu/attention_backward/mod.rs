@@ -5,13 +5,17 @@
 //! block of queries and each block of keys there are five products: scores and `gradient·vᵀ` by the tile of the blocked product over packed keys
 //! and values, `dq` by the same tile, `dv` and `dk` by its transposed form, which sums over queries.
 
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+
 use super::{
     Cpu,
     attention::{Grid, Sequence, pack_channels, pack_rows},
     product::{KC, LDA, load, panel_width, part, store, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward, with_element};
+use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward};
 
 /// Keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
 const KEYS: usize = KC;
@@ -19,7 +23,16 @@ const KEYS: usize = KC;
 const QUERIES: usize = 56;
 
 pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    #[cfg(target_arch = "x86_64")]
+    if let (crate::DType::BF16, [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)]) = (outputs[0].dtype(), inputs)
+        && pairs::serves(cpu, k.shape()[op.axis], [q.shape()[4], v.shape()[4]])
+    {
+        let grid = |x: &Tensor| Grid::new(x, op.axis, cpu);
+        let operands = [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?];
+        let results = [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?];
+        return pairs::run(&pairs::Operands { scale: op.scale, operands, lse: Grid::new(lse, op.axis, cpu)?, results }, cpu);
+    }
+    with_float!("attention_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 /// Sizes of one sequence, and with them the scratch of a thread.
@@ -63,7 +76,7 @@ fn typed<T: Element>(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs
     let grid = |x: &Tensor| Grid::<T>::new(x, op.axis, cpu);
     let operands = [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?];
     let results = [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?];
-    let lse = Grid::<f32>::new(&lse.contiguous()?.reshape(&[lse.shape(), &[1][..]].concat())?, op.axis, cpu)?;
+    let lse = Grid::<f32>::new(lse, op.axis, cpu)?;
     let panel = panel_width(cpu);
     let (keys, widths) = (k.shape()[op.axis], [q.shape()[4], v.shape()[4]]);
     let plan = Plan {
