@@ -1,12 +1,14 @@
 //! Softmax attention that never stores the matrix of scores.
 //!
-//! Sequences of several queries go through register tiles ([`tiled`]); one query, or few, stream over the keys ([`streaming`]).
+//! Sequences of several queries go through register tiles ([`tiled`], and for bf16 [`pairs`] where the machine multiplies those), or, if they are short, without
+//! ([`short`]); one query, or few, stream over the keys ([`streaming`]).
 
 mod pack;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod pair_panels;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+pub(super) mod short;
 mod streaming;
 mod tiled;
 
@@ -86,13 +88,18 @@ pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: 
     let [Some(q), Some(k), Some(v)] = *inputs else { return Ok(()) };
     let (queries, keys) = (q.shape()[op.axis], k.shape()[op.axis]);
     let streams = queries <= STREAMING_QUERIES || keys == 0;
+    let short = !streams && short::serves(queries, keys);
     #[cfg(target_arch = "x86_64")]
-    if !streams && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, [q.shape()[4], v.shape()[4]]) {
+    if !streams && !short && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, [q.shape()[4], v.shape()[4]]) {
         return pairs::run(&Operands::new(op, [q, k, v], outputs, cpu)?, cpu);
     }
     with_float!("attention", outputs[0].dtype(), T => {
         let operands = Operands::<T>::new(op, [q, k, v], outputs, cpu)?;
-        if streams { streaming::run(&operands, cpu) } else { tiled::run(&operands, cpu) }
+        match () {
+            () if streams => streaming::run(&operands, cpu),
+            () if short => short::run(&operands, cpu),
+            () => tiled::run(&operands, cpu),
+        }
     })
 }
 

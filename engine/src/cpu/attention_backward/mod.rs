@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod short;
 
 use super::{
     Cpu,
@@ -15,24 +16,47 @@ use super::{
     simd::{Kernel, Simd, math},
     with_float,
 };
-use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward};
+use crate::{DType, Element, Result, Tensor, ops::attention_backward::AttentionBackward};
 
 /// Keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
 const KEYS: usize = KC;
 /// Queries of a block: the depth of the products that sum over queries. Four tiles of 14 rows, and whole tiles of the narrower levels.
 const QUERIES: usize = 56;
 
-pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    #[cfg(target_arch = "x86_64")]
-    if let (crate::DType::BF16, [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)]) = (outputs[0].dtype(), inputs)
-        && pairs::serves(cpu, k.shape()[op.axis], [q.shape()[4], v.shape()[4]])
-    {
+/// The operands of one gradient.
+struct Operands<T> {
+    scale: f32,
+    /// `q, k, v, out, gradient`
+    operands: [Grid<T>; 5],
+    lse: Grid<f32>,
+    /// `dq, dk, dv`
+    results: [Grid<T>; 3],
+}
+
+impl<T: Element> Operands<T> {
+    fn new(op: &AttentionBackward, [q, k, v, out, lse, gradient]: [&Tensor; 6], outputs: &[Tensor], cpu: &Cpu) -> Result<Self> {
         let grid = |x: &Tensor| Grid::new(x, op.axis, cpu);
-        let operands = [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?];
-        let results = [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?];
-        return pairs::run(&pairs::Operands { scale: op.scale, operands, lse: Grid::new(lse, op.axis, cpu)?, results }, cpu);
+        Ok(Operands {
+            scale: op.scale,
+            operands: [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?],
+            lse: Grid::new(lse, op.axis, cpu)?,
+            results: [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?],
+        })
     }
-    with_float!("attention_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+}
+
+pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+    let [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)] = *inputs else { return Ok(()) };
+    let (operands, keys) = ([q, k, v, out, lse, gradient], k.shape()[op.axis]);
+    let short = short::serves(q.shape()[op.axis], keys);
+    #[cfg(target_arch = "x86_64")]
+    if !short && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, keys, [q.shape()[4], v.shape()[4]]) {
+        return pairs::run(&Operands::new(op, operands, outputs, cpu)?, cpu);
+    }
+    with_float!("attention_backward", outputs[0].dtype(), T => {
+        let operands = Operands::<T>::new(op, operands, outputs, cpu)?;
+        if short { short::run(&operands, cpu) } else { typed(&operands, cpu) }
+    })
 }
 
 /// Sizes of one sequence, and with them the scratch of a thread.
@@ -71,28 +95,24 @@ impl Plan {
     }
 }
 
-fn typed<T: Element>(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    let [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)] = *inputs else { return Ok(()) };
-    let grid = |x: &Tensor| Grid::<T>::new(x, op.axis, cpu);
-    let operands = [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?];
-    let results = [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?];
-    let lse = Grid::<f32>::new(lse, op.axis, cpu)?;
+fn typed<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
+    let [q, k, v, ..] = &x.operands;
     let panel = panel_width(cpu);
-    let (keys, widths) = (k.shape()[op.axis], [q.shape()[4], v.shape()[4]]);
+    let (keys, widths) = (k.tokens(), [q.shape[4], v.shape[4]]);
     let plan = Plan {
-        queries: q.shape()[op.axis],
+        queries: q.tokens(),
         keys,
         widths,
         padded: widths.map(|w| w.next_multiple_of(panel)),
         padded_keys: keys.next_multiple_of(panel),
     };
-    cpu.with_scratch(results[0].sequences(), plan.parts().iter().sum(), |i, scratch| {
+    cpu.with_scratch(q.sequences(), plan.parts().iter().sum(), |i, scratch| {
         cpu.level.run(Gradient {
-            scale: op.scale,
+            scale: x.scale,
             plan,
-            operands: operands.each_ref().map(|x| x.sequence(i)),
-            lse: lse.sequence(i),
-            results: results.each_ref().map(|x| x.sequence(i)),
+            operands: x.operands.each_ref().map(|x| x.sequence(i)),
+            lse: x.lse.sequence(i),
+            results: x.results.each_ref().map(|x| x.sequence(i)),
             scratch: scratch.ptr().cast(),
         });
     })
@@ -323,9 +343,9 @@ impl<T: Element> Kernel for Gradient<T> {
         let (buffers, p) = (self.buffers(), self.plan);
         // SAFETY: the scratch holds `Plan::parts`.
         unsafe {
-            pack_rows::<S, T>(&self.operands[1], p.padded_keys, buffers.rows[0]);
-            pack_rows::<S, T>(&self.operands[2], p.padded_keys, buffers.rows[1]);
-            pack_channels::<S, T>(&self.operands[1], p.padded[0], buffers.keys);
+            pack_rows::<S, T>(&self.operands[1], (0, p.keys), buffers.rows[0]);
+            pack_rows::<S, T>(&self.operands[2], (0, p.keys), buffers.rows[1]);
+            pack_channels::<S, T>(&self.operands[1], (0, p.keys), p.padded[0], buffers.keys);
             for which in 0..2 {
                 buffers.sums[which].write_bytes(0, p.keys * p.padded[which]);
             }

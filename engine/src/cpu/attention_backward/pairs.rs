@@ -8,12 +8,13 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::Operands;
 use crate::{
     Result,
     cpu::{
         Cpu,
         attention::{
-            Grid, Sequence,
+            Sequence,
             pair_panels::{PANEL, WIDEST, exp2, first, gather, load, multiply_add, pack_channels, pack_rows, round, store},
         },
         pairs,
@@ -33,17 +34,7 @@ pub(super) fn serves(cpu: &Cpu, keys: usize, widths: [usize; 2]) -> bool {
     pairs::wanted(cpu) && keys > 0 && widths.iter().all(|w| (1..=WIDEST).contains(w))
 }
 
-/// The operands of one gradient.
-pub(super) struct Operands {
-    pub scale: f32,
-    /// `q, k, v, out, gradient`
-    pub operands: [Grid<bf16>; 5],
-    pub lse: Grid<f32>,
-    /// `dq, dk, dv`
-    pub results: [Grid<bf16>; 3],
-}
-
-pub(super) fn run(x: &Operands, cpu: &Cpu) -> Result<()> {
+pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
     let [q, k, v, ..] = &x.operands;
     let (keys, widths) = (k.tokens(), [q.shape[4], v.shape[4]]);
     let plan = Plan {
