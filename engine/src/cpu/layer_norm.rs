@@ -3,7 +3,7 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::store,
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
 };
@@ -103,9 +103,9 @@ impl<T: Element> Task<'_, T> {
         unsafe {
             let mut x: [*const f32; R] = [std::ptr::null(); R];
             for (i, x) in x.iter_mut().enumerate() {
-                *x = p.rows.row(first + i, 0, len, scratch);
+                *x = p.rows.row::<S>(first + i, scratch);
                 if let (Some(residual), Some(sum)) = (&p.residual, p.sum) {
-                    let other = residual.row(first + i, 0, len, scratch.add(len + 16));
+                    let other = residual.row::<S>(first + i, scratch.add(len + 16));
                     let sum = sum.get().add(row(i));
                     // The second result serves as the row, unless it is rounded.
                     let exact = if T::DTYPE == DType::F32 { sum.cast() } else { scratch };

@@ -3,7 +3,7 @@
 use super::Sequence;
 use crate::{
     Element,
-    cpu::{product::load, simd::Simd},
+    cpu::{convert::load, simd::Simd},
 };
 
 /// Tokens `low..high` as columns: `[tokens/NR][D][NR]`, zeros beyond the last token up to a panel. A block of as many tokens and channels as a vector has

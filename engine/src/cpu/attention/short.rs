@@ -9,7 +9,8 @@ use crate::{
     DType, Element, Result,
     cpu::{
         Cpu,
-        product::{load, part, store},
+        convert::{load, store},
+        product::part,
         simd::{Kernel, Simd, math},
     },
 };

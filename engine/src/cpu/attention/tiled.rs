@@ -12,7 +12,8 @@ use crate::{
     Element, Result,
     cpu::{
         Cpu, Shared,
-        product::{KC, LDA, load, part, store, tile_rows},
+        convert::{load, store},
+        product::{KC, LDA, part, tile_rows},
         simd::{Kernel, Simd, math},
     },
 };

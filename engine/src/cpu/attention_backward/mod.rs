@@ -12,7 +12,8 @@ mod short;
 use super::{
     Cpu,
     attention::{Grid, Sequence, pack_channels, pack_rows},
-    product::{KC, LDA, load, panel_width, part, store, tile_columns, tile_rows},
+    convert::{load, store},
+    product::{KC, LDA, panel_width, part, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
     with_float,
 };

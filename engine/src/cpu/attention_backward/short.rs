@@ -6,7 +6,7 @@ use crate::{
     cpu::{
         Cpu,
         attention::short::{Rows, chunk, combine, dots, padded},
-        product::load,
+        convert::load,
         simd::{Kernel, Simd, math},
     },
 };
