@@ -69,12 +69,10 @@ pub(in crate::cpu) unsafe fn pack_rows(x: &Sequence<bf16>, low: usize, high: usi
 /// The tokens exist, and `dst` holds the panels.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(in crate::cpu) unsafe fn pack_channels(x: &Sequence<bf16>, (low, count): (usize, usize), pairs: usize, dst: *mut f32) {
-    // Words of the channels 0 to 15, and of 16 to 31: channel c of one token, then of the next.
-    let first: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 32) as u16);
-    let second: [u16; 32] = std::array::from_fn(|i| (16 + i / 2 + i % 2 * 32) as u16);
     // SAFETY: tokens and channels lie in the layout; the rest is the caller's word.
     unsafe {
-        let [first, second] = [&first, &second].map(|x| _mm512_loadu_si512(x.as_ptr().cast()));
+        // Words of the channels 0 to 15, and of 16 to 31: channel c of one token, then of the next.
+        let (first, second) = (in_turn(0, 32), in_turn(16, 32));
         for pair in 0..count.div_ceil(2) {
             let src = x.base.get().add((low + 2 * pair) * x.stride);
             for (panel, channel) in (0..x.width).step_by(PANEL).enumerate() {
@@ -109,6 +107,15 @@ pub(in crate::cpu) unsafe fn gather(x: &Sequence<bf16>, (low, count): (usize, us
             }
         }
     }
+}
+
+/// Indices of the halves of two vectors in turn: `from`, `from + apart`, `from + 1`, and so on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(in crate::cpu) fn in_turn(from: i32, apart: i32) -> __m512i {
+    let low = _mm512_add_epi32(_mm512_set1_epi32(from), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let high = _mm512_add_epi32(low, _mm512_set1_epi32(apart));
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
 }
 
 /// `2ˣ`, by `2^⌊x⌋` and a polynomial of degree 5 on what is left, of relative error 1.4·2⁻²⁴; 0 for −∞, NaN for NaN.

@@ -259,12 +259,12 @@ impl<T: Element> Gradient<T> {
         for (r, dot) in dots.iter_mut().enumerate().take(count) {
             // SAFETY: passed on from the caller; partial vectors read only channels below the width, and are 0 beyond.
             unsafe {
-                let row = |x: &Sequence<T>| x.base.get().add((low + r) * x.stride);
-                let (a, b) = (row(out), row(gradient));
+                let (a, b) = (out.base.get().add((low + r) * out.stride), gradient.base.get().add((low + r) * gradient.stride));
                 let mut sum = S::splat(0.0);
                 for c in (0..out.width).step_by(S::LANES) {
                     let lanes = S::LANES.min(out.width - c);
-                    let [a, b] = [(a, out.step), (b, gradient.step)].map(|(p, step)| load::<S, T>(p.add(c * step), step, lanes));
+                    let a = load::<S, T>(a.add(c * out.step), out.step, lanes);
+                    let b = load::<S, T>(b.add(c * gradient.step), gradient.step, lanes);
                     sum = S::fma(a, b, sum);
                 }
                 *dot = S::sum(sum);

@@ -15,7 +15,9 @@ use crate::{
         Cpu,
         attention::{
             Sequence,
-            pair_panels::{PANEL, WIDEST, exp2, first, gather, load, multiply_add, pack_channels, pack_rows, round, store},
+            pair_panels::{
+                PANEL, WIDEST, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
+            },
         },
         pairs,
         product::{LDA, Tile, part},
@@ -264,12 +266,11 @@ impl Gradient {
         keys: usize,
         dots: &[f32; QUERIES],
     ) {
-        // Halves of two vectors of 16 bf16, in turn.
-        let in_turn: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+        // Of a vector of 16 bf16 of one query, then 16 of the next.
+        let in_turn = in_turn(0, 16);
         let factor = _mm512_set1_ps(self.scale * std::f32::consts::LOG2_E);
         // SAFETY: passed on from the caller; rows of LDA have room for a whole panel.
         unsafe {
-            let in_turn = _mm512_loadu_si512(in_turn.as_ptr().cast());
             let mut minus = [_mm512_setzero_ps(); 2];
             let mut dot = [_mm512_setzero_ps(); 2];
             for row in 0..left.min(2) {
@@ -284,7 +285,9 @@ impl Gradient {
                         return (_mm512_setzero_ps(), _mm512_setzero_ps());
                     }
                     let lanes = first(keys.saturating_sub(j + 16 * half));
-                    let [score, product] = buffers.scores.map(|x| _mm512_loadu_ps(x.add((at + row) * LDA + j + 16 * half)));
+                    let from = (at + row) * LDA + j + 16 * half;
+                    let (score, product) =
+                        (_mm512_loadu_ps(buffers.scores[0].add(from)), _mm512_loadu_ps(buffers.scores[1].add(from)));
                     let weight = _mm512_maskz_mov_ps(lanes, exp2(_mm512_fmadd_ps(score, factor, minus[row])));
                     (weight, _mm512_maskz_mul_ps(lanes, weight, _mm512_sub_ps(product, dot[row])))
                 };

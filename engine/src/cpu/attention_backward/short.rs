@@ -5,7 +5,10 @@ use crate::{
     Element, Result,
     cpu::{
         Cpu,
-        attention::short::{Rows, chunk, combine, dots, padded},
+        attention::{
+            Sequence,
+            short::{Rows, chunk, combine, dots, padded},
+        },
         convert::load,
         simd::{Kernel, Simd, math},
     },
@@ -48,7 +51,7 @@ impl<T: Element> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let (x, i) = (self.x, self.i);
-        let [q, k, v, _, g] = x.operands.each_ref().map(|x| x.sequence(i));
+        let [q, k, v, out, g] = x.operands.each_ref().map(|x| x.sequence(i));
         let [dq, dk, dv] = x.results.each_ref().map(|x| x.sequence(i));
         let mut next = self.scratch;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
@@ -58,12 +61,12 @@ impl<T: Element> Kernel for Gradient<'_, T> {
                 next = next.add(floats);
                 part
             });
+            let stride = padded(q.len);
+            self.scalars::<S>([&out, &g], scalars, stride);
             let (q, k) = (Rows::new::<S, T>(&q, q_room), Rows::new::<S, T>(&k, k_room));
             let (v, g) = (Rows::new::<S, T>(&v, v_room), Rows::new::<S, T>(&g, g_room));
-            let stride = padded(q.len);
             dots::<S>(&q, &k, weights, stride);
             dots::<S>(&g, &v, slopes, stride);
-            self.scalars::<S>(scalars, stride);
             for lane in (0..q.len).step_by(S::LANES) {
                 let (scale, lse, dot) = (S::splat(x.scale), S::load(scalars.add(lane)), S::load(scalars.add(stride + lane)));
                 for j in 0..k.len {
@@ -88,8 +91,7 @@ impl<T: Element> Gradient<'_, T> {
     /// # Safety
     /// `to` holds two rows.
     #[inline(always)]
-    unsafe fn scalars<S: Simd>(&self, to: *mut f32, stride: usize) {
-        let [_, _, _, out, g] = self.x.operands.each_ref().map(|x| x.sequence(self.i));
+    unsafe fn scalars<S: Simd>(&self, [out, g]: [&Sequence<T>; 2], to: *mut f32, stride: usize) {
         let lse = self.x.lse.sequence(self.i);
         // SAFETY: tokens and channels lie in the layout.
         unsafe {
@@ -98,10 +100,8 @@ impl<T: Element> Gradient<'_, T> {
                 let mut sum = S::splat(0.0);
                 for c in (0..out.width).step_by(S::LANES) {
                     let lanes = S::LANES.min(out.width - c);
-                    let [a, b] = [&out, &g].map(
-                        #[inline(always)]
-                        |x| load::<S, T>(x.base.get().add(r * x.stride + c * x.step), x.step, lanes),
-                    );
+                    let a = load::<S, T>(out.base.get().add(r * out.stride + c * out.step), out.step, lanes);
+                    let b = load::<S, T>(g.base.get().add(r * g.stride + c * g.step), g.step, lanes);
                     sum = S::fma(a, b, sum);
                 }
                 to.add(r).write(*lse.base.get().add(r * lse.stride));

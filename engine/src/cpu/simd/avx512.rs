@@ -181,7 +181,11 @@ unsafe impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
-        unsafe { transpose(rows.map(|row| _mm512_castps_si512(row))).map(|row| _mm512_castsi512_ps(row)) }
+        // Arrays are cast whole: the closure of a `map` would be a function without these instructions, called for each row.
+        unsafe {
+            let words = transpose(std::mem::transmute::<[__m512; 16], [__m512i; 16]>(rows));
+            std::mem::transmute::<[__m512i; 16], [__m512; 16]>(words)
+        }
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
