@@ -17,7 +17,12 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     }
     let axis = draw.rng.range(1, 2);
     let mut q = [draw.some(2), draw.some(3), draw.some(3), draw.some(3), 0];
-    q[axis] = if draw.once_in(3) { draw.some(4) } else { draw.some(70) };
+    q[axis] = match draw.rng.below(12) {
+        0..4 => draw.some(4),
+        // More than a block of the kernels' has.
+        4 if draw.size > 40 => 112 + draw.rng.below(40),
+        _ => draw.some(70),
+    };
     let [width, value_width] = if draw.once_in(2) { [draw.some(33), draw.some(33)] } else { [draw.some(64); 2] };
     q[4] = width;
     let mut k = q;

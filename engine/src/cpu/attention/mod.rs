@@ -84,13 +84,25 @@ struct Operands<T> {
     scale: f32,
 }
 
+/// Whether attention of such a type and widths is made of pairs of bf16, unless it is of few queries or short.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn serves_pairs(dtype: DType, widths: [usize; 2], cpu: &Cpu) -> bool {
+    dtype == DType::BF16 && super::pairs::wanted(cpu) && widths.iter().all(|w| (1..=pair_panels::WIDEST).contains(w))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn serves_pairs(_: DType, _: [usize; 2], _: &Cpu) -> bool {
+    false
+}
+
 pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(q), Some(k), Some(v)] = *inputs else { return Ok(()) };
     let (queries, keys) = (q.shape()[op.axis], k.shape()[op.axis]);
     let streams = queries <= STREAMING_QUERIES || keys == 0;
-    let short = !streams && short::serves(queries, keys);
+    let pairs = serves_pairs(outputs[0].dtype(), [q.shape()[4], v.shape()[4]], cpu);
+    let short = short::serves(queries, keys, pairs);
     #[cfg(target_arch = "x86_64")]
-    if !streams && !short && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, [q.shape()[4], v.shape()[4]]) {
+    if pairs && !streams && !short {
         return pairs::run(&Operands::new(op, [q, k, v], outputs, cpu)?, cpu);
     }
     with_float!("attention", outputs[0].dtype(), T => {

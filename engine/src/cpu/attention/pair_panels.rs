@@ -171,3 +171,37 @@ pub(in crate::cpu) unsafe fn store(out: *mut bf16, sums: *const f32, width: usiz
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+
+    /// Sixteen at a time.
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn powers(x: [f32; 16]) -> [f32; 16] {
+        let mut y = [0.0; 16];
+        // SAFETY: both hold a vector.
+        unsafe { _mm512_storeu_ps(y.as_mut_ptr(), exp2(_mm512_loadu_ps(x.as_ptr()))) };
+        y
+    }
+
+    #[test]
+    fn powers_of_two_are_within_two_roundings() {
+        if !Level::Avx512Bf16.available() {
+            return;
+        }
+        // SAFETY: the level is there.
+        let powers = |x| unsafe { powers(x) };
+        for first in (-130_000..2_000).step_by(16) {
+            let x: [f32; 16] = std::array::from_fn(|i| (first + i as i32) as f32 * 0.000_97);
+            for (x, y) in x.into_iter().zip(powers(x)) {
+                let exact = f64::from(x).exp2();
+                assert!((f64::from(y) - exact).abs() <= 3.0 * 2f64.powi(-24) * exact, "2^{x}: {y:e}, expected {exact:e}");
+            }
+        }
+        assert_eq!(powers([f32::NEG_INFINITY; 16]), [0.0; 16]);
+        assert_eq!(powers([-1e30; 16]), [0.0; 16]);
+        assert!(powers([f32::NAN; 16]).iter().all(|y| y.is_nan()));
+    }
+}

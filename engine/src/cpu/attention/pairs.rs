@@ -12,7 +12,7 @@ use half::bf16;
 
 use super::{
     Operands,
-    pair_panels::{PANEL, WIDEST, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
+    pair_panels::{PANEL, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
 };
 use crate::{
     Result,
@@ -30,11 +30,6 @@ const TILES: usize = 4;
 const ROWS: usize = 14;
 /// Tokens that are packed by a task, where packing is shared out.
 const PIECE: usize = 256;
-
-/// Whether this kernel serves heads of these widths.
-pub(super) fn serves(cpu: &Cpu, widths: [usize; 2]) -> bool {
-    pairs::wanted(cpu) && widths.iter().all(|w| (1..=WIDEST).contains(w))
-}
 
 /// Sizes, in words.
 struct Plan {

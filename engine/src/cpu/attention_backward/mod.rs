@@ -1,4 +1,5 @@
-//! Gradient of attention in register tiles: the probabilities are computed again, block by block, from the log-sum-exp (Dao et al.,
+//! Gradient of attention in register tiles, of bf16 in [`pairs`] where the machine multiplies those, of few queries and short sequences without tiles
+//! ([`short`]): the probabilities are computed again, block by block, from the log-sum-exp (Dao et al.,
 //! FlashAttention, algorithm 4).
 //!
 //! A task is one sequence, so that no two threads add to the same `dk` and `dv` and the order of additions depends on the shape alone. For each
@@ -11,13 +12,13 @@ mod short;
 
 use super::{
     Cpu,
-    attention::{Grid, Sequence, pack_channels, pack_rows},
+    attention::{Grid, Sequence, pack_channels, pack_rows, serves_pairs},
     convert::{load, store},
     product::{KC, LDA, panel_width, part, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
     with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::attention_backward::AttentionBackward};
+use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward};
 
 /// Keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
 const KEYS: usize = KC;
@@ -49,9 +50,10 @@ impl<T: Element> Operands<T> {
 pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)] = *inputs else { return Ok(()) };
     let (operands, keys) = ([q, k, v, out, lse, gradient], k.shape()[op.axis]);
-    let short = short::serves(q.shape()[op.axis], keys);
+    let pairs = keys > 0 && serves_pairs(outputs[0].dtype(), [q.shape()[4], v.shape()[4]], cpu);
+    let short = short::serves(q.shape()[op.axis], keys, pairs);
     #[cfg(target_arch = "x86_64")]
-    if !short && outputs[0].dtype() == DType::BF16 && pairs::serves(cpu, keys, [q.shape()[4], v.shape()[4]]) {
+    if pairs && !short {
         return pairs::run(&Operands::new(op, operands, outputs, cpu)?, cpu);
     }
     with_float!("attention_backward", outputs[0].dtype(), T => {

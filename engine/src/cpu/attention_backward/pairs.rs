@@ -15,9 +15,7 @@ use crate::{
         Cpu,
         attention::{
             Sequence,
-            pair_panels::{
-                PANEL, WIDEST, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
-            },
+            pair_panels::{PANEL, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store},
         },
         pairs,
         product::{LDA, Tile, part},
@@ -30,11 +28,6 @@ const KEYS: usize = 192;
 const QUERIES: usize = 112;
 /// Rows of a tile.
 const ROWS: usize = 14;
-
-/// Whether this kernel serves heads of these widths.
-pub(super) fn serves(cpu: &Cpu, keys: usize, widths: [usize; 2]) -> bool {
-    pairs::wanted(cpu) && keys > 0 && widths.iter().all(|w| (1..=WIDEST).contains(w))
-}
 
 pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
     let [q, k, v, ..] = &x.operands;

@@ -7,7 +7,7 @@ use crate::{
         Cpu,
         attention::{
             Sequence,
-            short::{Rows, chunk, combine, dots, padded},
+            short::{self, Rows, chunk, combine, dots, padded},
         },
         convert::load,
         simd::{Kernel, Simd, math},
@@ -17,9 +17,9 @@ use crate::{
 /// Up to this many queries, packing the keys costs more than it saves.
 const FEW: usize = 3;
 
-/// Whether sequences of such lengths are served here.
-pub(super) fn serves(queries: usize, keys: usize) -> bool {
-    keys > 0 && (1..=FEW).contains(&queries) || crate::cpu::attention::short::serves(queries, keys)
+/// Whether sequences of such lengths are served here, `pairs` being the alternative or not.
+pub(super) fn serves(queries: usize, keys: usize, pairs: bool) -> bool {
+    keys > 0 && (1..=FEW).contains(&queries) || short::serves(queries, keys, pairs)
 }
 
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
