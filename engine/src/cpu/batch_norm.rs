@@ -6,14 +6,15 @@ use super::{
     convert::{load, store},
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::batch_norm::BatchNorm, with_element};
+use crate::{Element, Result, Tensor, ops::batch_norm::BatchNorm};
 
 /// Channels whose statistics one task takes: a cache line of f32 four times.
 const CHANNELS: usize = 64;
 
 pub fn run(op: &BatchNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("batch_norm", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

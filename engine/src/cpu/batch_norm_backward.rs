@@ -7,11 +7,12 @@ use super::{
     layer_norm_backward::write_parameters,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::batch_norm_backward::BatchNormBackward, with_element};
+use crate::{Element, Result, Tensor, ops::batch_norm_backward::BatchNormBackward};
 
 pub fn run(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("batch_norm_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

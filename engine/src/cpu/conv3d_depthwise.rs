@@ -8,8 +8,9 @@ use super::{
     Cpu, Shared,
     convert::{load, store},
     simd::{Kernel, Simd},
+    with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise, with_element};
+use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise};
 
 /// Channels of a task.
 const CHANNELS: usize = 128;
@@ -19,7 +20,7 @@ const COLUMNS: usize = 8;
 const WINDOW: usize = COLUMNS + 2;
 
 pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("conv3d_depthwise", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
 pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {

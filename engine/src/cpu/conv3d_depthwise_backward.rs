@@ -8,15 +8,15 @@ use super::{
     convert::{load, store},
     layer_norm_backward::write_parameters,
     simd::{Kernel, Simd},
+    with_float,
 };
 use crate::{
     DType, Element, Result, Tensor,
     ops::{conv3d_depthwise::Conv3dDepthwise, conv3d_depthwise_backward::Conv3dDepthwiseBackward},
-    with_element,
 };
 
 pub fn run(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("conv3d_depthwise_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

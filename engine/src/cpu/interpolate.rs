@@ -1,15 +1,14 @@
 //! Trilinear resampling: the planes and rows of an output row are blended first, all columns at once, then the columns.
 
-use super::{Cpu, Shared, resample, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{interpolate::Interpolate, taps::linear},
-    with_element,
 };
 
 pub fn run(op: &Interpolate, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
+    with_float!("interpolate", x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Interpolate, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

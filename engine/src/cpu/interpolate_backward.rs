@@ -1,15 +1,14 @@
 //! Gradient of trilinear resampling: a task owns one batch element (of a kernel, one output channel) and adds to it in the gradient's order.
 
-use super::{Cpu, Shared, resample, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{interpolate_backward::InterpolateBackward, taps::linear},
-    with_element,
 };
 
 pub fn run(op: &InterpolateBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
+    with_float!("interpolate_backward", gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &InterpolateBackward, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

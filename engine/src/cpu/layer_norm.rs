@@ -6,8 +6,9 @@ use super::{
     convert::store,
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm, with_element};
+use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm};
 
 /// Rows that are normalised together.
 const TOGETHER: usize = 4;
@@ -16,7 +17,7 @@ const TOGETHER: usize = 4;
 const SHORT: usize = 1280;
 
 pub fn run(op: &LayerNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("layer_norm", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

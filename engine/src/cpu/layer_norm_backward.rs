@@ -7,11 +7,12 @@ use super::{
     convert::store,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::layer_norm_backward::LayerNormBackward, with_element};
+use crate::{Element, Result, Tensor, ops::layer_norm_backward::LayerNormBackward};
 
 pub fn run(op: &LayerNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("layer_norm_backward", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

@@ -1,15 +1,14 @@
 //! Gradient of separable resampling: a task owns one image; each row of the gradient is spread over the columns first, then over the rows.
 
-use super::{Cpu, Shared, resample, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{resize_backward::ResizeBackward, taps::resized},
-    with_element,
 };
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
+    with_float!("resize_backward", gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &ResizeBackward, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -5,12 +5,13 @@ use super::{
     convert::{load, store},
     simd::{Kernel, Simd, math},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::softmax::Softmax, with_element};
+use crate::{Element, Result, Tensor, ops::softmax::Softmax};
 
 pub fn run(op: &Softmax, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op.log, x, &outputs[0], cpu))
+    with_float!("softmax", x.dtype(), T => typed::<T>(op.log, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(log: bool, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -5,12 +5,13 @@ use super::{
     convert::{load, store},
     simd::{Kernel, Simd, math},
     strided::{Strided, TASK, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::softmax_backward::SoftmaxBackward, with_element};
+use crate::{Element, Result, Tensor, ops::softmax_backward::SoftmaxBackward};
 
 pub fn run(op: &SoftmaxBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(y), Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(y.dtype(), T => typed::<T>(op.log, y, gradient, &outputs[0], cpu))
+    with_float!("softmax_backward", y.dtype(), T => typed::<T>(op.log, y, gradient, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(log: bool, y: &Tensor, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
