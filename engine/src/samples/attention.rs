@@ -45,9 +45,9 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     Sample { op: Attention { scale, axis, lse }.into(), inputs, tolerance, prepare: false }
 }
 
-/// Roundings of f32 that one rounding of a probability to bf16, 2⁻⁹, is worth: kernels may multiply values by such, as PyTorch's do. Probabilities `p(1 + δ)`
-/// that are divided by their own total move a result by `Σ pδ·(v − out)`, at most `2⁻⁹` of the mean deviation of the values, which is at most the largest.
-/// Probabilities of f16 are not rounded.
+/// Roundings of f32 that one rounding of a probability to bf16, 2⁻⁹, is worth: kernels may multiply values by such, as PyTorch's do.
+/// Probabilities `p(1 + δ)` that are divided by their own total move a result by `Σ pδ·(v − out)`, at most `2⁻⁹` of the mean deviation of the
+/// values, which is at most the largest. Probabilities of f16 are not rounded.
 pub(super) fn weights(dtype: DType) -> f64 {
     if dtype == DType::BF16 { 2f64.powi(24 - 9) } else { 0.0 }
 }

@@ -1,7 +1,7 @@
 //! Softmax attention that never stores the matrix of scores.
 //!
-//! Sequences of several queries go through register tiles ([`tiled`], and for bf16 [`pairs`] where the machine multiplies those), or, if they are short, without
-//! ([`short`]); one query, or few, stream over the keys ([`streaming`]).
+//! Sequences of several queries go through register tiles ([`tiled`], and for bf16 [`pairs`] where the machine multiplies those), or, if they
+//! are short, without ([`short`]); one query, or few, stream over the keys ([`streaming`]).
 
 mod pack;
 #[cfg(target_arch = "x86_64")]

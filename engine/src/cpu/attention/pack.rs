@@ -6,8 +6,8 @@ use crate::{
     cpu::{convert::load, simd::Simd},
 };
 
-/// Tokens `low..high` as columns: `[tokens/NR][D][NR]`, zeros beyond the last token up to a panel. A block of as many tokens and channels as a vector has
-/// lanes is read along the channels and transposed. `dst` is for token 0, and `low` at the beginning of a panel.
+/// Tokens `low..high` as columns: `[tokens/NR][D][NR]`, zeros beyond the last token up to a panel. A block of as many tokens and channels as a
+/// vector has lanes is read along the channels and transposed. `dst` is for token 0, and `low` at the beginning of a panel.
 ///
 /// # Safety
 /// The tokens exist, and `dst` holds their panels.

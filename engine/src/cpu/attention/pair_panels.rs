@@ -1,5 +1,5 @@
-//! Sequences of bf16 packed into panels of pairs, as [`crate::cpu::pairs`] multiplies them: 32 columns of words, a word being two neighbours along
-//! the sum, the earlier in its low half.
+//! Sequences of bf16 packed into panels of pairs, as [`crate::cpu::pairs`] multiplies them: 32 columns of words, a word being two neighbours
+//! along the sum, the earlier in its low half.
 
 use std::arch::x86_64::*;
 
@@ -35,8 +35,8 @@ pub(in crate::cpu) unsafe fn load(p: *const bf16, step: usize, count: usize) -> 
     }
 }
 
-/// Tokens `low..high` as columns, pairs along the channels: `[tokens/32][⌈D/2⌉][32]`, zeros beyond the last token. `dst` is for token 0, and `low`
-/// at the beginning of a panel.
+/// Tokens `low..high` as columns, pairs along the channels: `[tokens/32][⌈D/2⌉][32]`, zeros beyond the last token. `dst` is for token 0, and
+/// `low` at the beginning of a panel.
 ///
 /// # Safety
 /// The tokens exist, and `dst` holds their panels.
@@ -62,8 +62,8 @@ pub(in crate::cpu) unsafe fn pack_rows(x: &Sequence<bf16>, low: usize, high: usi
     }
 }
 
-/// Channels as columns, pairs along the tokens: `[D/32][tokens/2][32]`, zeros beyond the last channel and, where tokens are odd, the last one. Of a
-/// block of `count` tokens from `low` on; a panel has `pairs` rows in `dst`.
+/// Channels as columns, pairs along the tokens: `[D/32][tokens/2][32]`, zeros beyond the last channel and, where tokens are odd, the last one.
+/// Of a block of `count` tokens from `low` on; a panel has `pairs` rows in `dst`.
 ///
 /// # Safety
 /// The tokens exist, and `dst` holds the panels.

@@ -1,10 +1,10 @@
 //! Attention of bf16 in [pairs](crate::cpu::pairs): both products take two multiply-adds of bf16 for one of f32.
 //!
-//! As [`super::tiled`], with scores, maxima and sums in f32. The queries are multiplied as they lie; the scale enters with the exponent, in f32. A
-//! weight `2^(s − max)` is rounded to bf16 for the product with the values, by a factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, and the total that divides the
-//! sum is that of the rounded weights. What results is `Σ wⱼ(1 + δⱼ)·vⱼ / Σ wⱼ(1 + δⱼ)`, off by no more than `2⁻⁹ · Σ wⱼ·|vⱼ − out| ≤ 2⁻⁹ · max |v|` (a
-//! mean deviation is largest where half of the values are at each end): half a rounding of a bf16 of that magnitude, and nothing where all values are
-//! the same. FlashAttention rounds the weights likewise and divides by the total of the exact ones.
+//! As [`super::tiled`], with scores, maxima and sums in f32. The queries are multiplied as they lie; the scale enters with the exponent, in f32.
+//! A weight `2^(s − max)` is rounded to bf16 for the product with the values, by a factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, and the total that divides
+//! the sum is that of the rounded weights. What results is `Σ wⱼ(1 + δⱼ)·vⱼ / Σ wⱼ(1 + δⱼ)`, off by no more than `2⁻⁹ · Σ wⱼ·|vⱼ − out| ≤ 2⁻⁹ ·
+//! max |v|` (a mean deviation is largest where half of the values are at each end): half a rounding of a bf16 of that magnitude, and nothing
+//! where all values are the same. FlashAttention rounds the weights likewise and divides by the total of the exact ones.
 
 use std::arch::x86_64::*;
 
@@ -184,8 +184,8 @@ struct Softmax {
 impl Softmax {
     const START: Softmax = Softmax { max: f32::NEG_INFINITY, total: 0.0, exact: 0.0 };
 
-    /// Turns a row of scores, in place, into weights as pairs of bf16 (0 for keys up to a whole vector), with the maximum so far. Returns the factor by
-    /// which what was summed before shrinks. A score that is NaN, or +∞, makes its row NaN.
+    /// Turns a row of scores, in place, into weights as pairs of bf16 (0 for keys up to a whole vector), with the maximum so far. Returns the
+    /// factor by which what was summed before shrinks. A score that is NaN, or +∞, makes its row NaN.
     ///
     /// # Safety
     /// `row` is valid for the keys rounded up to a panel.

@@ -1,8 +1,8 @@
 //! Attention of short sequences (a few time steps at each place of a clip), without panels: 9 keys would leave most of a panel of 32 empty.
 //!
 //! Scores lie as `[keys][queries]`, so that a softmax is the same few operations for all queries of a vector, without a sum across its lanes.
-//! Products of queries and keys are vectors along the channels, summed across at the end, four at a time; what is weighted and added are the rows of
-//! the values as they lie.
+//! Products of queries and keys are vectors along the channels, summed across at the end, four at a time; what is weighted and added are the
+//! rows of the values as they lie.
 
 use super::{Operands, Sequence};
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// The longest sequences that are better off here than in register tiles: at 32, where a panel is full, tiles of f32 are slower by a sixth, because scores
-/// and packed keys make their way through memory; beyond, keys and values leave L1.
+/// The longest sequences that are better off here than in register tiles: at 32, where a panel is full, tiles of f32 are slower by a sixth,
+/// because scores and packed keys make their way through memory; beyond, keys and values leave L1.
 const SHORT: usize = 40;
 
 /// The same for bf16 where [pairs](crate::cpu::pairs) are multiplied, at twice the speed: a panel that is half empty is as good.
@@ -91,8 +91,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
     }
 }
 
-/// The softmax of the scores of a vector of queries, times `scale`, in place. A score that is NaN, or +∞, makes its query's NaN. Gives the largest, and
-/// the total of the exponentials.
+/// The softmax of the scores of a vector of queries, times `scale`, in place. A score that is NaN, or +∞, makes its query's NaN. Gives the
+/// largest, and the total of the exponentials.
 ///
 /// # Safety
 /// `scores` is valid for `keys` rows of a vector.

@@ -1,6 +1,5 @@
-//! Gradient of attention in register tiles, of bf16 in [`pairs`] where the machine multiplies those, of few queries and short sequences without tiles
-//! ([`short`]): the probabilities are computed again, block by block, from the log-sum-exp (Dao et al.,
-//! FlashAttention, algorithm 4).
+//! Gradient of attention in register tiles, of bf16 in [`pairs`] where the machine multiplies those, of few queries and short sequences without
+//! tiles ([`short`]): the probabilities are computed again, block by block, from the log-sum-exp (Dao et al., FlashAttention, algorithm 4).
 //!
 //! A task is one sequence, so that no two threads add to the same `dk` and `dv` and the order of additions depends on the shape alone. For each
 //! block of queries and each block of keys there are five products: scores and `gradient·vᵀ` by the tile of the blocked product over packed keys

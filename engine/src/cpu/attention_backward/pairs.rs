@@ -1,8 +1,8 @@
 //! The gradient of attention of bf16 in [pairs](crate::cpu::pairs): all five products take two multiply-adds of bf16 for one of f32.
 //!
-//! The blocks of [`super`], with scores, their gradients, and all sums in f32. Probabilities and gradients of scores are rounded to bf16, by a factor
-//! of `1 + δ`, `|δ| ≤ 2⁻⁹`, for the three products that sum over them, as in FlashAttention-2. Those that sum over queries want two queries in a word, the
-//! one that sums over keys two keys: the gradients of the scores are stored in both forms.
+//! The blocks of [`super`], with scores, their gradients, and all sums in f32. Probabilities and gradients of scores are rounded to bf16, by a
+//! factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, for the three products that sum over them, as in FlashAttention-2. Those that sum over queries want two
+//! queries in a word, the one that sums over keys two keys: the gradients of the scores are stored in both forms.
 
 use std::arch::x86_64::*;
 
@@ -245,8 +245,8 @@ impl Gradient {
         }
     }
 
-    /// From scores and `gradient·vᵀ` of the queries `r` and, if `left > 1`, the next, to their probabilities and gradients of scores, which are 0 for a
-    /// query that is not there and for keys up to a whole panel. `at` is their row in the tile.
+    /// From scores and `gradient·vᵀ` of the queries `r` and, if `left > 1`, the next, to their probabilities and gradients of scores, which are
+    /// 0 for a query that is not there and for keys up to a whole panel. `at` is their row in the tile.
     ///
     /// # Safety
     /// As [`Gradient::block`].

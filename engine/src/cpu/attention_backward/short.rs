@@ -1,4 +1,5 @@
-//! The gradient of attention of [short sequences](crate::cpu::attention::short), and of few queries: scores and their gradients as `[keys][queries]`, no panels.
+//! The gradient of attention of [short sequences](crate::cpu::attention::short), and of few queries: scores and their gradients as
+//! `[keys][queries]`, no panels.
 
 use super::Operands;
 use crate::{
