@@ -9,6 +9,8 @@ fn cases(d: &Device) -> Vec<Case> {
         ("joint 540", [1, 1, 540], 2, 540),
         ("spatial 8x197", [1, 8, 197], 2, 197),
         ("temporal 9x197", [1, 9, 197], 1, 9),
+        ("temporal 16x196", [1, 16, 196], 1, 16),
+        ("temporal 32x196", [1, 32, 196], 1, 32),
         ("one query 1576", [1, 1, 1], 2, 1576),
     ]
     .map(|(label, [b, x, y], axis, keys)| {

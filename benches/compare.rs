@@ -19,8 +19,8 @@ use tubelet_benches::{Case, Roofline, best, device, dtype, normal, weight};
 use tubelet_engine::{
     DType, Device, Function, Operand, Tensor,
     ops::{
-        attention::Attention, conv3d::Conv3d, conv3d_depthwise::Conv3dDepthwise, gemm::Gemm, layer_norm::LayerNorm,
-        softmax::Softmax, unary::Unary,
+        attention::Attention, attention_backward::AttentionBackward, conv3d::Conv3d, conv3d_depthwise::Conv3dDepthwise,
+        gemm::Gemm, layer_norm::LayerNorm, softmax::Softmax, unary::Unary,
     },
 };
 use tubelet_models::{Pass, registry::Config};
@@ -114,6 +114,11 @@ fn cases(d: &Device) -> Vec<(Case, Value)> {
         let inputs = [normal(d, &q), normal(d, &k), normal(d, &k)];
         let case = Case::new(label, Attention { scale: 0.125, axis, lse: false }, inputs);
         all.push((case, json!({ "kind": "attention", "shape": torch, "keys": keys })));
+        // Any result and log-sum-exp will do: the work is the same.
+        let lse = Tensor::zeros(d, DType::F32, &q[..4]).unwrap_or_else(|error| panic!("{error}"));
+        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), lse, normal(d, &q)];
+        let case = Case::new(&label.replacen(' ', " backward ", 1), AttentionBackward { scale: 0.125, axis }, inputs);
+        all.push((case, json!({ "kind": "attention_backward", "shape": torch, "keys": keys })));
     }
     for (kernel, stride) in
         [([8, 8, 8], [16, 32, 32]), ([16, 4, 4], [6, 32, 32]), ([4, 12, 12], [16, 32, 32]), ([2, 16, 16], [2, 16, 16])]

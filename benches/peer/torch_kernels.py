@@ -20,6 +20,18 @@ def prepare(case):
     if kind == "attention":
         q, k = torch.randn(s), torch.randn(s[0], s[1], case["keys"], s[3])
         return lambda: F.scaled_dot_product_attention(q, k, k)
+    if kind == "attention_backward":
+        # The gradient alone: what the forward pass keeps is there.
+        with torch.inference_mode(False):
+            q = torch.randn(s, requires_grad=True)
+            k, v = (torch.randn(s[0], s[1], case["keys"], s[3], requires_grad=True) for _ in range(2))
+            y = F.scaled_dot_product_attention(q, k, v)
+            g = torch.randn(s)
+
+        def backward():
+            with torch.inference_mode(False):
+                torch.autograd.grad(y, (q, k, v), g, retain_graph=True)
+        return backward
     if kind == "conv3d":
         x, w = torch.randn(1, 3, 32, 224, 224), torch.randn(768, 3, *s)
         return lambda: F.conv3d(x, w, stride=tuple(case["stride"]))

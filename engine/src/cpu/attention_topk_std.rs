@@ -2,8 +2,10 @@
 
 use super::{
     Cpu,
-    attention::{Grid, Sequence, exponentials},
-    convert::{load, store},
+    attention::{
+        Grid, Sequence, exponentials,
+        short::{Rows, chunk, combine, dots, padded},
+    },
     simd::{Kernel, Simd},
     with_float,
 };
@@ -15,25 +17,28 @@ pub fn run(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor]
 
 fn typed<T: Element>(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let ([Some(q), Some(k), Some(v)], [out, kept, std]) = (inputs, outputs) else { return Ok(()) };
-    let scalar = |x: &Tensor| x.reshape(&[x.shape(), &[1][..]].concat());
     let (q, k, v) = (Grid::<T>::new(q, 1, cpu)?, Grid::<T>::new(k, 1, cpu)?, Grid::<T>::new(v, 1, cpu)?);
     let out = Grid::<T>::new(out, 1, cpu)?;
-    let (kept, std) = (Grid::<i32>::new(&scalar(kept)?, 1, cpu)?, Grid::<f32>::new(&scalar(std)?, 1, cpu)?);
+    let (kept, std) = (Grid::<i32>::new(kept, 1, cpu)?, Grid::<f32>::new(std, 1, cpu)?);
     let frames = q.shape[1];
-    // Rows of probabilities, rounded up to whole vectors, and their deviations.
-    let stride = frames.next_multiple_of(16);
-    cpu.with_scratch(q.sequences(), frames * stride, |i, scratch| {
-        cpu.level.run(Pool {
-            op,
-            q: q.sequence(i),
-            k: k.sequence(i),
-            v: v.sequence(i),
-            out: out.sequence(i),
-            kept: kept.sequence(i),
-            std: std.sequence(i),
-            rows: scratch.ptr().cast(),
-            stride,
-        });
+    let [width, value_width] = [q.shape[4], v.shape[4]].map(padded);
+    let parts = [frames * width, frames * width, frames * value_width, frames * padded(frames)];
+    let sequences = q.sequences();
+    let chunk = chunk(sequences, frames * frames * (width + value_width), cpu.pool.threads());
+    cpu.with_scratch(sequences.div_ceil(chunk), parts.iter().sum(), |task, scratch| {
+        for i in task * chunk..sequences.min((task + 1) * chunk) {
+            cpu.level.run(Pool {
+                op,
+                q: q.sequence(i),
+                k: k.sequence(i),
+                v: v.sequence(i),
+                out: out.sequence(i),
+                kept: kept.sequence(i),
+                std: std.sequence(i),
+                parts,
+                scratch: scratch.ptr().cast(),
+            });
+        }
     })
 }
 
@@ -45,9 +50,9 @@ struct Pool<'a, T> {
     out: Sequence<T>,
     kept: Sequence<i32>,
     std: Sequence<f32>,
-    /// `[T][stride]`
-    rows: *mut f32,
-    stride: usize,
+    /// Rooms for queries, keys, values, and rows of probabilities, in whole vectors.
+    parts: [usize; 4],
+    scratch: *mut f32,
 }
 
 impl<T: Element> Kernel for Pool<'_, T> {
@@ -56,57 +61,35 @@ impl<T: Element> Kernel for Pool<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let frames = self.q.len;
+        let stride = padded(frames);
         let mut deviations = Vec::with_capacity(frames);
-        // SAFETY: rows and channels lie in their layouts, the scratch holds `T · stride`, and each sequence has its own outputs.
+        // SAFETY: the scratch holds the parts, rows and channels lie in their layouts, and each sequence has its own outputs.
         unsafe {
+            let q = Rows::new::<S, T>(&self.q, self.scratch);
+            let k = Rows::new::<S, T>(&self.k, self.scratch.add(self.parts[0]));
+            let v = Rows::new::<S, T>(&self.v, self.scratch.add(self.parts[0] + self.parts[1]));
+            let rows = self.scratch.add(self.parts[0] + self.parts[1] + self.parts[2]);
+            dots::<S>(&k, &q, rows, stride);
             for i in 0..frames {
-                let row = self.rows.add(i * self.stride);
-                self.probabilities::<S>(i, row);
+                let row = rows.add(i * stride);
+                for j in (0..frames).step_by(S::LANES) {
+                    S::store(row.add(j), S::mul(S::load(row.add(j)), S::splat(self.op.scale)));
+                }
+                normalise::<S>(row, frames);
                 let deviation = unbiased_std(std::slice::from_raw_parts(row, frames));
                 self.std.base.get().add(i * self.std.stride).write(deviation as f32);
                 deviations.push(deviation);
             }
             for (slot, frame) in largest(&deviations, self.op.keep).into_iter().enumerate() {
-                let row = self.rows.add(frame * self.stride);
+                // Frames come in increasing order, so a row moves to one that is not wanted any more.
+                let row = rows.add(slot * stride);
+                row.copy_from(rows.add(frame * stride), frames);
                 if self.op.renormalize {
                     normalise::<S>(row, frames);
                 }
                 self.kept.base.get().add(slot * self.kept.stride).write(frame as i32);
-                for c in (0..self.v.width).step_by(S::LANES) {
-                    let lanes = S::LANES.min(self.v.width - c);
-                    let mut sum = S::splat(0.0);
-                    for j in 0..frames {
-                        let x = load::<S, T>(self.v.base.get().add(j * self.v.stride + c * self.v.step), self.v.step, lanes);
-                        sum = S::fma(S::splat(*row.add(j)), x, sum);
-                    }
-                    store::<S, T>(self.out.base.get().add(slot * self.out.stride + c), sum, lanes);
-                }
             }
-        }
-    }
-}
-
-impl<T: Element> Pool<'_, T> {
-    /// Row `i` of the softmax of the scaled scores.
-    ///
-    /// # Safety
-    /// `row` is valid for the frames, rounded up to a vector.
-    #[inline(always)]
-    unsafe fn probabilities<S: Simd>(&self, i: usize, row: *mut f32) {
-        let (q, k) = (&self.q, &self.k);
-        // SAFETY: rows and channels lie in their layouts.
-        unsafe {
-            for j in 0..k.len {
-                let mut sum = S::splat(0.0);
-                for c in (0..q.width).step_by(S::LANES) {
-                    let lanes = S::LANES.min(q.width - c);
-                    let a = load::<S, T>(q.base.get().add(i * q.stride + c * q.step), q.step, lanes);
-                    let b = load::<S, T>(k.base.get().add(j * k.stride + c * k.step), k.step, lanes);
-                    sum = S::fma(a, b, sum);
-                }
-                row.add(j).write(self.op.scale * S::sum(sum));
-            }
-            normalise::<S>(row, k.len);
+            combine::<S, T>(rows, [stride, 1], &v, self.op.keep.min(frames), &self.out, 1.0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Attention along both axes, with one query, few and many, and keys beyond a block.
 
 use super::{Draw, Operand, Sample, Tolerance, Values, largest};
-use crate::ops::attention::Attention;
+use crate::{DType, ops::attention::Attention};
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
@@ -39,10 +39,17 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let largest_value = largest(&inputs[2..]);
     let keys = k[axis] as f64;
     let tolerance = vec![
-        Tolerance::Roundings { factor: factor + keys.sqrt() * 2.0, scale: largest_value },
+        Tolerance::Roundings { factor: factor + keys.sqrt() * 2.0 + weights(draw.dtype), scale: largest_value },
         Tolerance::Roundings { factor: factor + 8.0, scale: score.max(1.0) },
     ];
     Sample { op: Attention { scale, axis, lse }.into(), inputs, tolerance, prepare: false }
+}
+
+/// Roundings of f32 that one rounding of a probability to bf16, 2⁻⁹, is worth: kernels may multiply values by such, as PyTorch's do.
+/// Probabilities `p(1 + δ)` that are divided by their own total move a result by `Σ pδ·(v − out)`, at most `2⁻⁹` of the mean deviation of the
+/// values, which is at most the largest. Probabilities of f16 are not rounded.
+pub(super) fn weights(dtype: DType) -> f64 {
+    if dtype == DType::BF16 { 2f64.powi(24 - 9) } else { 0.0 }
 }
 
 /// Roundings of a probability, relative to itself: a score of D products is off by about √D roundings of the largest score, doubled because

@@ -1,6 +1,10 @@
 //! Gradients of attention along both axes, over blocks of queries and keys; the result and log-sum-exp of the forward pass come from the reference.
 
-use super::{Draw, Operand, Sample, Tolerance, Values, attention::roundings, largest};
+use super::{
+    Draw, Operand, Sample, Tolerance, Values,
+    attention::{roundings, weights},
+    largest,
+};
 use crate::{
     DType, Device,
     ops::{attention::attention_with_lse, attention_backward::AttentionBackward},
@@ -13,7 +17,12 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     }
     let axis = draw.rng.range(1, 2);
     let mut q = [draw.some(2), draw.some(3), draw.some(3), draw.some(3), 0];
-    q[axis] = if draw.once_in(3) { draw.some(4) } else { draw.some(70) };
+    q[axis] = match draw.rng.below(12) {
+        0..4 => draw.some(4),
+        // More than a block of the kernels' has.
+        4 if draw.size > 40 => 112 + draw.rng.below(40),
+        _ => draw.some(70),
+    };
     let [width, value_width] = if draw.once_in(2) { [draw.some(33), draw.some(33)] } else { [draw.some(64); 2] };
     q[4] = width;
     let mut k = q;
@@ -34,6 +43,8 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let lse = Operand::arranged(draw.rng, DType::F32, &out[..4], lse);
     let inputs = vec![Some(q), Some(k), Some(v), Some(result), Some(lse), Some(gradient)];
     let (factor, _) = roundings(&inputs, width, f64::from(scale));
+    // Gradients of scores are rounded as probabilities are.
+    let factor = factor + weights(draw.dtype);
     // A probability, off by `factor` roundings of itself, times a difference of two products over the value's width; summed over keys (queries).
     let [queries, keys] = [inputs[0].as_ref(), inputs[1].as_ref()].map(|x| x.map_or(1, |x| x.shape()[axis]) as f64);
     let (g, values) = (largest(&inputs[5..]), largest(&inputs[2..3]));

@@ -1,20 +1,26 @@
 //! Softmax attention that never stores the matrix of scores.
 //!
-//! Sequences of several queries go through register tiles ([`tiled`]); one query, or few, stream over the keys ([`streaming`]).
+//! Sequences of several queries go through register tiles ([`tiled`], and for bf16 [`pairs`] where the machine multiplies those), or, if they
+//! are short, without ([`short`]); one query, or few, stream over the keys ([`streaming`]).
 
 mod pack;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod pair_panels;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+pub(super) mod short;
 mod streaming;
 mod tiled;
 
 use super::{Cpu, Shared, with_float};
-use crate::{Element, Result, Tensor, ops::attention::Attention};
+use crate::{DType, Element, Result, Tensor, ops::attention::Attention};
 pub(super) use pack::{pack_channels, pack_rows};
 pub(super) use tiled::exponentials;
 
 /// Up to this many queries, packing the keys costs more than it saves: every key is read once per query anyway.
 const STREAMING_QUERIES: usize = 3;
 
-/// An operand `[B, X, Y, heads, D]`.
+/// An operand `[B, X, Y, heads, D]`, or `[B, X, Y, heads]` with one number to a token.
 pub(super) struct Grid<T> {
     base: Shared<T>,
     pub shape: [usize; 5],
@@ -36,9 +42,14 @@ pub(super) struct Sequence<T> {
 
 impl<T: Element> Grid<T> {
     pub fn new(x: &Tensor, axis: usize, cpu: &Cpu) -> Result<Self> {
-        let shape = std::array::from_fn(|d| x.shape()[d]);
-        let strides = std::array::from_fn(|d| x.layout().strides()[d]);
+        let shape = std::array::from_fn(|d| if d < x.rank() { x.shape()[d] } else { 1 });
+        let strides = std::array::from_fn(|d| if d < x.rank() { x.layout().strides()[d] } else { 1 });
         Ok(Grid { base: Shared(cpu.ptr(x)?), shape, strides, axis })
+    }
+
+    /// Tokens of a sequence.
+    pub fn tokens(&self) -> usize {
+        self.shape[self.axis]
     }
 
     /// Sequences in all.
@@ -73,27 +84,46 @@ struct Operands<T> {
     scale: f32,
 }
 
-pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_float!("attention", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+/// Whether attention of such a type and widths is made of pairs of bf16, unless it is of few queries or short.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn serves_pairs(dtype: DType, widths: [usize; 2], cpu: &Cpu) -> bool {
+    dtype == DType::BF16 && super::pairs::wanted(cpu) && widths.iter().all(|w| (1..=pair_panels::WIDEST).contains(w))
 }
 
-fn typed<T: Element>(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn serves_pairs(_: DType, _: [usize; 2], _: &Cpu) -> bool {
+    false
+}
+
+pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(q), Some(k), Some(v)] = *inputs else { return Ok(()) };
-    let lse = match outputs.get(1) {
-        Some(lse) => Some(Grid::new(&lse.reshape(&[lse.shape(), &[1][..]].concat())?, op.axis, cpu)?),
-        None => None,
-    };
-    let operands = Operands {
-        q: Grid::<T>::new(q, op.axis, cpu)?,
-        k: Grid::new(k, op.axis, cpu)?,
-        v: Grid::new(v, op.axis, cpu)?,
-        out: Grid::new(&outputs[0], op.axis, cpu)?,
-        lse,
-        scale: op.scale,
-    };
-    if q.shape()[op.axis] <= STREAMING_QUERIES || k.shape()[op.axis] == 0 {
-        streaming::run(&operands, cpu)
-    } else {
-        tiled::run(&operands, cpu)
+    let (queries, keys) = (q.shape()[op.axis], k.shape()[op.axis]);
+    let streams = queries <= STREAMING_QUERIES || keys == 0;
+    let pairs = serves_pairs(outputs[0].dtype(), [q.shape()[4], v.shape()[4]], cpu);
+    let short = short::serves(queries, keys, pairs);
+    #[cfg(target_arch = "x86_64")]
+    if pairs && !streams && !short {
+        return pairs::run(&Operands::new(op, [q, k, v], outputs, cpu)?, cpu);
+    }
+    with_float!("attention", outputs[0].dtype(), T => {
+        let operands = Operands::<T>::new(op, [q, k, v], outputs, cpu)?;
+        match () {
+            () if streams => streaming::run(&operands, cpu),
+            () if short => short::run(&operands, cpu),
+            () => tiled::run(&operands, cpu),
+        }
+    })
+}
+
+impl<T: Element> Operands<T> {
+    fn new(op: &Attention, [q, k, v]: [&Tensor; 3], outputs: &[Tensor], cpu: &Cpu) -> Result<Self> {
+        Ok(Operands {
+            q: Grid::new(q, op.axis, cpu)?,
+            k: Grid::new(k, op.axis, cpu)?,
+            v: Grid::new(v, op.axis, cpu)?,
+            out: Grid::new(&outputs[0], op.axis, cpu)?,
+            lse: outputs.get(1).map(|lse| Grid::new(lse, op.axis, cpu)).transpose()?,
+            scale: op.scale,
+        })
     }
 }

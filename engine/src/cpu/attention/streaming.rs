@@ -57,7 +57,7 @@ impl Plan {
 }
 
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
-    let (queries, keys, heads) = (x.q.shape[x.q.axis], x.k.shape[x.k.axis], x.q.shape[3]);
+    let (queries, keys, heads) = (x.q.tokens(), x.k.tokens(), x.q.shape[3]);
     let rows = x.q.sequences() * queries;
     let chunks = keys.div_ceil(CHUNK);
     let record = HEAD + x.v.shape[4].next_multiple_of(16);

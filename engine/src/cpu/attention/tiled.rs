@@ -9,10 +9,10 @@ use super::{
     pack::{pack_channels, pack_rows},
 };
 use crate::{
-    Element, HostBuffer, Result,
+    Element, Result,
     cpu::{
-        Cpu,
-        convert::store,
+        Cpu, Shared,
+        convert::{load, store},
         product::{KC, LDA, part, tile_rows},
         simd::{Kernel, Simd, math},
     },
@@ -25,7 +25,10 @@ const TILES: usize = 4;
 /// The largest number of rows of a tile.
 const MAX_ROWS: usize = 14;
 
-/// Scratch of a thread, as offsets in f32.
+/// Tokens that are packed by a task, where packing is shared out.
+const PIECE: usize = 256;
+
+/// Sizes, in f32.
 struct Plan {
     width: usize,
     value_width: usize,
@@ -33,57 +36,91 @@ struct Plan {
     /// Widths rounded up to a panel.
     padded_keys: usize,
     padded_width: usize,
-    /// Parts of the key panels of one sequence that a task's queries are cut into.
-    shares: usize,
 }
 
 impl Plan {
-    fn floats(&self) -> usize {
-        self.padded_keys * self.width
-            + self.keys * self.padded_width
-            + TILES * MAX_ROWS * (LDA * self.width.div_ceil(KC).max(1) + self.padded_width)
-            + MAX_ROWS * LDA
+    /// Packed keys and values of a sequence.
+    fn panels(&self) -> usize {
+        self.padded_keys * self.width + self.keys * self.padded_width
+    }
+
+    /// Queries, sums and scores of a task.
+    fn working(&self) -> usize {
+        TILES * MAX_ROWS * (LDA * self.width.div_ceil(KC).max(1) + self.padded_width) + MAX_ROWS * LDA
     }
 }
 
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
     let panel = crate::cpu::product::panel_width(cpu);
     let (sequences, threads) = (x.q.sequences(), cpu.pool.threads());
-    let (queries, keys) = (x.q.shape[x.q.axis], x.k.shape[x.k.axis]);
+    let (queries, keys) = (x.q.tokens(), x.k.tokens());
     let (width, value_width) = (x.q.shape[4], x.v.shape[4]);
-    // Few sequences: their queries are shared out, each share packing the keys again. Many short ones: several to a task.
-    let shares = if sequences < 2 * threads && threads > 1 { queries.div_ceil(MAX_ROWS).min(2 * threads).max(1) } else { 1 };
-    let chunk = if shares > 1 { 1 } else { (4096 / (queries * keys).max(1)).clamp(1, sequences.div_ceil(8 * threads).max(1)) };
-    let plan = Plan {
-        width,
-        value_width,
-        keys,
-        padded_keys: keys.next_multiple_of(panel),
-        padded_width: value_width.next_multiple_of(panel),
-        shares,
-    };
-    let tasks = sequences.div_ceil(chunk) * shares;
-    cpu.with_scratch(tasks, plan.floats(), |task, scratch| {
-        let first = task / shares * chunk;
-        let range = (first, (first + chunk).min(sequences));
-        cpu.level.run(Task { x, plan: &plan, scratch, sequences: range, share: task % shares });
+    let (padded_keys, padded_width) = (keys.next_multiple_of(panel), value_width.next_multiple_of(panel));
+    let plan = &Plan { width, value_width, keys, padded_keys, padded_width };
+    let panels = plan.panels();
+    if sequences < 2 * threads && threads > 1 {
+        // Few sequences: packed once, in pieces, then their queries are shared out.
+        let packed = cpu.memory.allocate(sequences * panels * size_of::<f32>())?;
+        let packed = Shared(packed.ptr().cast::<f32>());
+        let pieces = keys.div_ceil(PIECE);
+        cpu.pool.for_each(sequences * pieces, |task| {
+            let (i, piece) = (task / pieces, task % pieces);
+            let keys = (piece * PIECE, keys.min((piece + 1) * PIECE));
+            // SAFETY: the buffer holds the panels of all sequences.
+            let packed = unsafe { packed.get().add(i * panels) };
+            cpu.level.run(Pack { x, plan, packed, sequence: i, keys });
+        });
+        let shares = queries.div_ceil(TILES * MAX_ROWS).min((4 * threads).div_ceil(sequences)).max(1);
+        return cpu.with_scratch(sequences * shares, plan.working(), |task, scratch| {
+            let (sequence, share) = (task / shares, task % shares);
+            // SAFETY: as above.
+            let packed = unsafe { packed.get().add(sequence * panels) };
+            let scratch = scratch.ptr().cast();
+            cpu.level.run(Queries { x, plan, packed, scratch, sequence, rows: part(queries, shares, share) });
+        });
+    }
+    // Many short ones: several to a task.
+    let chunk = (4096 / (queries * keys).max(1)).clamp(1, sequences.div_ceil(8 * threads).max(1));
+    cpu.with_scratch(sequences.div_ceil(chunk), panels + plan.working(), |task, scratch| {
+        let packed = scratch.ptr().cast::<f32>();
+        for sequence in task * chunk..sequences.min((task + 1) * chunk) {
+            cpu.level.run(Pack { x, plan, packed, sequence, keys: (0, keys) });
+            // SAFETY: the scratch holds both.
+            let scratch = unsafe { packed.add(panels) };
+            cpu.level.run(Queries { x, plan, packed, scratch, sequence, rows: (0, queries) });
+        }
     })
 }
 
-struct Task<'a, T> {
+/// Packs the keys and values of a sequence from one to another, the first at the beginning of a panel.
+struct Pack<'a, T> {
     x: &'a Operands<T>,
     plan: &'a Plan,
-    scratch: &'a HostBuffer,
-    sequences: (usize, usize),
-    share: usize,
+    packed: *mut f32,
+    sequence: usize,
+    keys: (usize, usize),
 }
 
-/// Pointers into the scratch.
+impl<T: Element> Kernel for Pack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (p, x, i) = (self.plan, self.x, self.sequence);
+        // SAFETY: the panels of a sequence have this size, and nobody else writes these.
+        unsafe {
+            pack_rows::<S, T>(&x.k.sequence(i), self.keys, self.packed);
+            pack_channels::<S, T>(&x.v.sequence(i), self.keys, p.padded_width, self.packed.add(p.padded_keys * p.width));
+        }
+    }
+}
+
+/// Pointers into panels and scratch.
 struct Buffers {
     /// `[L/NR][D][NR]`
-    keys: *mut f32,
+    keys: *const f32,
     /// `[D/NR][L][NR]`
-    values: *mut f32,
+    values: *const f32,
     /// `[tiles][rows][LDA]` per block of `KC` channels
     queries: *mut f32,
     /// `[tiles][rows][padded width]`
@@ -92,34 +129,34 @@ struct Buffers {
     scores: *mut f32,
 }
 
-impl<T: Element> Kernel for Task<'_, T> {
+/// Queries of one sequence, from one to another.
+struct Queries<'a, T> {
+    x: &'a Operands<T>,
+    plan: &'a Plan,
+    packed: *const f32,
+    scratch: *mut f32,
+    sequence: usize,
+    rows: (usize, usize),
+}
+
+impl<T: Element> Kernel for Queries<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let p = self.plan;
+        let (p, x, i) = (self.plan, self.x, self.sequence);
         let channels = p.width.div_ceil(KC).max(1);
-        // SAFETY: the scratch holds `Plan::floats`, which adds up these parts.
+        // SAFETY: the scratch holds `Plan::working`, which adds up these parts.
         unsafe {
-            let keys = self.scratch.ptr().cast::<f32>();
-            let values = keys.add(p.padded_keys * p.width);
-            let queries = values.add(p.keys * p.padded_width);
+            let queries = self.scratch;
             let sums = queries.add(TILES * MAX_ROWS * LDA * channels);
             let scores = sums.add(TILES * MAX_ROWS * p.padded_width);
-            let buffers = Buffers { keys, values, queries, sums, scores };
-            for i in self.sequences.0..self.sequences.1 {
-                pack_rows::<S, T>(&self.x.k.sequence(i), p.padded_keys, buffers.keys);
-                pack_channels::<S, T>(&self.x.v.sequence(i), p.padded_width, buffers.values);
-                let q = self.x.q.sequence(i);
-                let (low, high) = part(q.len, p.shares, self.share);
-                let lse = self.x.lse.as_ref().map(|lse| lse.sequence(i));
-                let step = TILES * S::MR;
-                let mut row = low;
-                while row < high {
-                    let rows = (row, (row + step).min(high));
-                    block::<S, T>(self.x.scale, p, &buffers, &q, &self.x.out.sequence(i), lse.as_ref(), rows);
-                    row = rows.1;
-                }
+            let buffers = Buffers { keys: self.packed, values: self.packed.add(p.padded_keys * p.width), queries, sums, scores };
+            let (q, lse) = (x.q.sequence(i), x.lse.as_ref().map(|lse| lse.sequence(i)));
+            let step = TILES * S::MR;
+            for row in (self.rows.0..self.rows.1).step_by(step) {
+                let rows = (row, (row + step).min(self.rows.1));
+                block::<S, T>(x.scale, p, &buffers, &q, &x.out.sequence(i), lse.as_ref(), rows);
             }
         }
     }
@@ -149,8 +186,12 @@ unsafe fn block<S: Simd, T: Element>(
         for r in 0..count {
             for (c, d0) in (0..p.width).step_by(KC).enumerate() {
                 let dst = buffers.queries.add((c * TILES * MAX_ROWS + r) * LDA);
-                for d in d0..p.width.min(d0 + KC) {
-                    dst.add(d - d0).write(scale * (*q.base.get().add((low + r) * q.stride + d * q.step)).to_f32());
+                let end = p.width.min(d0 + KC);
+                for d in (d0..end).step_by(S::LANES) {
+                    let src = q.base.get().add((low + r) * q.stride + d * q.step);
+                    let y = load::<S, T>(src, q.step, S::LANES.min(end - d));
+                    // LDA leaves room for the last vector.
+                    S::store(dst.add(d - d0), S::mul(y, S::splat(scale)));
                 }
             }
         }

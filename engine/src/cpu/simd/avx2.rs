@@ -162,6 +162,27 @@ unsafe impl Simd for Avx2 {
         unsafe { sum_each(x) }
     }
     #[inline(always)]
+    unsafe fn transpose(rows: [__m256; 16]) -> [__m256; 16] {
+        unsafe {
+            let mut out = rows;
+            for half in 0..2 {
+                let x = &rows[4 * half..];
+                let (low, high) = (_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
+                let (low2, high2) = (_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
+                out[4 * half] = _mm256_shuffle_ps::<0x44>(low, low2);
+                out[4 * half + 1] = _mm256_shuffle_ps::<0xEE>(low, low2);
+                out[4 * half + 2] = _mm256_shuffle_ps::<0x44>(high, high2);
+                out[4 * half + 3] = _mm256_shuffle_ps::<0xEE>(high, high2);
+            }
+            for c in 0..4 {
+                let (a, b) = (out[c], out[4 + c]);
+                out[c] = _mm256_permute2f128_ps::<0x20>(a, b);
+                out[4 + c] = _mm256_permute2f128_ps::<0x31>(a, b);
+            }
+            out
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }

@@ -24,6 +24,42 @@ fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
+/// Sixteen rows of sixteen words, transposed: words of a pair of rows, of four rows, then quarters of a vector change places.
+///
+/// # Safety
+/// The machine must have AVX-512F.
+#[inline(always)]
+pub(in crate::cpu) unsafe fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // Word 4·L + c of rows 4·g .. 4·g + 3 is quarter L of `fours[g][c]`.
+        let mut fours = [[_mm512_setzero_si512(); 4]; 4];
+        for (four, x) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let (low, high) = (_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
+            let (low2, high2) = (_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
+            *four = [
+                _mm512_unpacklo_epi64(low, low2),
+                _mm512_unpackhi_epi64(low, low2),
+                _mm512_unpacklo_epi64(high, high2),
+                _mm512_unpackhi_epi64(high, high2),
+            ];
+        }
+        let mut out = rows;
+        for c in 0..4 {
+            const EVEN: i32 = 0x88;
+            const ODD: i32 = 0xDD;
+            let [a, b, x, y] = [fours[0][c], fours[1][c], fours[2][c], fours[3][c]];
+            let (ab, xy) = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(x, y));
+            out[c] = _mm512_shuffle_i32x4::<EVEN>(ab, xy);
+            out[8 + c] = _mm512_shuffle_i32x4::<ODD>(ab, xy);
+            let (ab, xy) = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(x, y));
+            out[4 + c] = _mm512_shuffle_i32x4::<EVEN>(ab, xy);
+            out[12 + c] = _mm512_shuffle_i32x4::<ODD>(ab, xy);
+        }
+        out
+    }
+}
+
 // SAFETY: every function is a few intrinsics of the instruction set that the trait's contract asks for.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "each block is the trait's contract, passed on")]
 unsafe impl Simd for Avx512 {
@@ -141,6 +177,14 @@ unsafe impl Simd for Avx512 {
                 *half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
             }
             avx2::sum_each(folded)
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+        // Arrays are cast whole: the closure of a `map` would be a function without these instructions, called for each row.
+        unsafe {
+            let words = transpose(std::mem::transmute::<[__m512; 16], [__m512i; 16]>(rows));
+            std::mem::transmute::<[__m512i; 16], [__m512; 16]>(words)
         }
     }
     #[inline(always)]

@@ -12,7 +12,7 @@ use crate::{Element, Error, Result};
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(super) mod avx512;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -195,6 +195,22 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sum_each(x: [Self::V; 4]) -> [f32; 4] {
         // SAFETY: passed on from the caller.
         unsafe { [Self::sum(x[0]), Self::sum(x[1]), Self::sum(x[2]), Self::sum(x[3])] }
+    }
+    /// The first [`Simd::LANES`] rows, transposed; `LANES ≤ 16`.
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
+        let mut from = [0f32; 256];
+        let mut to = [0f32; 256];
+        // SAFETY: passed on from the caller; both blocks hold 16 rows of 16.
+        unsafe {
+            for (i, row) in rows.into_iter().enumerate().take(Self::LANES) {
+                Self::store(from.as_mut_ptr().add(i * Self::LANES), row);
+            }
+            for i in 0..Self::LANES * Self::LANES {
+                to[i % Self::LANES * Self::LANES + i / Self::LANES] = from[i];
+            }
+            std::array::from_fn(|i| Self::load(to.as_ptr().add(if i < Self::LANES { i * Self::LANES } else { 0 })))
+        }
     }
     /// Largest lane.
     unsafe fn max_lane(a: Self::V) -> f32;

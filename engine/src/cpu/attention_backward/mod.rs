@@ -1,13 +1,17 @@
-//! Gradient of attention in register tiles: the probabilities are computed again, block by block, from the log-sum-exp (Dao et al.,
-//! FlashAttention, algorithm 4).
+//! Gradient of attention in register tiles, of bf16 in [`pairs`] where the machine multiplies those, of few queries and short sequences without
+//! tiles ([`short`]): the probabilities are computed again, block by block, from the log-sum-exp (Dao et al., FlashAttention, algorithm 4).
 //!
 //! A task is one sequence, so that no two threads add to the same `dk` and `dv` and the order of additions depends on the shape alone. For each
 //! block of queries and each block of keys there are five products: scores and `gradient·vᵀ` by the tile of the blocked product over packed keys
 //! and values, `dq` by the same tile, `dv` and `dk` by its transposed form, which sums over queries.
 
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+mod short;
+
 use super::{
     Cpu,
-    attention::{Grid, Sequence, pack_channels, pack_rows},
+    attention::{Grid, Sequence, pack_channels, pack_rows, serves_pairs},
     convert::{load, store},
     product::{KC, LDA, panel_width, part, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
@@ -20,8 +24,41 @@ const KEYS: usize = KC;
 /// Queries of a block: the depth of the products that sum over queries. Four tiles of 14 rows, and whole tiles of the narrower levels.
 const QUERIES: usize = 56;
 
+/// The operands of one gradient.
+struct Operands<T> {
+    scale: f32,
+    /// `q, k, v, out, gradient`
+    operands: [Grid<T>; 5],
+    lse: Grid<f32>,
+    /// `dq, dk, dv`
+    results: [Grid<T>; 3],
+}
+
+impl<T: Element> Operands<T> {
+    fn new(op: &AttentionBackward, [q, k, v, out, lse, gradient]: [&Tensor; 6], outputs: &[Tensor], cpu: &Cpu) -> Result<Self> {
+        let grid = |x: &Tensor| Grid::new(x, op.axis, cpu);
+        Ok(Operands {
+            scale: op.scale,
+            operands: [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?],
+            lse: Grid::new(lse, op.axis, cpu)?,
+            results: [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?],
+        })
+    }
+}
+
 pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_float!("attention_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    let [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)] = *inputs else { return Ok(()) };
+    let (operands, keys) = ([q, k, v, out, lse, gradient], k.shape()[op.axis]);
+    let pairs = keys > 0 && serves_pairs(outputs[0].dtype(), [q.shape()[4], v.shape()[4]], cpu);
+    let short = short::serves(q.shape()[op.axis], keys, pairs);
+    #[cfg(target_arch = "x86_64")]
+    if pairs && !short {
+        return pairs::run(&Operands::new(op, operands, outputs, cpu)?, cpu);
+    }
+    with_float!("attention_backward", outputs[0].dtype(), T => {
+        let operands = Operands::<T>::new(op, operands, outputs, cpu)?;
+        if short { short::run(&operands, cpu) } else { typed(&operands, cpu) }
+    })
 }
 
 /// Sizes of one sequence, and with them the scratch of a thread.
@@ -60,28 +97,24 @@ impl Plan {
     }
 }
 
-fn typed<T: Element>(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    let [Some(q), Some(k), Some(v), Some(out), Some(lse), Some(gradient)] = *inputs else { return Ok(()) };
-    let grid = |x: &Tensor| Grid::<T>::new(x, op.axis, cpu);
-    let operands = [grid(q)?, grid(k)?, grid(v)?, grid(out)?, grid(gradient)?];
-    let results = [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?];
-    let lse = Grid::<f32>::new(&lse.contiguous()?.reshape(&[lse.shape(), &[1][..]].concat())?, op.axis, cpu)?;
+fn typed<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
+    let [q, k, v, ..] = &x.operands;
     let panel = panel_width(cpu);
-    let (keys, widths) = (k.shape()[op.axis], [q.shape()[4], v.shape()[4]]);
+    let (keys, widths) = (k.tokens(), [q.shape[4], v.shape[4]]);
     let plan = Plan {
-        queries: q.shape()[op.axis],
+        queries: q.tokens(),
         keys,
         widths,
         padded: widths.map(|w| w.next_multiple_of(panel)),
         padded_keys: keys.next_multiple_of(panel),
     };
-    cpu.with_scratch(results[0].sequences(), plan.parts().iter().sum(), |i, scratch| {
+    cpu.with_scratch(q.sequences(), plan.parts().iter().sum(), |i, scratch| {
         cpu.level.run(Gradient {
-            scale: op.scale,
+            scale: x.scale,
             plan,
-            operands: operands.each_ref().map(|x| x.sequence(i)),
-            lse: lse.sequence(i),
-            results: results.each_ref().map(|x| x.sequence(i)),
+            operands: x.operands.each_ref().map(|x| x.sequence(i)),
+            lse: x.lse.sequence(i),
+            results: x.results.each_ref().map(|x| x.sequence(i)),
             scratch: scratch.ptr().cast(),
         });
     })
@@ -227,12 +260,12 @@ impl<T: Element> Gradient<T> {
         for (r, dot) in dots.iter_mut().enumerate().take(count) {
             // SAFETY: passed on from the caller; partial vectors read only channels below the width, and are 0 beyond.
             unsafe {
-                let row = |x: &Sequence<T>| x.base.get().add((low + r) * x.stride);
-                let (a, b) = (row(out), row(gradient));
+                let (a, b) = (out.base.get().add((low + r) * out.stride), gradient.base.get().add((low + r) * gradient.stride));
                 let mut sum = S::splat(0.0);
                 for c in (0..out.width).step_by(S::LANES) {
                     let lanes = S::LANES.min(out.width - c);
-                    let [a, b] = [(a, out.step), (b, gradient.step)].map(|(p, step)| load::<S, T>(p.add(c * step), step, lanes));
+                    let a = load::<S, T>(a.add(c * out.step), out.step, lanes);
+                    let b = load::<S, T>(b.add(c * gradient.step), gradient.step, lanes);
                     sum = S::fma(a, b, sum);
                 }
                 *dot = S::sum(sum);
@@ -312,9 +345,9 @@ impl<T: Element> Kernel for Gradient<T> {
         let (buffers, p) = (self.buffers(), self.plan);
         // SAFETY: the scratch holds `Plan::parts`.
         unsafe {
-            pack_rows::<S, T>(&self.operands[1], p.padded_keys, buffers.rows[0]);
-            pack_rows::<S, T>(&self.operands[2], p.padded_keys, buffers.rows[1]);
-            pack_channels::<S, T>(&self.operands[1], p.padded[0], buffers.keys);
+            pack_rows::<S, T>(&self.operands[1], (0, p.keys), buffers.rows[0]);
+            pack_rows::<S, T>(&self.operands[2], (0, p.keys), buffers.rows[1]);
+            pack_channels::<S, T>(&self.operands[1], (0, p.keys), p.padded[0], buffers.keys);
             for which in 0..2 {
                 buffers.sums[which].write_bytes(0, p.keys * p.padded[which]);
             }

@@ -1,0 +1,248 @@
+//! Attention of bf16 in [pairs](crate::cpu::pairs): both products take two multiply-adds of bf16 for one of f32.
+//!
+//! As [`super::tiled`], with scores, maxima and sums in f32. The queries are multiplied as they lie; the scale enters with the exponent, in f32.
+//! A weight `2^(s − max)` is rounded to bf16 for the product with the values, by a factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, and the total that divides
+//! the sum is that of the rounded weights. What results is `Σ wⱼ(1 + δⱼ)·vⱼ / Σ wⱼ(1 + δⱼ)`, off by no more than `2⁻⁹ · Σ wⱼ·|vⱼ − out| ≤ 2⁻⁹ ·
+//! max |v|` (a mean deviation is largest where half of the values are at each end): half a rounding of a bf16 of that magnitude, and nothing
+//! where all values are the same. FlashAttention rounds the weights likewise and divides by the total of the exact ones.
+
+use std::arch::x86_64::*;
+
+use half::bf16;
+
+use super::{
+    Operands,
+    pair_panels::{PANEL, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
+};
+use crate::{
+    Result,
+    cpu::{
+        Cpu, Shared, pairs,
+        product::{LDA, Tile, part},
+    },
+};
+
+/// The most keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
+const KEYS: usize = 384;
+/// Tiles of queries that share a block of keys while it is in L2.
+const TILES: usize = 4;
+/// Rows of a tile.
+const ROWS: usize = 14;
+/// Tokens that are packed by a task, where packing is shared out.
+const PIECE: usize = 256;
+
+/// Sizes, in words.
+struct Plan {
+    keys: usize,
+    /// Keys of a block.
+    block: usize,
+    /// Words of a query.
+    words: usize,
+    padded_values: usize,
+    /// Packed keys, and values, of a sequence.
+    key_panels: usize,
+    value_panels: usize,
+}
+
+impl Plan {
+    fn new(keys: usize, [width, value_width]: [usize; 2]) -> Self {
+        let (words, padded_values) = (width.div_ceil(2), value_width.next_multiple_of(PANEL));
+        Plan {
+            keys,
+            block: keys.div_ceil(keys.div_ceil(KEYS)).next_multiple_of(PANEL),
+            words,
+            padded_values,
+            key_panels: keys.next_multiple_of(PANEL) * words,
+            value_panels: keys.div_ceil(2) * padded_values,
+        }
+    }
+
+    /// Queries, sums and scores of a task.
+    fn working(&self) -> usize {
+        TILES * ROWS * (LDA + self.padded_values) + ROWS * LDA
+    }
+}
+
+pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
+    let (sequences, threads) = (x.q.sequences(), cpu.pool.threads());
+    let (queries, keys) = (x.q.tokens(), x.k.tokens());
+    let plan = Plan::new(keys, [x.q.shape[4], x.v.shape[4]]);
+    let panels = plan.key_panels + plan.value_panels;
+    if sequences < 2 * threads && threads > 1 {
+        // Few sequences: packed once, in pieces, then their queries are shared out.
+        let packed = cpu.memory.allocate(sequences * panels * size_of::<f32>())?;
+        let packed = Shared(packed.ptr().cast::<f32>());
+        let pieces = keys.div_ceil(PIECE);
+        cpu.pool.for_each(sequences * pieces, |task| {
+            let (i, piece) = (task / pieces, task % pieces);
+            // SAFETY: the level is checked; each task writes its own part of the panels.
+            unsafe { pack(x, &plan, i, (piece * PIECE, keys.min((piece + 1) * PIECE)), packed.get().add(i * panels)) };
+        });
+        let shares = queries.div_ceil(TILES * ROWS).min((4 * threads).div_ceil(sequences)).max(1);
+        return cpu.with_scratch(sequences * shares, plan.working(), |task, scratch| {
+            let (i, share) = (task / shares, task % shares);
+            // SAFETY: as above; the scratch is as large as a task needs.
+            unsafe { queries_of(x, &plan, i, part(queries, shares, share), packed.get().add(i * panels), scratch.ptr().cast()) };
+        });
+    }
+    // Many short ones: several to a task.
+    let chunk = (16384 / (queries * keys).max(1)).clamp(1, sequences.div_ceil(8 * threads).max(1));
+    cpu.with_scratch(sequences.div_ceil(chunk), panels + plan.working(), |task, scratch| {
+        let packed = scratch.ptr().cast::<f32>();
+        for i in task * chunk..sequences.min((task + 1) * chunk) {
+            // SAFETY: as above.
+            unsafe {
+                pack(x, &plan, i, (0, keys), packed);
+                queries_of(x, &plan, i, (0, queries), packed, packed.add(panels));
+            }
+        }
+    })
+}
+
+/// Packs keys and values `low..high` of sequence `i`, `low` at the beginning of a panel.
+///
+/// # Safety
+/// `packed` holds the panels of a sequence, and nobody else writes these; the machine must have the level.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize, usize), packed: *mut f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        pack_rows(&x.k.sequence(i), low, high, packed);
+        let values = packed.add(p.key_panels + low / 2 * PANEL);
+        pack_channels(&x.v.sequence(i), (low, high - low), p.keys.div_ceil(2), values);
+    }
+}
+
+/// Attention of the queries `low..high` of sequence `i`.
+///
+/// # Safety
+/// The panels are packed, `scratch` holds [`Plan::working`], and nobody else writes these results; the machine must have the level.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn queries_of(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize, usize), packed: *const f32, scratch: *mut f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let values = packed.add(p.key_panels);
+        let sums = scratch.add(TILES * ROWS * LDA);
+        let scores = sums.add(TILES * ROWS * p.padded_values);
+        let (q, out) = (x.q.sequence(i), x.out.sequence(i));
+        let lse = x.lse.as_ref().map(|lse| lse.sequence(i));
+        let factor = x.scale * std::f32::consts::LOG2_E;
+        for row in (low..high).step_by(TILES * ROWS) {
+            let count = (TILES * ROWS).min(high - row);
+            let tiles = count.div_ceil(ROWS);
+            let mut state = [Softmax::START; TILES * ROWS];
+            gather(&q, (row, count), scratch, LDA);
+            for k0 in (0..p.keys).step_by(p.block) {
+                let keys = p.block.min(p.keys - k0);
+                for tile in 0..tiles {
+                    let (first, last) = part(count, tiles, tile);
+                    let (rows, a) = (last - first, scratch.add(first * LDA));
+                    for j in (0..keys).step_by(PANEL) {
+                        let b = packed.add((k0 + j) * p.words);
+                        pairs::tile_rows(Tile { rows, kc: p.words, a, b, c: scores.add(j), ldc: LDA, add: false });
+                    }
+                    let sums = sums.add(first * p.padded_values);
+                    for (r, state) in state[first..last].iter_mut().enumerate() {
+                        let row = scores.add(r * LDA);
+                        let shrink = if lse.is_some() {
+                            state.weigh::<true>(row, keys, factor)
+                        } else {
+                            state.weigh::<false>(row, keys, factor)
+                        };
+                        if k0 != 0 && shrink != 1.0 {
+                            rescale(sums.add(r * p.padded_values), p.padded_values, shrink);
+                        }
+                    }
+                    for (panel, c) in (0..p.padded_values).step_by(PANEL).enumerate() {
+                        let b = values.add((panel * p.keys.div_ceil(2) + k0 / 2) * PANEL);
+                        let (kc, c) = (keys.div_ceil(2), sums.add(c));
+                        pairs::tile_rows(Tile { rows, kc, a: scores, b, c, ldc: p.padded_values, add: k0 != 0 });
+                    }
+                }
+            }
+            for (r, state) in state.iter().enumerate().take(count) {
+                let to = out.base.get().add((row + r) * out.stride);
+                store(to, sums.add(r * p.padded_values), out.width, 1.0 / state.total);
+                if let Some(lse) = &lse {
+                    lse.base.get().add((row + r) * lse.stride).write(state.max * std::f32::consts::LN_2 + state.exact.ln());
+                }
+            }
+        }
+    }
+}
+
+/// The softmax of one query so far.
+#[derive(Clone, Copy)]
+struct Softmax {
+    /// The largest score, times the scale and log₂e.
+    max: f32,
+    /// The sum of the rounded weights, and, where the log-sum-exp is asked for, of those before rounding.
+    total: f32,
+    exact: f32,
+}
+
+impl Softmax {
+    const START: Softmax = Softmax { max: f32::NEG_INFINITY, total: 0.0, exact: 0.0 };
+
+    /// Turns a row of scores, in place, into weights as pairs of bf16 (0 for keys up to a whole vector), with the maximum so far. Returns the
+    /// factor by which what was summed before shrinks. A score that is NaN, or +∞, makes its row NaN.
+    ///
+    /// # Safety
+    /// `row` is valid for the keys rounded up to a panel.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    unsafe fn weigh<const EXACT: bool>(&mut self, row: *mut f32, keys: usize, factor: f32) -> f32 {
+        let factor = _mm512_set1_ps(factor);
+        // SAFETY: passed on from the caller; what is written at a key was read before.
+        unsafe {
+            // A maximum is the second operand where the first is NaN; the exponentials bring NaN back.
+            let mut max = [_mm512_set1_ps(self.max); 2];
+            let full = keys / 16 * 16;
+            for j in (0..full).step_by(16) {
+                let which = j / 16 % 2;
+                max[which] = _mm512_max_ps(_mm512_mul_ps(_mm512_loadu_ps(row.add(j)), factor), max[which]);
+            }
+            if full < keys {
+                let last = _mm512_mul_ps(_mm512_loadu_ps(row.add(full)), factor);
+                max[0] = _mm512_mask_max_ps(max[0], first(keys - full), last, max[0]);
+            }
+            let largest = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
+            let minus = _mm512_set1_ps(-largest);
+            let ones = _mm512_set1_epi32(0x3F80_3F80);
+            let (mut total, mut exact) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            for j in (0..keys).step_by(32) {
+                let weight = |half: usize| {
+                    let lanes = first(keys.saturating_sub(j + 16 * half));
+                    let score = _mm512_loadu_ps(row.add(j + 16 * half));
+                    _mm512_maskz_mov_ps(lanes, exp2(_mm512_fmadd_ps(score, factor, minus)))
+                };
+                let (low, high) = (weight(0), weight(1));
+                if EXACT {
+                    exact = _mm512_add_ps(exact, _mm512_add_ps(low, high));
+                }
+                let rounded = round(low, high);
+                total = multiply_add(total, rounded, ones);
+                _mm512_storeu_si512(row.add(j / 2).cast(), rounded);
+            }
+            let old = if self.max == f32::NEG_INFINITY { self.max } else { self.max - largest };
+            let shrink = _mm512_cvtss_f32(exp2(_mm512_set1_ps(old)));
+            self.total = self.total * shrink + _mm512_reduce_add_ps(total);
+            self.exact = self.exact * shrink + _mm512_reduce_add_ps(exact);
+            self.max = largest;
+            shrink
+        }
+    }
+}
+
+/// # Safety
+/// `row` is valid for `len`, a multiple of 16.
+#[target_feature(enable = "avx512f")]
+unsafe fn rescale(row: *mut f32, len: usize, by: f32) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let by = _mm512_set1_ps(by);
+        for c in (0..len).step_by(16) {
+            _mm512_storeu_ps(row.add(c), _mm512_mul_ps(_mm512_loadu_ps(row.add(c)), by));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The gradient of attention of bf16 in [pairs](crate::cpu::pairs): all five products take two multiply-adds of bf16 for one of f32.
+//!
+//! The blocks of [`super`], with scores, their gradients, and all sums in f32. Probabilities and gradients of scores are rounded to bf16, by a
+//! factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, for the three products that sum over them, as in FlashAttention-2. Those that sum over queries want two
+//! queries in a word, the one that sums over keys two keys: the gradients of the scores are stored in both forms.
+
+use std::arch::x86_64::*;
+
+use half::bf16;
+
+use super::Operands;
+use crate::{
+    Result,
+    cpu::{
+        Cpu,
+        attention::{
+            Sequence,
+            pair_panels::{PANEL, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store},
+        },
+        pairs,
+        product::{LDA, Tile, part},
+    },
+};
+
+/// The most keys of a block: two rows of f32 for each query of a tile stay in L1.
+const KEYS: usize = 192;
+/// Queries of a block: the depth of the products that sum over queries.
+const QUERIES: usize = 112;
+/// Rows of a tile.
+const ROWS: usize = 14;
+
+pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
+    let [q, k, v, ..] = &x.operands;
+    let (keys, widths) = (k.tokens(), [q.shape[4], v.shape[4]]);
+    let plan = Plan {
+        queries: q.tokens(),
+        keys,
+        block: keys.div_ceil(keys.div_ceil(KEYS)).next_multiple_of(PANEL),
+        words: widths.map(|w| w.div_ceil(2)),
+        padded: widths.map(|w| w.next_multiple_of(PANEL)),
+    };
+    cpu.with_scratch(q.sequences(), plan.parts().iter().sum(), |i, scratch| {
+        let gradient = Gradient {
+            scale: x.scale,
+            plan,
+            operands: x.operands.each_ref().map(|x| x.sequence(i)),
+            lse: x.lse.sequence(i),
+            results: x.results.each_ref().map(|x| x.sequence(i)),
+        };
+        // SAFETY: the level is checked, and the scratch holds the plan's parts.
+        unsafe { gradient.run(&Buffers::new(&plan, scratch.ptr().cast())) };
+    })
+}
+
+/// Sizes of one sequence.
+#[derive(Clone, Copy)]
+struct Plan {
+    queries: usize,
+    keys: usize,
+    /// Keys of a block.
+    block: usize,
+    /// Widths of queries and values: in words, and rounded up to a panel.
+    words: [usize; 2],
+    padded: [usize; 2],
+}
+
+impl Plan {
+    /// The parts of the scratch, in words.
+    fn parts(&self) -> [usize; 9] {
+        let (panels, pairs, padded) = (self.keys.next_multiple_of(PANEL), self.keys.div_ceil(2), self.padded[0] + self.padded[1]);
+        [
+            panels * (self.words[0] + self.words[1]),
+            pairs * self.padded[0],
+            2 * QUERIES * LDA,
+            QUERIES / 2 * padded,
+            2 * ROWS * LDA,
+            QUERIES * LDA,
+            QUERIES * LDA,
+            QUERIES * self.padded[0],
+            self.keys * padded,
+        ]
+    }
+}
+
+/// Pointers into the scratch.
+struct Buffers {
+    /// Keys and values as `[L/32][⌈D/2⌉][32]`, pairs along the channels.
+    rows: [*mut f32; 2],
+    /// Keys as `[D/32][⌈L/2⌉][32]`, pairs along the keys.
+    keys: *mut f32,
+    /// Queries and gradients as `[queries][LDA]`.
+    gathered: [*mut f32; 2],
+    /// Queries and gradients as `[D/32][queries/2][32]`, pairs along the queries.
+    panels: [*mut f32; 2],
+    /// Scores and `gradient·vᵀ` of a tile in f32, `[rows][LDA]`.
+    scores: [*mut f32; 2],
+    /// Gradients of scores and probabilities, pairs along the queries: `[queries/2][LDA]`.
+    columns: [*mut f32; 2],
+    /// Gradients of scores, pairs along the keys: `[queries][LDA]`.
+    slopes: *mut f32,
+    /// `dq [queries][padded]`, `dk` and `dv [keys][padded]`.
+    dq: *mut f32,
+    sums: [*mut f32; 2],
+}
+
+impl Buffers {
+    fn new(p: &Plan, scratch: *mut f32) -> Self {
+        let mut next = scratch;
+        let [a, b, c, d, e, f, slopes, dq, i] = p.parts().map(|words| {
+            let part = next;
+            next = next.wrapping_add(words);
+            part
+        });
+        let two = |x: *mut f32, first: usize| [x, x.wrapping_add(first)];
+        Buffers {
+            rows: two(a, p.keys.next_multiple_of(PANEL) * p.words[0]),
+            keys: b,
+            gathered: two(c, QUERIES * LDA),
+            panels: two(d, QUERIES / 2 * p.padded[0]),
+            scores: two(e, ROWS * LDA),
+            columns: two(f, QUERIES / 2 * LDA),
+            slopes,
+            dq,
+            sums: two(i, p.keys * p.padded[0]),
+        }
+    }
+}
+
+/// One sequence.
+struct Gradient {
+    scale: f32,
+    plan: Plan,
+    /// `q, k, v, out, gradient`
+    operands: [Sequence<bf16>; 5],
+    lse: Sequence<f32>,
+    /// `dq, dk, dv`
+    results: [Sequence<bf16>; 3],
+}
+
+impl Gradient {
+    /// # Safety
+    /// The buffers are as large as the plan says; the machine must have the level.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn run(&self, buffers: &Buffers) {
+        let p = &self.plan;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            pack_rows(&self.operands[1], 0, p.keys, buffers.rows[0]);
+            pack_rows(&self.operands[2], 0, p.keys, buffers.rows[1]);
+            pack_channels(&self.operands[1], (0, p.keys), p.keys.div_ceil(2), buffers.keys);
+            for which in 0..2 {
+                buffers.sums[which].write_bytes(0, p.keys * p.padded[which]);
+            }
+            for low in (0..p.queries).step_by(QUERIES) {
+                self.block(buffers, low, QUERIES.min(p.queries - low));
+            }
+            for (which, factor) in [self.scale, 1.0].into_iter().enumerate() {
+                self.write(1 + which, (0, p.keys), buffers.sums[which], p.padded[which], factor);
+            }
+        }
+    }
+
+    /// Adds what a block of queries gives to the gradients of keys and values, and writes that of its own.
+    ///
+    /// # Safety
+    /// As [`Gradient::run`], keys and values being packed.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn block(&self, buffers: &Buffers, low: usize, count: usize) {
+        let (p, pairs) = (&self.plan, count.div_ceil(2));
+        // SAFETY: passed on from the caller; the buffers have room for a block.
+        unsafe {
+            for (which, x) in [&self.operands[0], &self.operands[4]].into_iter().enumerate() {
+                gather(x, (low, count), buffers.gathered[which], LDA);
+                pack_channels(x, (low, count), pairs, buffers.panels[which]);
+            }
+            let dots = self.dots(low, count);
+            for k0 in (0..p.keys).step_by(p.block) {
+                let keys = p.block.min(p.keys - k0);
+                // Whole pairs of queries to a tile.
+                let tiles = pairs.div_ceil(ROWS / 2);
+                for tile in 0..tiles {
+                    let (first, last) = part(pairs, tiles, tile);
+                    let (first, last) = (2 * first, count.min(2 * last));
+                    self.scores(buffers, first, last - first, (k0, keys));
+                    for r in (first..last).step_by(2) {
+                        self.slopes(buffers, low, (r, r - first, last - r), keys, &dots);
+                    }
+                    for (panel, c) in (0..p.padded[0]).step_by(PANEL).enumerate() {
+                        pairs::tile_rows(Tile {
+                            rows: last - first,
+                            kc: keys.div_ceil(2),
+                            a: buffers.slopes.add(first * LDA),
+                            b: buffers.keys.add((panel * p.keys.div_ceil(2) + k0 / 2) * PANEL),
+                            c: buffers.dq.add(first * p.padded[0] + c),
+                            ldc: p.padded[0],
+                            add: k0 != 0,
+                        });
+                    }
+                }
+                // dk from the gradients of the scores and the queries, dv from the probabilities and the gradients.
+                for which in 0..2 {
+                    let (padded, tiles) = (p.padded[which], keys.div_ceil(ROWS));
+                    for tile in 0..tiles {
+                        let (first, last) = part(keys, tiles, tile);
+                        for (panel, c) in (0..padded).step_by(PANEL).enumerate() {
+                            tile_columns(Tile {
+                                rows: last - first,
+                                kc: pairs,
+                                a: buffers.columns[which].add(first),
+                                b: buffers.panels[which].add(panel * pairs * PANEL),
+                                c: buffers.sums[which].add((k0 + first) * padded + c),
+                                ldc: padded,
+                                add: true,
+                            });
+                        }
+                    }
+                }
+            }
+            self.write(0, (low, count), buffers.dq, p.padded[0], self.scale);
+        }
+    }
+
+    /// Scores and `gradient·vᵀ` of `rows` queries of the block and the keys from `k0` on.
+    ///
+    /// # Safety
+    /// As [`Gradient::block`].
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn scores(&self, buffers: &Buffers, first: usize, rows: usize, (k0, keys): (usize, usize)) {
+        for which in 0..2 {
+            let words = self.plan.words[which];
+            for j in (0..keys).step_by(PANEL) {
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    pairs::tile_rows(Tile {
+                        rows,
+                        kc: words,
+                        a: buffers.gathered[which].add(first * LDA),
+                        b: buffers.rows[which].add((k0 + j) * words),
+                        c: buffers.scores[which].add(j),
+                        ldc: LDA,
+                        add: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// From scores and `gradient·vᵀ` of the queries `r` and, if `left > 1`, the next, to their probabilities and gradients of scores, which are
+    /// 0 for a query that is not there and for keys up to a whole panel. `at` is their row in the tile.
+    ///
+    /// # Safety
+    /// As [`Gradient::block`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    unsafe fn slopes(
+        &self,
+        buffers: &Buffers,
+        low: usize,
+        (r, at, left): (usize, usize, usize),
+        keys: usize,
+        dots: &[f32; QUERIES],
+    ) {
+        // Of a vector of 16 bf16 of one query, then 16 of the next.
+        let in_turn = in_turn(0, 16);
+        let factor = _mm512_set1_ps(self.scale * std::f32::consts::LOG2_E);
+        // SAFETY: passed on from the caller; rows of LDA have room for a whole panel.
+        unsafe {
+            let mut minus = [_mm512_setzero_ps(); 2];
+            let mut dot = [_mm512_setzero_ps(); 2];
+            for row in 0..left.min(2) {
+                let lse = *self.lse.base.get().add((low + r + row) * self.lse.stride);
+                minus[row] = _mm512_set1_ps(-lse * std::f32::consts::LOG2_E);
+                dot[row] = _mm512_set1_ps(dots[r + row]);
+            }
+            for j in (0..keys).step_by(PANEL) {
+                // Of a query and half a panel.
+                let gradient = |row: usize, half: usize| {
+                    if row >= left {
+                        return (_mm512_setzero_ps(), _mm512_setzero_ps());
+                    }
+                    let lanes = first(keys.saturating_sub(j + 16 * half));
+                    let from = (at + row) * LDA + j + 16 * half;
+                    let (score, product) =
+                        (_mm512_loadu_ps(buffers.scores[0].add(from)), _mm512_loadu_ps(buffers.scores[1].add(from)));
+                    let weight = _mm512_maskz_mov_ps(lanes, exp2(_mm512_fmadd_ps(score, factor, minus[row])));
+                    (weight, _mm512_maskz_mul_ps(lanes, weight, _mm512_sub_ps(product, dot[row])))
+                };
+                let [[a, b], [x, y]] = [[gradient(0, 0), gradient(0, 1)], [gradient(1, 0), gradient(1, 1)]];
+                let columns = |which: usize, half: usize, low: __m512, high: __m512| {
+                    let words = _mm512_permutexvar_epi16(in_turn, round(low, high));
+                    _mm512_storeu_si512(buffers.columns[which].add(r / 2 * LDA + j + 16 * half).cast(), words);
+                };
+                columns(0, 0, a.1, x.1);
+                columns(0, 1, b.1, y.1);
+                columns(1, 0, a.0, x.0);
+                columns(1, 1, b.0, y.0);
+                _mm512_storeu_si512(buffers.slopes.add(r * LDA + j / 2).cast(), round(a.1, b.1));
+                if left > 1 {
+                    _mm512_storeu_si512(buffers.slopes.add((r + 1) * LDA + j / 2).cast(), round(x.1, y.1));
+                }
+            }
+        }
+    }
+
+    /// `Σ gradient·out` of each query of a block.
+    ///
+    /// # Safety
+    /// The queries lie in the sequence.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn dots(&self, low: usize, count: usize) -> [f32; QUERIES] {
+        let [.., out, gradient] = &self.operands;
+        let mut dots = [0.0; QUERIES];
+        for (r, dot) in dots.iter_mut().enumerate().take(count) {
+            let mut sum = _mm512_setzero_ps();
+            for c in (0..out.width).step_by(32) {
+                let row = |x: &Sequence<bf16>| {
+                    let at = (low + r) * x.stride + c * x.step;
+                    // SAFETY: passed on from the caller.
+                    unsafe { load(x.base.get().add(at), x.step, 32.min(x.width - c)) }
+                };
+                sum = multiply_add(sum, row(out), row(gradient));
+            }
+            *dot = _mm512_reduce_add_ps(sum);
+        }
+        dots
+    }
+
+    /// Rows of sums, times `factor`, into tokens of a result.
+    ///
+    /// # Safety
+    /// `sums` holds `count` rows of `padded`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn write(&self, which: usize, (low, count): (usize, usize), sums: *const f32, padded: usize, factor: f32) {
+        let out = &self.results[which];
+        for r in 0..count {
+            // SAFETY: results are contiguous and of the operands' shapes.
+            unsafe { store(out.base.get().add((low + r) * out.stride), sums.add(r * padded), out.width, factor) };
+        }
+    }
+}
+
+/// As [`pairs::tile_rows`], adding to the sums, with rows that are columns of a block: row `r` of the product has word `k` at `a + k·LDA + r`.
+///
+/// # Safety
+/// As there, `a` being valid for `kc` rows of `rows` at stride [`LDA`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn tile_columns(tile: Tile) {
+    macro_rules! cases {
+        ($($n:literal)*) => {
+            // SAFETY: passed on from the caller.
+            unsafe {
+                match tile.rows {
+                    $($n => columns::<$n>(tile),)*
+                    rows => debug_assert!(rows == 0, "a tile has at most 14 rows"),
+                }
+            }
+        };
+    }
+    cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
+/// # Safety
+/// As [`tile_columns`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn columns<const N: usize>(Tile { kc, a, b, c, ldc, .. }: Tile) {
+    let mut sums: [[__m512; 2]; N] = [[_mm512_setzero_ps(); 2]; N];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for k in 0..kc {
+            let low = _mm512_loadu_si512(b.add(k * PANEL).cast());
+            let high = _mm512_loadu_si512(b.add(k * PANEL + 16).cast());
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let x = _mm512_set1_epi32(a.add(k * LDA + r).cast::<i32>().read());
+                *sum = [multiply_add(sum[0], x, low), multiply_add(sum[1], x, high)];
+            }
+        }
+        for (r, row) in sums.into_iter().enumerate() {
+            for (half, sum) in row.into_iter().enumerate() {
+                let at = c.add(r * ldc + half * 16);
+                _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sum));
+            }
+        }
+    }
+}
