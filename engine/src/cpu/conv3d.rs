@@ -88,11 +88,7 @@ fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        DType, Device,
-        cpu::{CpuOptions, Level},
-        ops::conv3d::conv3d,
-    };
+    use crate::{DType, Device, cpu::testing, ops::conv3d::conv3d};
 
     /// Every way to gather, channels together or apart (one of them, three, or another number), bytes or floats, whole runs and runs cut by
     /// a step of K, gives the numbers of the reference; all are small integers, so exactly.
@@ -126,12 +122,14 @@ mod tests {
                     assert_eq!(plain, prepared);
                     plain
                 };
-                for level in Level::ALL.into_iter().filter(|level| level.available()) {
-                    let options = CpuOptions { threads: Some(2), simd: Some(level), memory_limit: None, guard: true };
-                    let cpu = Device::new(Cpu::new(options).unwrap());
+                for cpu in testing::devices(2) {
                     for (planar, bytes) in [(false, false), (false, true), (true, false), (true, true)] {
                         let same = run(&cpu, planar, bytes) == run(&reference, planar, bytes);
-                        assert!(same, "{channels} channels, {op:?}, planar {planar}, bytes {bytes}, {level}");
+                        assert!(
+                            same,
+                            "{channels} channels, {op:?}, planar {planar}, bytes {bytes}, {}",
+                            cpu.backend().description()
+                        );
                     }
                 }
             }

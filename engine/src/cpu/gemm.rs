@@ -26,7 +26,11 @@ pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
 
 /// Steps of a product over `k` elements.
 fn steps(dtype: DType, k: usize, cpu: &Cpu) -> usize {
-    if in_pairs(dtype, cpu) { k.div_ceil(2) } else { k }
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(dtype, cpu) {
+        return super::pairs::words(cpu, k);
+    }
+    k
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -148,11 +152,7 @@ fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Device,
-        cpu::{CpuOptions, Level},
-        ops::gemm::gemm,
-    };
+    use crate::{Device, cpu::testing, ops::gemm::gemm};
 
     /// Small integers in an order without short periods: every sum of products below is exact in f32.
     fn integers(n: usize, seed: usize) -> Vec<f32> {
@@ -160,11 +160,7 @@ mod tests {
     }
 
     fn devices() -> Vec<Device> {
-        let available = Level::ALL.into_iter().filter(|level| level.available());
-        let options = available.flat_map(|simd| {
-            [1, 2, 3].map(|threads| CpuOptions { threads: Some(threads), simd: Some(simd), memory_limit: None, guard: true })
-        });
-        options.map(|options| Device::new(Cpu::new(options).unwrap())).collect()
+        [1, 2, 3].into_iter().flat_map(testing::devices).collect()
     }
 
     /// Sizes around the blocks of rows, groups of panels and steps of K, which random shapes seldom reach.

@@ -4,15 +4,20 @@
 //! Twice the multiply-adds of f32 a step from half the bytes. (On a Zen 5 core the instruction has twice the arithmetic of f32's; on some of
 //! Intel's cores it is the slower one.) Sums are f32, of other grouping than those of the other levels, and numbers below 2⁻¹²⁶ count as 0.
 
-use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+use std::{
+    arch::x86_64::{
+        __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    },
+    hint::black_box,
+    sync::OnceLock,
+    time::Instant,
 };
 
 use half::bf16;
 
 use super::{
-    Cpu, Shared,
+    Cpu, Shared, amx,
     product::{LDA, Rows, Tile, Weight, panel_width},
     simd::{Level, Simd},
     strided::Strided,
@@ -21,7 +26,57 @@ use crate::HostBuffer;
 
 /// Whether products of bf16 are made of pairs.
 pub(super) fn wanted(cpu: &Cpu) -> bool {
-    cpu.level == Level::Avx512Bf16
+    matches!(cpu.level, Level::Avx512Bf16 | Level::Amx)
+}
+
+/// Whether the instruction is faster than multiply-adds of f32, which it is by far or not at all: on some processors it takes a quarter of the throughput,
+/// and their AMX may be hidden by a virtual machine. Measured once, in some tens of microseconds.
+pub(super) fn pay() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // SAFETY: asked on machines that have the instruction.
+        let seconds = |work: unsafe fn() -> f32| unsafe {
+            let runs = (0..8).map(|_| {
+                let start = Instant::now();
+                black_box(work());
+                start.elapsed()
+            });
+            runs.min().unwrap_or_default().as_secs_f64()
+        };
+        // As many instructions of either; one of the former is two of the latter.
+        2.0 * seconds(floats_at_work) > 1.5 * seconds(pairs_at_work)
+    })
+}
+
+/// Sums that hide an instruction's latency, and steps of each.
+const SUMS: usize = 16;
+const STEPS: usize = 256;
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs_at_work() -> f32 {
+    // SAFETY: all bits are a vector of pairs.
+    let ones = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(0x3F80_3F80))) };
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..STEPS {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, ones, ones));
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b)))
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn floats_at_work() -> f32 {
+    let ones = _mm512_set1_ps(black_box(1.0));
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..STEPS {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(ones, ones, *sum));
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b)))
+}
+
+/// Words of a row of `k` elements, in gathered rows and panels: whole tiles of AMX, of which the last is filled up with zeros.
+pub(super) fn words(cpu: &Cpu, k: usize) -> usize {
+    let words = k.div_ceil(2);
+    if cpu.level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
 }
 
 /// Rows of `k` bf16 as `⌈k/2⌉` words.
@@ -46,9 +101,7 @@ impl Rows for Pairs<'_> {
                 } else {
                     (0..high - low).for_each(|i| dst.add(i).write(*src.add(i * self.rows.step)));
                 }
-                if (high - low) % 2 == 1 {
-                    dst.add(high - low).write(bf16::ZERO);
-                }
+                dst.add(high - low).write_bytes(0, 2 * kc - (high - low));
             }
         }
     }
@@ -61,14 +114,14 @@ impl Rows for Pairs<'_> {
 pub(super) unsafe fn pack_panels(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, weight: &Weight<'_, bf16>) {
     let (width, k) = (panel_width(cpu), weight.offsets.len());
     let base = Shared(dst.ptr().cast::<bf16>());
-    let elements = k.next_multiple_of(2) * width;
+    let elements = 2 * words(cpu, k) * width;
     cpu.pool.for_each(n.div_ceil(width), |panel| {
         let columns = width.min(n - panel * width);
         // SAFETY: the caller's word; each index writes its own panel.
         unsafe {
             let src = weight.base.get().add(panel * width * weight.stride);
             let dst = base.get().add((first_panel + panel) * elements);
-            if columns < width || k % 2 == 1 {
+            if columns < width || 2 * words(cpu, k) != k {
                 dst.write_bytes(0, elements);
             }
             for j in 0..columns {

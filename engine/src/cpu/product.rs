@@ -11,7 +11,8 @@
 
 use super::{
     Cpu, Shared,
-    simd::{Kernel, Simd, math},
+    simd::{Kernel, Level, Simd, math},
+    unit::Unit,
 };
 use crate::{Element, Function, HostBuffer, Result};
 
@@ -159,6 +160,7 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
         cpu.with_scratch(tasks, gathered + sums, |task, scratch| {
             let (n_block, rest) = (task % cut.n_blocks, task / cut.n_blocks);
             let block = Block {
+                level: cpu.level,
                 product: self,
                 batch: rest / cut.m_blocks,
                 rows: part(self.m, cut.m_blocks, rest % cut.m_blocks),
@@ -175,6 +177,7 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
 
 /// A block of rows times a range of panels: one task.
 struct Block<'a, R, T> {
+    level: Level,
     product: &'a Product<'a, R, T>,
     batch: usize,
     rows: (usize, usize),
@@ -193,7 +196,7 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
     fn run<S: Simd>(self) {
         let (p, count) = (self.product, self.rows.1 - self.rows.0);
         let width = 2 * S::LANES;
-        let tiles = count.div_ceil(S::MR);
+        let mut unit = Unit::new(self.level, R::PAIRS);
         let first = self.batch * p.m + self.rows.0;
         // SAFETY: scratch sizes are set in `Product::run`; panels, operands and outputs are as the fields of `Product` say.
         unsafe {
@@ -208,19 +211,12 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                 }
                 for (block, k0) in (0..p.k).step_by(KC).enumerate() {
                     let kc = KC.min(p.k - k0);
-                    for tile in 0..tiles {
-                        let (low, high) = part(count, tiles, tile);
+                    for (low, high) in unit.tiles::<S>(count) {
                         let a = self.gathered.add((block * count + low) * LDA);
                         for panel in group..end {
                             let b = p.panels.get().add(((self.batch * self.total_panels + panel) * p.k + k0) * width);
                             let c = self.sums.add(low * GROUP * width + (panel - group) * width);
-                            let tile = Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0 };
-                            #[cfg(target_arch = "x86_64")]
-                            if R::PAIRS {
-                                super::pairs::tile_rows(tile);
-                                continue;
-                            }
-                            S::enter(tile);
+                            unit.tile_rows::<S>(Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0 });
                         }
                     }
                 }
