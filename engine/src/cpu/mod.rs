@@ -45,6 +45,7 @@ mod layer_norm;
 mod layer_norm_backward;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod panels;
 mod patches;
 mod pool;
 mod product;
@@ -56,6 +57,8 @@ mod simd;
 mod softmax;
 mod softmax_backward;
 mod strided;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 mod unary;
 mod unary_backward;
 mod unit;

@@ -17,12 +17,13 @@ use std::{
 use half::bf16;
 
 use super::{
-    Cpu, Shared, amx,
-    product::{LDA, Rows, Tile, Weight, panel_width},
-    simd::{Level, Simd},
+    Cpu, amx,
+    panels::Weight,
+    product::{LDA, Rows, Tile},
+    simd::{Kernel, Level, Simd},
     strided::Strided,
+    transpose::{self, SIDE},
 };
-use crate::HostBuffer;
 
 /// Whether products of bf16 are made of pairs.
 pub(super) fn wanted(cpu: &Cpu) -> bool {
@@ -79,58 +80,82 @@ pub(super) fn words(cpu: &Cpu, k: usize) -> usize {
     if cpu.level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
 }
 
-/// Rows of `k` bf16 as `⌈k/2⌉` words.
-pub(super) struct Pairs<'a> {
-    pub rows: &'a Strided<bf16>,
-    pub k: usize,
-}
+/// Rows of bf16 as words of two.
+pub(super) struct Pairs(pub Strided<bf16>);
 
-impl Rows for Pairs<'_> {
+impl Rows for Pairs {
     const PAIRS: bool = true;
+
+    fn enter<K: Kernel>(level: Level, kernel: K) -> K::Output {
+        level.run_widest(kernel)
+    }
 
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
-        for r in 0..count {
-            // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
-            unsafe {
-                let src = self.rows.base.get().add(self.rows.offset(first + r) + low * self.rows.step);
-                let dst = dst.add(r * stride).cast::<bf16>();
-                if self.rows.step == 1 {
-                    dst.copy_from_nonoverlapping(src, high - low);
-                } else {
-                    (0..high - low).for_each(|i| dst.add(i).write(*src.add(i * self.rows.step)));
+        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.0.len));
+        let (len, step) = (high - low, self.0.step);
+        // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
+        unsafe {
+            // A transposed operand, as weight gradients have it.
+            if step != 1 && self.0.side_by_side() {
+                let src = self.0.base.get().add(self.0.offset(first) + low * step).cast::<u16>();
+                for r in (0..count).step_by(SIDE) {
+                    let rows = SIDE.min(count - r);
+                    for i in (0..kc).step_by(SIDE) {
+                        let lines = len.saturating_sub(2 * i).min(2 * SIDE);
+                        let to = (dst.add(r * stride + i), stride, SIDE.min(kc - i));
+                        transpose::pairs_of_rows((src.add(r + 2 * i * step), step), (lines, rows), to);
+                    }
                 }
-                dst.add(high - low).write_bytes(0, 2 * kc - (high - low));
+                return;
+            }
+            for r in 0..count {
+                let src = self.0.base.get().add(self.0.offset(first + r) + low * step);
+                let dst = dst.add(r * stride).cast::<bf16>();
+                if step == 1 {
+                    dst.copy_from_nonoverlapping(src, len);
+                } else {
+                    (0..len).for_each(|i| dst.add(i).write(*src.add(i * step)));
+                }
+                dst.add(len).write_bytes(0, 2 * kc - len);
             }
         }
     }
 }
 
-/// As [`super::product::pack_panels`], in words of two k; zeros beyond column `n` and the last k.
+/// The `columns` of a panel of a weight from `src` on, as [`super::panels::pack_panels`] does, in words of two k. What is not written is 0 already.
 ///
 /// # Safety
-/// The weight's elements must be valid for reads, and `dst` must hold `first_panel` panels and those of `n` columns more.
-pub(super) unsafe fn pack_panels(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, weight: &Weight<'_, bf16>) {
-    let (width, k) = (panel_width(cpu), weight.offsets.len());
-    let base = Shared(dst.ptr().cast::<bf16>());
-    let elements = 2 * words(cpu, k) * width;
-    cpu.pool.for_each(n.div_ceil(width), |panel| {
-        let columns = width.min(n - panel * width);
-        // SAFETY: the caller's word; each index writes its own panel.
-        unsafe {
-            let src = weight.base.get().add(panel * width * weight.stride);
-            let dst = base.get().add((first_panel + panel) * elements);
-            if columns < width || 2 * words(cpu, k) != k {
-                dst.write_bytes(0, elements);
-            }
-            for j in 0..columns {
-                for (kk, offset) in weight.offsets.iter().enumerate() {
-                    dst.add((kk / 2 * width + j) * 2 + kk % 2).write(*src.add(j * weight.stride + offset));
+/// As there.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn pack<T>(weight: &Weight<'_, T>, dense: bool, src: *const u16, columns: usize, dst: *mut f32) {
+    const WIDTH: usize = 2 * SIDE;
+    let k = weight.offsets.len();
+    // SAFETY: the caller's word.
+    unsafe {
+        for j in (0..columns).step_by(SIDE) {
+            let (src, columns, dst) = (src.add(j * weight.stride), SIDE.min(columns - j), dst.add(j));
+            if weight.stride == 1 {
+                for (i, pair) in weight.offsets.chunks(2).enumerate() {
+                    let odd = pair.get(1).map(|&offset| src.add(offset));
+                    transpose::interleave(src.add(pair[0]), odd, columns, dst.add(i * WIDTH));
+                }
+            } else if dense {
+                for k0 in (0..k).step_by(WIDTH) {
+                    let elements = WIDTH.min(k - k0);
+                    let from = (src.add(weight.offsets[k0]), weight.stride);
+                    transpose::pairs_in_rows(from, (columns, elements), (dst.add(k0 / 2 * WIDTH), WIDTH, SIDE));
+                }
+            } else {
+                for c in 0..columns {
+                    for (kk, offset) in weight.offsets.iter().enumerate() {
+                        let word = dst.add(kk / 2 * WIDTH + c).cast::<u16>();
+                        word.add(kk % 2).write(*src.add(c * weight.stride + offset));
+                    }
                 }
             }
         }
-    });
+    }
 }
 
 /// The tile of [`super::product`], over pairs.

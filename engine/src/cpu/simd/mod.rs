@@ -89,6 +89,14 @@ impl Level {
         }
     }
 
+    /// [`Self::run`] for kernels of [pairs](super::pairs), compiled for the instructions alone that every machine with those has.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn run_widest<K: Kernel>(self, kernel: K) -> K::Output {
+        assert!(matches!(self, Level::Amx | Level::Avx512Bf16), "{self} has no pairs");
+        // SAFETY: as below.
+        unsafe { avx512::enter(kernel) }
+    }
+
     /// Runs a kernel with these instructions. Panics if the machine lacks them; [`super::Cpu::new`] has asked.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
