@@ -8,10 +8,12 @@
 use super::{
     Cpu,
     attention::{Grid, Sequence, pack_channels, pack_rows},
-    product::{KC, LDA, load, panel_width, part, store, tile_columns, tile_rows},
+    convert::{load, store},
+    product::{KC, LDA, panel_width, part, tile_columns, tile_rows},
     simd::{Kernel, Simd, math},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward, with_element};
+use crate::{Element, Result, Tensor, ops::attention_backward::AttentionBackward};
 
 /// Keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
 const KEYS: usize = KC;
@@ -19,7 +21,7 @@ const KEYS: usize = KC;
 const QUERIES: usize = 56;
 
 pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("attention_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 /// Sizes of one sequence, and with them the scratch of a thread.

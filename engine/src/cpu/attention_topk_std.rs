@@ -3,13 +3,14 @@
 use super::{
     Cpu,
     attention::{Grid, Sequence, exponentials},
-    product::{load, store},
+    convert::{load, store},
     simd::{Kernel, Simd},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::attention_topk_std::AttentionTopkStd, with_element};
+use crate::{Element, Result, Tensor, ops::attention_topk_std::AttentionTopkStd};
 
 pub fn run(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("attention_topk_std", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

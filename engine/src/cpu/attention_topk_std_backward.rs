@@ -5,11 +5,12 @@ use super::{
     attention::{Grid, Sequence},
     simd::{Kernel, Simd},
     strided::{Strided, row_offset},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::attention_topk_std_backward::AttentionTopkStdBackward, with_element};
+use crate::{Element, Result, Tensor, ops::attention_topk_std_backward::AttentionTopkStdBackward};
 
 pub fn run(op: &AttentionTopkStdBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("attention_topk_std_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &AttentionTopkStdBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

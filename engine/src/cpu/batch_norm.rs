@@ -3,17 +3,18 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::{load, store},
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::batch_norm::BatchNorm, with_element};
+use crate::{Element, Result, Tensor, ops::batch_norm::BatchNorm};
 
 /// Channels whose statistics one task takes: a cache line of f32 four times.
 const CHANNELS: usize = 64;
 
 pub fn run(op: &BatchNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("batch_norm", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
@@ -38,15 +39,14 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     let bias: Vec<f32> = (0..rows.len).map(|c| bias.as_ref().map_or(0.0, |b| b[c]) as f32).collect();
     let y = Shared(cpu.ptr::<T>(&outputs[0])?);
     let together = (TASK / rows.len.max(1)).max(1);
-    cpu.with_scratch(rows.rows.div_ceil(together), rows.len, |task, scratch| {
+    cpu.pool.for_each(rows.rows.div_ceil(together), |task| {
         for row in task * together..((task + 1) * together).min(rows.rows) {
-            // SAFETY: the scratch holds a row, and each task writes its own rows.
-            cpu.level.run(unsafe {
-                let x = rows.row(row, 0, rows.len, scratch.ptr().cast());
-                Affine { x, mean: &mean, scale: &scale, bias: &bias, y: y.get().add(row * rows.len) }
-            });
+            // SAFETY: the row lies in the layout, and each task writes its own rows.
+            let (x, y) = unsafe { (rows.base.get().add(rows.offset(row)), y.get().add(row * rows.len)) };
+            cpu.level.run(Affine { x, step: rows.step, mean: &mean, scale: &scale, bias: &bias, y });
         }
-    })
+    });
+    Ok(())
 }
 
 /// Mean and biased variance of each channel, in two passes of f64.
@@ -91,7 +91,8 @@ fn write(out: &Tensor, values: &[f64], cpu: &Cpu) -> Result<()> {
 }
 
 struct Affine<'a, T> {
-    x: *const f32,
+    x: *const T,
+    step: usize,
     mean: &'a [f32],
     scale: &'a [f32],
     bias: &'a [f32],
@@ -109,7 +110,7 @@ impl<T: Element> Kernel for Affine<'_, T> {
             #[inline(always)]
             |c, lanes| unsafe {
                 let [mean, scale, bias] = [self.mean, self.scale, self.bias].map(|p| load_f32::<S>(p.as_ptr().add(c), lanes));
-                let d = S::sub(load_f32::<S>(self.x.add(c), lanes), mean);
+                let d = S::sub(load::<S, T>(self.x.add(c * self.step), self.step, lanes), mean);
                 store::<S, T>(self.y.add(c), S::fma(d, scale, bias), lanes);
             },
         );

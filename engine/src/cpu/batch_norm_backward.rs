@@ -3,15 +3,16 @@
 use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
+    convert::{load, store},
     layer_norm_backward::write_parameters,
-    product::store,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::batch_norm_backward::BatchNormBackward, with_element};
+use crate::{Element, Result, Tensor, ops::batch_norm_backward::BatchNormBackward};
 
 pub fn run(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("batch_norm_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
@@ -21,12 +22,13 @@ fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs
     let inverse: Vec<f32> = var.to_f32_vec()?.into_iter().map(|var| 1.0 / (var + op.eps).sqrt()).collect();
     let weight = weight.map(Tensor::to_f32_vec).transpose()?;
     let len = x.len;
-    // SAFETY: the scratch holds two rows.
-    let rows =
-        |row: usize, scratch: *mut f32| unsafe { [x.row(row, 0, len, scratch), gradient.row(row, 0, len, scratch.add(len))] };
-    let sums = sum_blocks(cpu, x.rows, 2 * len, 2 * len, |block, sums, scratch| {
+    let at = |x: &Strided<T>, row: usize| {
+        // SAFETY: the row lies in the layout.
+        (unsafe { x.base.get().add(x.offset(row)) }.cast_const(), x.step)
+    };
+    let sums = sum_blocks(cpu, x.rows, 2 * len, 0, |block, sums, _| {
         for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
-            let [x, gradient] = rows(row, scratch);
+            let (x, gradient) = (at(&x, row), at(&gradient, row));
             // SAFETY: the sums hold two rows.
             let [dweight, dbias] = unsafe { [sums, sums.add(len)] };
             cpu.level.run(Sums { x, gradient, mean: &mean, inverse: &inverse, dweight, dbias, len });
@@ -39,22 +41,23 @@ fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs
     let slope: Vec<f32> = sums[..len].iter().map(|&sum| share(sum)).collect();
     let shift: Vec<f32> = sums[len..].iter().map(|&sum| share(sum)).collect();
     let dx = Shared(cpu.ptr::<T>(&outputs[0])?);
-    cpu.with_scratch(x.rows.div_ceil(ROWS), 2 * len, |block, scratch| {
+    cpu.pool.for_each(x.rows.div_ceil(ROWS), |block| {
         for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
-            let [x, gradient] = rows(row, scratch.ptr().cast());
+            let (x, gradient) = (at(&x, row), at(&gradient, row));
             // SAFETY: each block writes its own rows.
             let dx = unsafe { dx.get().add(row * len) };
             let channels = [&mean, &inverse, &scale, &slope, &shift].map(Vec::as_slice);
             cpu.level.run(Row { x, gradient, channels, dx, len });
         }
-    })?;
+    });
     write_parameters::<T>(&sums, len, &outputs[1..], cpu)
 }
 
 /// One row's part of `Σ gradient·x̂` and `Σ gradient`.
-struct Sums<'a> {
-    x: *const f32,
-    gradient: *const f32,
+struct Sums<'a, T> {
+    /// Where the row begins, and the distance of its elements.
+    x: (*const T, usize),
+    gradient: (*const T, usize),
     mean: &'a [f32],
     inverse: &'a [f32],
     dweight: *mut f32,
@@ -62,7 +65,7 @@ struct Sums<'a> {
     len: usize,
 }
 
-impl Kernel for Sums<'_> {
+impl<T: Element> Kernel for Sums<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -73,8 +76,9 @@ impl Kernel for Sums<'_> {
             // SAFETY: all rows are valid for `len`.
             |j, lanes| unsafe {
                 let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
-                let hat = S::mul(S::sub(at(self.x), at(self.mean.as_ptr())), at(self.inverse.as_ptr()));
-                let gradient = at(self.gradient);
+                let operand = |(row, step): (*const T, usize)| load::<S, T>(row.add(j * step), step, lanes);
+                let hat = S::mul(S::sub(operand(self.x), at(self.mean.as_ptr())), at(self.inverse.as_ptr()));
+                let gradient = operand(self.gradient);
                 store::<S, f32>(self.dweight.add(j), S::fma(gradient, hat, at(self.dweight)), lanes);
                 store::<S, f32>(self.dbias.add(j), S::add(gradient, at(self.dbias)), lanes);
             },
@@ -83,8 +87,8 @@ impl Kernel for Sums<'_> {
 }
 
 struct Row<'a, T> {
-    x: *const f32,
-    gradient: *const f32,
+    x: (*const T, usize),
+    gradient: (*const T, usize),
     /// `mean, inverse, scale, slope, shift`
     channels: [&'a [f32]; 5],
     dx: *mut T,
@@ -103,8 +107,9 @@ impl<T: Element> Kernel for Row<'_, T> {
             // SAFETY: all rows are valid for `len`.
             |j, lanes| unsafe {
                 let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
-                let hat = S::mul(S::sub(at(self.x), at(mean)), at(inverse));
-                let rest = S::sub(S::sub(at(self.gradient), at(shift)), S::mul(hat, at(slope)));
+                let operand = |(row, step): (*const T, usize)| load::<S, T>(row.add(j * step), step, lanes);
+                let hat = S::mul(S::sub(operand(self.x), at(mean)), at(inverse));
+                let rest = S::sub(S::sub(operand(self.gradient), at(shift)), S::mul(hat, at(slope)));
                 store::<S, T>(self.dx.add(j), S::mul(rest, at(scale)), lanes);
             },
         );

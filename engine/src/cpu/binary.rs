@@ -4,16 +4,16 @@ use super::{
     Cpu,
     elementwise::{self, Elementwise},
     simd::Simd,
+    with_float,
 };
 use crate::{
     Result, Tensor,
     ops::binary::{Binary, Operator},
-    with_element,
 };
 
 pub fn run(op: &Binary, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(a), Some(b)] = *inputs else { return Ok(()) };
-    with_element!(a.dtype(), T => elementwise::run::<T, 2>(op.operator, [a, b], &outputs[0], cpu))
+    with_float!("binary", a.dtype(), T => elementwise::run::<T, 2>(op.operator, [a, b], &outputs[0], cpu))
 }
 
 impl Elementwise<2> for Operator {

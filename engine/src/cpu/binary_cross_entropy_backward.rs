@@ -1,14 +1,13 @@
 //! Gradient of the binary cross-entropy, in f64: a batch of logits is small.
 
-use super::Cpu;
+use super::{Cpu, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{binary_cross_entropy_backward::BinaryCrossEntropyBackward, cross_entropy_backward::share},
-    with_element,
 };
 
 pub fn run(op: &BinaryCrossEntropyBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("binary_cross_entropy_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &BinaryCrossEntropyBackward, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -6,10 +6,11 @@
 
 use super::{
     Cpu, Shared,
-    product::{load, store},
+    convert::{load, store},
     simd::{Kernel, Simd},
+    with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise, with_element};
+use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise};
 
 /// Channels of a task.
 const CHANNELS: usize = 128;
@@ -19,10 +20,10 @@ const COLUMNS: usize = 8;
 const WINDOW: usize = COLUMNS + 2;
 
 pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("conv3d_depthwise", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
-fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
+pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(weight), ..] = *inputs else { return Ok(()) };
     let operand = |i: usize| inputs.get(i).copied().flatten();
     let weight = weight.cast(DType::F32)?.contiguous()?;
@@ -39,10 +40,7 @@ fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Ten
     let adjacent = |x: &Tensor| x.layout().strides()[4] == 1 || c == 1;
     let plan = Plan {
         padding: op.padding,
-        blocked: out.dtype() == DType::F32
-            && adjacent(x)
-            && residual.is_none_or(adjacent)
-            && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
+        blocked: adjacent(x) && residual.is_none_or(adjacent) && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
         x: Shared(cpu.ptr::<T>(x)?),
         size: dims(x),
         strides: strides(x),
@@ -174,11 +172,10 @@ impl<T: Element> Task<'_, T> {
         let (first, last) = (h.saturating_sub(p.padding[1]), (h + R - 1 + kh).saturating_sub(p.padding[1]).min(p.size[2]));
         let column = p.strides[3];
         // Where the block's first column would be, be it padding.
-        let corner =
-            p.x.get().cast::<f32>().wrapping_add(self.batch * p.strides[0] + w * column).wrapping_sub(p.padding[2] * column);
+        let corner = p.x.get().wrapping_add(self.batch * p.strides[0] + w * column).wrapping_sub(p.padding[2] * column);
         // SAFETY: rows and columns of the video outside it are skipped; the rest is the caller's word.
         unsafe {
-            let out = p.out.get().cast::<f32>().add((((self.batch * nt + t) * nh + h) * nw + w) * nc);
+            let out = p.out.get().add((((self.batch * nt + t) * nh + h) * nw + w) * nc);
             for c in (channels.0..channels.1).step_by(S::LANES) {
                 let mut sums = [[p.bias.map_or(
                     S::splat(0.0),
@@ -195,7 +192,7 @@ impl<T: Element> Task<'_, T> {
                         let mut x = [S::splat(0.0); WINDOW];
                         for (n, x) in x.iter_mut().enumerate().take(N + K - 1) {
                             if !(n == 0 && before || n == N + K - 2 && after) {
-                                *x = S::load(row.wrapping_add(n * column));
+                                *x = load::<S, T>(row.wrapping_add(n * column), 1, S::LANES);
                             }
                         }
                         for (o, sums) in sums.iter_mut().enumerate() {
@@ -221,9 +218,9 @@ impl<T: Element> Task<'_, T> {
                         let mut y = sum;
                         if let Some((residual, s)) = p.residual {
                             let at = self.batch * s[0] + t * s[1] + (h + o) * s[2] + (w + n) * s[3] + c;
-                            y = S::add(y, S::load(residual.get().add(at).cast()));
+                            y = S::add(y, load::<S, T>(residual.get().add(at), 1, S::LANES));
                         }
-                        S::store(out.add((o * nw + n) * nc + c), y);
+                        store::<S, T>(out.add((o * nw + n) * nc + c), y, S::LANES);
                     }
                 }
             }

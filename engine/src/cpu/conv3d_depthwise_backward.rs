@@ -1,25 +1,31 @@
-//! Gradients of the depthwise 3D convolution, channels last, a vector of channels at a time: that of the operand as a convolution with the
-//! mirrored weight, that of the weight as sums over rows of columns, in blocks.
+//! Gradients of the depthwise 3D convolution, channels last, a vector of channels at a time: that of the operand by the convolution's own
+//! kernel with the mirrored weight, that of the weight as sums over rows of columns, in blocks.
 
 use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
+    conv3d_depthwise,
+    convert::{load, store},
     layer_norm_backward::write_parameters,
-    product::{load, store},
     simd::{Kernel, Simd},
+    with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise_backward::Conv3dDepthwiseBackward, with_element};
-
-/// Columns of `dx` whose sums are in registers together.
-const COLUMNS: usize = 7;
+use crate::{
+    DType, Element, Result, Tensor,
+    ops::{conv3d_depthwise::Conv3dDepthwise, conv3d_depthwise_backward::Conv3dDepthwiseBackward},
+};
 
 pub fn run(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("conv3d_depthwise_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(weight), Some(gradient)] = *inputs else { return Ok(()) };
     let weight = weight.cast(DType::F32)?.contiguous()?;
+    let kernel: [usize; 3] = std::array::from_fn(|d| weight.shape()[d]);
+    if outputs[0].elements() > 0 {
+        operand::<T>(op.padding, kernel, &weight, gradient, &outputs[0], cpu)?;
+    }
     let grid = |x: &Tensor| -> Result<Grid<T>> {
         Ok(Grid {
             base: Shared(cpu.ptr::<T>(x)?),
@@ -27,24 +33,38 @@ fn typed<T: Element>(op: &Conv3dDepthwiseBackward, inputs: &[Option<&Tensor>], o
             strides: std::array::from_fn(|d| x.layout().strides()[d]),
         })
     };
-    let plan = Plan {
-        padding: op.padding,
-        x: grid(x)?,
-        gradient: grid(gradient)?,
-        kernel: std::array::from_fn(|d| weight.shape()[d]),
-        weight: Shared(cpu.ptr::<f32>(&weight)?),
-        dx: Shared(cpu.ptr::<T>(&outputs[0])?),
-    };
-    let rows = |grid: &Grid<T>| grid.size[..3].iter().product::<usize>();
-    if outputs[0].elements() > 0 {
-        cpu.pool.for_each(rows(&plan.x), |row| cpu.level.run(Operand { plan: &plan, index: plan.x.index(row) }));
-    }
-    let sums = sum_blocks(cpu, rows(&plan.gradient), weight.elements(), 0, |block, sums, _| {
-        for row in block * ROWS..((block + 1) * ROWS).min(rows(&plan.gradient)) {
+    let plan = Plan { padding: op.padding, x: grid(x)?, gradient: grid(gradient)?, kernel };
+    let rows = plan.gradient.size[..3].iter().product::<usize>();
+    let sums = sum_blocks(cpu, rows, weight.elements(), 0, |block, sums, _| {
+        for row in block * ROWS..((block + 1) * ROWS).min(rows) {
             cpu.level.run(Weight { plan: &plan, index: plan.gradient.index(row), sums });
         }
     })?;
     write_parameters::<T>(&sums, weight.elements(), &outputs[1..], cpu)
+}
+
+/// `dx[t] = Σᵢ weight[i]·gradient[t + p − i]`: the convolution of the gradient with the mirrored weight and `k − 1 − p` zeros on each side, or,
+/// where that is negative, of the gradient without what lies outside the operand.
+fn operand<T: Element>(
+    padding: [usize; 3],
+    kernel: [usize; 3],
+    weight: &Tensor,
+    gradient: &Tensor,
+    dx: &Tensor,
+    cpu: &Cpu,
+) -> Result<()> {
+    let taps: usize = kernel.iter().product();
+    let values = weight.to_f32_vec()?;
+    // Reversed taps are the mirror image along all three axes at once.
+    let rows = values.chunks(values.len() / taps).rev();
+    let mirrored = Tensor::from_slice(weight.device(), weight.shape(), &rows.flatten().copied().collect::<Vec<f32>>())?;
+    let mut gradient = gradient.clone();
+    for axis in 0..3 {
+        let outside = (padding[axis] + 1).saturating_sub(kernel[axis]);
+        gradient = gradient.narrow(1 + axis, outside, gradient.shape()[1 + axis] - 2 * outside)?;
+    }
+    let op = Conv3dDepthwise { padding: std::array::from_fn(|axis| (kernel[axis] - 1).saturating_sub(padding[axis])) };
+    conv3d_depthwise::typed::<T>(&op, &[Some(&gradient), Some(&mirrored)], dx, cpu)
 }
 
 /// A tensor `[B, T, H, W, C]`.
@@ -78,67 +98,6 @@ struct Plan<T> {
     x: Grid<T>,
     gradient: Grid<T>,
     kernel: [usize; 3],
-    /// `[kt, kh, kw, C]`
-    weight: Shared<f32>,
-    dx: Shared<T>,
-}
-
-/// One row of `dx`: `[W, C]` at batch element, time and height.
-struct Operand<'a, T> {
-    plan: &'a Plan<T>,
-    index: [usize; 3],
-}
-
-impl<T: Element> Kernel for Operand<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let [.., width, channels] = self.plan.x.size;
-        for c in (0..channels).step_by(S::LANES) {
-            for w in (0..width).step_by(COLUMNS) {
-                // SAFETY: all indices lie in their layouts; a task writes its own row.
-                unsafe { self.columns::<S>(c, S::LANES.min(channels - c), w, COLUMNS.min(width - w)) };
-            }
-        }
-    }
-}
-
-impl<T: Element> Operand<'_, T> {
-    /// Columns `w..w + count` of channels `c..c + lanes`.
-    ///
-    /// # Safety
-    /// They lie in the operand.
-    #[inline(always)]
-    unsafe fn columns<S: Simd>(&self, c: usize, lanes: usize, w: usize, count: usize) {
-        let p = self.plan;
-        let ([b, t, h], [kt, kh, kw], [_, nt, nh, nw, _]) = (self.index, p.kernel, p.gradient.size);
-        // SAFETY: taps outside the gradient are skipped; the rest is the caller's word.
-        unsafe {
-            let mut sums = [S::splat(0.0); COLUMNS];
-            for i in 0..kt {
-                let Some(t) = (t + p.padding[0]).checked_sub(i).filter(|&t| t < nt) else { continue };
-                for j in 0..kh {
-                    let Some(h) = (h + p.padding[1]).checked_sub(j).filter(|&h| h < nh) else { continue };
-                    let row = p.gradient.row([b, t, h], c);
-                    for k in 0..kw {
-                        let at = ((i * kh + j) * kw + k) * p.x.size[4] + c;
-                        let weight = load::<S, f32>(p.weight.get().add(at), 1, lanes);
-                        for (column, sum) in sums.iter_mut().enumerate().take(count) {
-                            let Some(at) = (w + column + p.padding[2]).checked_sub(k).filter(|&at| at < nw) else { continue };
-                            let g = load::<S, T>(row.add(at * p.gradient.strides[3]), p.gradient.strides[4], lanes);
-                            *sum = S::fma(g, weight, *sum);
-                        }
-                    }
-                }
-            }
-            let [_, nt, nh, nw, channels] = p.x.size;
-            for (column, &sum) in sums.iter().enumerate().take(count) {
-                let at = (((b * nt + t) * nh + h) * nw + w + column) * channels + c;
-                store::<S, T>(p.dx.get().add(at), sum, lanes);
-            }
-        }
-    }
 }
 
 /// What one row of the gradient adds to `dweight`.
@@ -156,7 +115,7 @@ impl<T: Element> Kernel for Weight<'_, T> {
     fn run<S: Simd>(self) {
         let p = self.plan;
         let ([b, t, h], [kt, kh, kw]) = (self.index, p.kernel);
-        let [_, nt, nh, nw, channels] = p.x.size;
+        let [_, nt, nh, _, channels] = p.x.size;
         for c in (0..channels).step_by(S::LANES) {
             let lanes = S::LANES.min(channels - c);
             // SAFETY: all indices lie in their layouts; the sums are this block's.
@@ -167,21 +126,70 @@ impl<T: Element> Kernel for Weight<'_, T> {
                     for j in 0..kh {
                         let Some(h) = (h + j).checked_sub(p.padding[1]).filter(|&h| h < nh) else { continue };
                         let x = p.x.row([b, t, h], c);
-                        for k in 0..kw {
-                            // Columns w of the gradient that read column w + k − p₂ of the operand.
-                            let low = p.padding[2].saturating_sub(k);
-                            let high = (nw + p.padding[2]).saturating_sub(k).min(p.gradient.size[3]);
-                            let mut sum = S::splat(0.0);
-                            for w in low..high {
-                                let g = load::<S, T>(gradient.add(w * p.gradient.strides[3]), p.gradient.strides[4], lanes);
-                                let x = load::<S, T>(x.add((w + k - p.padding[2]) * p.x.strides[3]), p.x.strides[4], lanes);
-                                sum = S::fma(g, x, sum);
-                            }
-                            let to = self.sums.add(((i * kh + j) * kw + k) * channels + c);
-                            store::<S, f32>(to, S::add(load::<S, f32>(to, 1, lanes), sum), lanes);
+                        let sums = self.sums.add((i * kh + j) * kw * channels + c);
+                        match kw {
+                            3 => self.columns::<S, 3, 2>(gradient, x, 0, sums, lanes),
+                            _ => (0..kw).for_each(|k| self.columns::<S, 1, 4>(gradient, x, k, sums, lanes)),
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+impl<T: Element> Weight<'_, T> {
+    /// `sums[k] += Σ gradient[w]·x[w + k − p₂]` for `K` taps from `first` on: `U` columns at a time, in as many chains of sums, so that each
+    /// column is loaded once for all taps and the latency of one sum is hidden behind the others.
+    ///
+    /// # Safety
+    /// `gradient` and `x` are rows of the plan's at the same channel, `sums` has all taps.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const K: usize, const U: usize>(
+        &self,
+        gradient: *const T,
+        x: *const T,
+        first: usize,
+        sums: *mut f32,
+        lanes: usize,
+    ) {
+        /// Columns of the operand under `U` columns of the gradient: enough for every `K` and `U` above.
+        const WINDOW: usize = 4;
+        let p = self.plan;
+        let (width, columns, pad) = (p.gradient.size[3], p.x.size[3], p.padding[2]);
+        // Column w of the gradient meets column w + k − p₂ of the operand; `low..high` meets no padding.
+        let low = pad.saturating_sub(first).min(width);
+        let high = (columns + pad).saturating_sub(first + K - 1).clamp(low, width);
+        // SAFETY: columns outside the operand are left out; the rest is the caller's word.
+        unsafe {
+            let g = |w: usize| load::<S, T>(gradient.add(w * p.gradient.strides[3]), p.gradient.strides[4], lanes);
+            let at = |w: usize| load::<S, T>(x.add(w * p.x.strides[3]), p.x.strides[4], lanes);
+            let mut chains = [[S::splat(0.0); K]; U];
+            let whole = low + (high - low) / U * U;
+            for w in (low..whole).step_by(U) {
+                let mut window = [S::splat(0.0); WINDOW];
+                for (n, x) in window.iter_mut().enumerate().take(K + U - 1) {
+                    *x = at(w + n + first - pad);
+                }
+                for (u, chain) in chains.iter_mut().enumerate() {
+                    let g = g(w + u);
+                    for (k, sum) in chain.iter_mut().enumerate() {
+                        *sum = S::fma(g, window[u + k], *sum);
+                    }
+                }
+            }
+            for w in (0..low).chain(whole..width) {
+                for (k, sum) in chains[0].iter_mut().enumerate() {
+                    // Padding is left out, not multiplied: 0 times an infinite gradient is no number.
+                    if let Some(at_column) = (w + first + k).checked_sub(pad).filter(|&column| column < columns) {
+                        *sum = S::fma(g(w), at(at_column), *sum);
+                    }
+                }
+            }
+            for k in 0..K {
+                let total = chains.iter().skip(1).fold(chains[0][k], |total, chain| S::add(total, chain[k]));
+                let to = sums.add((first + k) * p.x.size[4]);
+                store::<S, f32>(to, S::add(load::<S, f32>(to, 1, lanes), total), lanes);
             }
         }
     }

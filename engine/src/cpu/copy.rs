@@ -4,7 +4,9 @@
 
 use super::{
     Cpu, Shared,
-    strided::{Strided, TASK, row_offset},
+    convert::{load, store},
+    simd::{Kernel, Simd},
+    strided::{Strided, TASK, row_offset, vectors},
 };
 use crate::{DType, Element, Result, Tensor, ops::copy::Copy, with_element};
 
@@ -48,6 +50,8 @@ fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
                 let dst = base.get().add(row * rows.len + low);
                 if T::DTYPE == U::DTYPE && rows.step == 1 {
                     dst.copy_from_nonoverlapping(src.cast(), len);
+                } else if T::DTYPE.is_float() && U::DTYPE.is_float() {
+                    cpu.level.run(Cast { src, step: rows.step, dst, len });
                 } else {
                     for j in 0..len {
                         dst.add(j).write(convert(*src.add(j * rows.step)));
@@ -57,6 +61,31 @@ fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
         }
     });
     Ok(())
+}
+
+/// A part of a row from one floating-point type to another.
+struct Cast<T, U> {
+    src: *const T,
+    step: usize,
+    dst: *mut U,
+    len: usize,
+}
+
+impl<T: Element, U: Element> Kernel for Cast<T, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        vectors::<S>(
+            self.len,
+            #[inline(always)]
+            // SAFETY: both are valid for `len` by the word of `rows`.
+            |j, lanes| unsafe {
+                let x = load::<S, T>(self.src.add(j * self.step), self.step, lanes);
+                store::<S, U>(self.dst.add(j), x, lanes);
+            },
+        );
+    }
 }
 
 /// Dimension `d` has stride 1 in `x`, the last has it in `out`.

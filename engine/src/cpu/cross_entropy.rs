@@ -1,15 +1,14 @@
 //! Cross-entropy of a batch, in f64: a batch of logits is small.
 
-use super::{Cpu, strided::Strided};
+use super::{Cpu, strided::Strided, with_float};
 use crate::{
     DType, Element, Result, Tensor,
     ops::cross_entropy::{CrossEntropy, LossReduction},
-    with_element,
 };
 
 pub fn run(op: &CrossEntropy, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(logits), Some(target)] = *inputs else { return Ok(()) };
-    with_element!(logits.dtype(), T => typed::<T>(op, logits, target, &outputs[0], cpu))
+    with_float!("cross_entropy", logits.dtype(), T => typed::<T>(op, logits, target, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &CrossEntropy, logits: &Tensor, target: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

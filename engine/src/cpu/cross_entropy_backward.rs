@@ -1,14 +1,13 @@
 //! Gradient of the cross-entropy, in f64: a batch of logits is small.
 
-use super::{Cpu, cross_entropy::Targets};
+use super::{Cpu, cross_entropy::Targets, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::cross_entropy_backward::{CrossEntropyBackward, share},
-    with_element,
 };
 
 pub fn run(op: &CrossEntropyBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    with_float!("cross_entropy_backward", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &CrossEntropyBackward, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -3,12 +3,13 @@
 use super::{
     Cpu, Shared,
     strided::{Strided, TASK},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::dropout::Dropout, with_element};
+use crate::{Element, Result, Tensor, ops::dropout::Dropout};
 
 pub fn run(op: &Dropout, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
+    with_float!("dropout", x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Dropout, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::{load, store},
     simd::{Kernel, Simd},
-    strided::{Strided, TASK, load_f32, vectors},
+    strided::{Strided, TASK, vectors},
 };
 use crate::{Element, Result, Tensor};
 
@@ -31,27 +31,27 @@ pub(super) fn run<T: Element, const N: usize>(
     let base = Shared(cpu.ptr::<T>(out)?);
     let pieces = columns.div_ceil(TASK);
     let together = (TASK / columns).max(1);
-    cpu.with_scratch(rows.div_ceil(together) * pieces, N * TASK, |task, scratch| {
+    cpu.pool.for_each(rows.div_ceil(together) * pieces, |task| {
         let low = task % pieces * TASK;
         let len = TASK.min(columns - low);
         let first = task / pieces * together;
         for row in first..(first + together).min(rows) {
-            let mut x = [std::ptr::null(); N];
             // SAFETY: the pieces lie in their rows, and each task writes its own part of the output.
-            unsafe {
-                for (i, (x, operand)) in x.iter_mut().zip(&operands).enumerate() {
-                    *x = operand.row(row, low, len, scratch.ptr().cast::<f32>().add(i * TASK));
-                }
-                cpu.level.run(Piece { function, x, y: base.get().add(row * columns + low), len });
-            }
+            let (x, y) = unsafe {
+                let at = |x: &Strided<T>| (x.base.get().add(x.offset(row) + low * x.step).cast_const(), x.step);
+                (std::array::from_fn(|i| at(&operands[i])), base.get().add(row * columns + low))
+            };
+            cpu.level.run(Piece { function, x, y, len });
         }
-    })
+    });
+    Ok(())
 }
 
 /// A part of a row.
 struct Piece<F, T, const N: usize> {
     function: F,
-    x: [*const f32; N],
+    /// Where each operand's piece begins, and the distance of its elements.
+    x: [(*const T, usize); N],
     y: *mut T,
     len: usize,
 }
@@ -67,8 +67,8 @@ impl<F: Elementwise<N>, T: Element, const N: usize> Kernel for Piece<F, T, N> {
             #[inline(always)]
             |j, lanes| unsafe {
                 let mut x = [S::splat(0.0); N];
-                for (x, from) in x.iter_mut().zip(self.x) {
-                    *x = load_f32::<S>(from.add(j), lanes);
+                for (x, (from, step)) in x.iter_mut().zip(self.x) {
+                    *x = load::<S, T>(from.add(j * step), step, lanes);
                 }
                 store::<S, T>(self.y.add(j), self.function.of::<S>(x), lanes);
             },

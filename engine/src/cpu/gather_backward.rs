@@ -3,12 +3,13 @@
 use super::{
     Cpu, Shared,
     strided::{Strided, row_offset},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::gather_backward::GatherBackward, with_element};
+use crate::{Element, Result, Tensor, ops::gather_backward::GatherBackward};
 
 pub fn run(op: &GatherBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient), Some(indices)] = *inputs else { return Ok(()) };
-    with_element!(gradient.dtype(), T => typed::<T>(op, gradient, indices, &outputs[0], cpu))
+    with_float!("gather_backward", gradient.dtype(), T => typed::<T>(op, gradient, indices, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &GatherBackward, gradient: &Tensor, indices: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

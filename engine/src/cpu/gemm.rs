@@ -6,10 +6,11 @@ use half::bf16;
 
 use super::{
     Cpu, Shared,
+    convert::widen,
     panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
-    product::{Product, Residual, Rows, load, panel_width},
+    product::{Product, Residual, Rows, panel_width},
     simd::Simd,
-    strided::{Strided, row_offset, vectors},
+    strided::{Strided, row_offset},
     with_float,
 };
 use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::gemm::Gemm};
@@ -54,9 +55,7 @@ impl<T: Element> Rows for Strided<T> {
                 if T::DTYPE == DType::F32 && self.step == 1 {
                     dst.copy_from_nonoverlapping(src.cast(), kc);
                 } else {
-                    vectors::<S>(kc, |k, lanes| {
-                        S::store_first(dst.add(k), load::<S, T>(src.add(k * self.step), self.step, lanes), lanes);
-                    });
+                    widen::<S, T>(src, self.step, kc, dst);
                 }
             }
         }
@@ -91,7 +90,7 @@ unsafe fn turned<S: Simd, T: Element>(
                     }
                     let mut block = [0f32; LINE * LINE];
                     for k in 0..steps {
-                        S::store(block.as_mut_ptr().add(k * LINE), load::<S, T>(src.add(k * step), 1, rows));
+                        widen::<S, T>(src.add(k * step), 1, rows, block.as_mut_ptr().add(k * LINE));
                     }
                     super::transpose::words((block.as_ptr(), LINE), (steps, rows), to);
                     continue;

@@ -3,11 +3,12 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::store,
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm, with_element};
+use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm};
 
 /// Rows that are normalised together.
 const TOGETHER: usize = 4;
@@ -16,7 +17,7 @@ const TOGETHER: usize = 4;
 const SHORT: usize = 1280;
 
 pub fn run(op: &LayerNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("layer_norm", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
@@ -103,9 +104,9 @@ impl<T: Element> Task<'_, T> {
         unsafe {
             let mut x: [*const f32; R] = [std::ptr::null(); R];
             for (i, x) in x.iter_mut().enumerate() {
-                *x = p.rows.row(first + i, 0, len, scratch);
+                *x = p.rows.row::<S>(first + i, scratch);
                 if let (Some(residual), Some(sum)) = (&p.residual, p.sum) {
-                    let other = residual.row(first + i, 0, len, scratch.add(len + 16));
+                    let other = residual.row::<S>(first + i, scratch.add(len + 16));
                     let sum = sum.get().add(row(i));
                     // The second result serves as the row, unless it is rounded.
                     let exact = if T::DTYPE == DType::F32 { sum.cast() } else { scratch };

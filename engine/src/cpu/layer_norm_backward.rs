@@ -4,14 +4,15 @@
 use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
-    product::store,
+    convert::store,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::layer_norm_backward::LayerNormBackward, with_element};
+use crate::{Element, Result, Tensor, ops::layer_norm_backward::LayerNormBackward};
 
 pub fn run(op: &LayerNormBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
+    with_float!("layer_norm_backward", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
@@ -22,19 +23,10 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     let len = x.len;
     let sums = sum_blocks(cpu, x.rows, 2 * len, 2 * len, |block, sums, scratch| {
         for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
-            // SAFETY: the scratch holds two rows, the sums two; each block writes its own rows.
-            cpu.level.run(unsafe {
-                Row {
-                    eps,
-                    x: x.row(row, 0, len, scratch),
-                    gradient: gradient.row(row, 0, len, scratch.add(len)),
-                    weight: weight.as_deref(),
-                    dx: dx.get().add(row * len),
-                    dweight: sums,
-                    dbias: sums.add(len),
-                    len,
-                }
-            });
+            // SAFETY: the sums hold two rows; each block writes its own rows.
+            let (dx, dbias) = unsafe { (dx.get().add(row * len), sums.add(len)) };
+            let operands = [&x, &gradient];
+            cpu.level.run(Task { eps, row, operands, scratch, weight: weight.as_deref(), dx, dweight: sums, dbias });
         }
     })?;
     write_parameters::<T>(&sums, len, &outputs[1..], cpu)
@@ -48,6 +40,32 @@ pub(super) fn write_parameters<T: Element>(sums: &[f32], len: usize, outputs: &[
         sums.iter().enumerate().for_each(|(c, &sum)| unsafe { base.add(c).write(T::from_f32(sum)) });
     }
     Ok(())
+}
+
+/// One row, with scratch for two.
+struct Task<'a, T> {
+    eps: f32,
+    row: usize,
+    /// `x` and the gradient.
+    operands: [&'a Strided<T>; 2],
+    scratch: *mut f32,
+    weight: Option<&'a [f32]>,
+    dx: *mut T,
+    dweight: *mut f32,
+    dbias: *mut f32,
+}
+
+impl<T: Element> Kernel for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Task { eps, row, operands: [x, gradient], scratch, weight, dx, dweight, dbias } = self;
+        let len = x.len;
+        // SAFETY: the row exists, and the scratch holds two.
+        let (x, gradient) = unsafe { (x.row::<S>(row, scratch), gradient.row::<S>(row, scratch.add(len))) };
+        Row { eps, x, gradient, weight, dx, dweight, dbias, len }.run::<S>();
+    }
 }
 
 struct Row<'a, T> {
@@ -109,9 +127,7 @@ fn total<S: Simd>(sums: [S::V; 4]) -> S::V {
     unsafe { S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])) }
 }
 
-impl<T: Element> Kernel for Row<'_, T> {
-    type Output = ();
-
+impl<T: Element> Row<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         // SAFETY: all rows are valid for `len`.

@@ -3,7 +3,8 @@
 
 use super::{
     Cpu, Shared,
-    product::{load, panel_width},
+    convert::widen,
+    product::panel_width,
     simd::{Kernel, Simd},
 };
 use crate::{DType, Element, HostBuffer};
@@ -94,10 +95,7 @@ impl<T: Element> Kernel for Panel<'_, T> {
             if self.weight.stride == 1 {
                 for kk in 0..k {
                     let src = self.src.add(*self.weight.offsets.get_unchecked(kk));
-                    for j in (0..self.columns).step_by(S::LANES) {
-                        let lanes = S::LANES.min(self.columns - j);
-                        S::store_first(self.dst.add(kk * width + j), load::<S, T>(src.add(j), 1, lanes), lanes);
-                    }
+                    widen::<S, T>(src, 1, self.columns, self.dst.add(kk * width));
                 }
                 return;
             }
@@ -140,7 +138,7 @@ impl<T: Element> Panel<'_, T> {
                 }
                 let mut block = [0f32; SIDE * SIDE];
                 for r in 0..rows {
-                    S::store(block.as_mut_ptr().add(r * SIDE), load::<S, T>(src.add(r * self.weight.stride), 1, count));
+                    widen::<S, T>(src.add(r * self.weight.stride), 1, count, block.as_mut_ptr().add(r * SIDE));
                 }
                 words((block.as_ptr(), SIDE), (rows, count), to);
             }

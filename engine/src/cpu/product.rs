@@ -11,6 +11,7 @@
 
 use super::{
     Cpu, Shared,
+    convert::{load, store},
     simd::{Kernel, Level, Simd, math},
     unit::Unit,
 };
@@ -333,44 +334,6 @@ unsafe fn finish<S: Simd, R, T: Element>(p: &Product<'_, R, T>, row: usize, (low
             }
             store::<S, T>(out.add(j), y, lanes);
             j += lanes;
-        }
-    }
-}
-
-/// `lanes` elements of any type at a step, as f32.
-///
-/// # Safety
-/// They must be valid for reads.
-#[inline(always)]
-pub(super) unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: usize) -> S::V {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        if T::DTYPE == crate::DType::F32 && step == 1 {
-            return if lanes == S::LANES { S::load(p.cast()) } else { S::load_first(p.cast(), lanes) };
-        }
-        let mut x = [0f32; 16];
-        for (i, x) in x.iter_mut().enumerate().take(lanes) {
-            *x = (*p.add(i * step)).to_f32();
-        }
-        S::load(x.as_ptr())
-    }
-}
-
-/// The first `lanes` of a vector, rounded to the element type.
-///
-/// # Safety
-/// They must be valid for writes.
-#[inline(always)]
-pub(super) unsafe fn store<S: Simd, T: Element>(p: *mut T, y: S::V, lanes: usize) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        if T::DTYPE == crate::DType::F32 {
-            return if lanes == S::LANES { S::store(p.cast(), y) } else { S::store_first(p.cast(), y, lanes) };
-        }
-        let mut x = [0f32; 16];
-        S::store(x.as_mut_ptr(), y);
-        for (i, x) in x.iter().enumerate().take(lanes) {
-            p.add(i).write(T::from_f32(*x));
         }
     }
 }

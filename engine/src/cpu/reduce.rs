@@ -3,16 +3,16 @@
 use super::{
     Cpu, Shared,
     strided::{Strided, TASK},
+    with_float,
 };
 use crate::{
     Element, Result, Tensor,
     ops::reduce::{Reduce, Reduction},
-    with_element,
 };
 
 pub fn run(op: &Reduce, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
+    with_float!("reduce", x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Reduce, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

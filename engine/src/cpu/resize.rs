@@ -1,15 +1,14 @@
 //! Separable resampling: for each output row the input rows are blended first, all columns at once, then the columns.
 
-use super::{Cpu, Shared, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{resize::Resize, taps::resized},
-    with_element,
 };
 
 pub fn run(op: &Resize, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
+    with_float!("resize", x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Resize, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
@@ -20,25 +19,15 @@ fn typed<T: Element>(op: &Resize, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result
     let base = Shared(cpu.ptr::<T>(out)?);
     cpu.with_scratch(s[0] * op.height, width * channels, |task, scratch| {
         let (image, i) = (task / op.height, task % op.height);
-        // SAFETY: the scratch holds a row, and belongs to this task.
-        let blended = unsafe { std::slice::from_raw_parts_mut(scratch.ptr().cast::<f32>(), width * channels) };
-        blended.fill(0.0);
-        for &(h, weight) in &vertical[i] {
-            for w in 0..width {
-                let at = rows.offset((image * height + h) * width + w);
-                for c in 0..channels {
-                    // SAFETY: the pixel lies in the layout.
-                    let x = unsafe { (*rows.base.get().add(at + c * rows.step)).to_f32() };
-                    blended[w * channels + c] += weight * x;
-                }
+        let blended = scratch.ptr().cast::<f32>();
+        // SAFETY: the scratch holds a row and belongs to this task, which writes its own row.
+        unsafe {
+            blended.write_bytes(0, width * channels);
+            for &(row, weight) in &vertical[i] {
+                resample::blend(cpu.level, weight, &rows, (image * height + row) * width, width, blended);
             }
-        }
-        for (j, taps) in horizontal.iter().enumerate() {
-            for c in 0..channels {
-                let y: f32 = taps.iter().map(|&(w, weight)| weight * blended[w * channels + c]).sum();
-                // SAFETY: each task writes its own row.
-                unsafe { base.get().add((task * op.width + j) * channels + c).write(T::from_f32(y)) };
-            }
+            let y = base.get().add(task * op.width * channels);
+            resample::gather(cpu.level, &horizontal, channels, blended, y);
         }
     })
 }

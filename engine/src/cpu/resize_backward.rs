@@ -1,15 +1,14 @@
 //! Gradient of separable resampling: a task owns one image; each row of the gradient is spread over the columns first, then over the rows.
 
-use super::{Cpu, Shared, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{resize_backward::ResizeBackward, taps::resized},
-    with_element,
 };
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
+    with_float!("resize_backward", gradient.dtype(), T => typed::<T>(op, gradient, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &ResizeBackward, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
@@ -20,29 +19,19 @@ fn typed<T: Element>(op: &ResizeBackward, gradient: &Tensor, out: &Tensor, cpu: 
     let base = Shared(cpu.ptr::<T>(out)?);
     let (line, floats) = (width * channels, height * width * channels);
     cpu.with_scratch(g[0], line + floats, |image, scratch| {
-        // SAFETY: the scratch holds a line and an image, and belongs to this task.
-        let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.ptr().cast::<f32>(), line + floats) };
-        let (spread, sums) = scratch.split_at_mut(line);
-        sums.fill(0.0);
-        for (i, taps) in vertical.iter().enumerate() {
-            spread.fill(0.0);
-            for (j, taps) in horizontal.iter().enumerate() {
-                let at = rows.offset((image * g[1] + i) * g[2] + j);
-                for &(column, weight) in taps {
-                    for c in 0..channels {
-                        // SAFETY: the element lies in the layout.
-                        let g = unsafe { (*rows.base.get().add(at + c * rows.step)).to_f32() };
-                        spread[column * channels + c] += weight * g;
-                    }
+        let sums = scratch.ptr().cast::<f32>();
+        // SAFETY: the scratch holds an image and a line, and belongs to this task, which writes its own image.
+        unsafe {
+            let spread = sums.add(floats);
+            sums.write_bytes(0, floats);
+            for (i, taps) in vertical.iter().enumerate() {
+                spread.write_bytes(0, line);
+                resample::spread(cpu.level, &horizontal, &rows, (image * g[1] + i) * g[2], spread);
+                for &(row, weight) in taps {
+                    resample::add(cpu.level, weight, spread, line, sums.add(row * line));
                 }
             }
-            for &(row, weight) in taps {
-                sums[row * line..][..line].iter_mut().zip(&*spread).for_each(|(sum, x)| *sum += weight * x);
-            }
-        }
-        for (i, &sum) in sums.iter().enumerate() {
-            // SAFETY: each task writes its own image.
-            unsafe { base.get().add(image * floats + i).write(T::from_f32(sum)) };
+            resample::round(cpu.level, sums, floats, base.get().add(image * floats));
         }
     })
 }

@@ -2,28 +2,29 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::{load, store},
     simd::{Kernel, Simd, math},
     strided::{Strided, TASK, load_f32, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::softmax::Softmax, with_element};
+use crate::{Element, Result, Tensor, ops::softmax::Softmax};
 
 pub fn run(op: &Softmax, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op.log, x, &outputs[0], cpu))
+    with_float!("softmax", x.dtype(), T => typed::<T>(op.log, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(log: bool, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let rows = Strided::<T>::new(x, cpu)?;
     let base = Shared(cpu.ptr::<T>(out)?);
     let together = (TASK / rows.len).max(1);
-    cpu.with_scratch(rows.rows.div_ceil(together), 2 * rows.len + 32, |task, scratch| {
+    cpu.with_scratch(rows.rows.div_ceil(together), rows.len + 16, |task, scratch| {
         let powers = scratch.ptr().cast::<f32>();
         for row in task * together..((task + 1) * together).min(rows.rows) {
-            // SAFETY: the scratch holds two rows, and each task writes its own rows.
+            // SAFETY: each task reads and writes rows that there are.
             cpu.level.run(unsafe {
-                let x = rows.row(row, 0, rows.len, powers.add(rows.len + 16));
-                Row { log, x, powers, y: base.get().add(row * rows.len), len: rows.len }
+                let x = rows.base.get().add(rows.offset(row));
+                Row { log, x, step: rows.step, powers, y: base.get().add(row * rows.len), len: rows.len }
             });
         }
     })
@@ -31,7 +32,8 @@ fn typed<T: Element>(log: bool, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
 
 struct Row<T> {
     log: bool,
-    x: *const f32,
+    x: *const T,
+    step: usize,
     powers: *mut f32,
     y: *mut T,
     len: usize,
@@ -42,7 +44,7 @@ impl<T: Element> Kernel for Row<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Row { log, x, powers, y, len } = self;
+        let Row { log, x, step, powers, y, len } = self;
         // SAFETY: `x` and `y` are valid for `len`, `powers` for `len` and a vector.
         unsafe {
             let mut max = f32::NEG_INFINITY;
@@ -52,9 +54,9 @@ impl<T: Element> Kernel for Row<T> {
                 #[inline(always)]
                 |j, lanes| {
                     if lanes == S::LANES {
-                        m = S::max(S::load(x.add(j)), m);
+                        m = S::max(load::<S, T>(x.add(j * step), step, lanes), m);
                     } else {
-                        (j..len).for_each(|j| max = max.max(*x.add(j)));
+                        (j..len).for_each(|j| max = max.max((*x.add(j * step)).to_f32()));
                     }
                 },
             );
@@ -65,7 +67,7 @@ impl<T: Element> Kernel for Row<T> {
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let d = S::sub(load_f32::<S>(x.add(j), lanes), m);
+                    let d = S::sub(load::<S, T>(x.add(j * step), step, lanes), m);
                     // NaN, and ∞ − ∞, which the exponential of attention takes for 0.
                     let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
                     S::store(powers.add(j), e);
@@ -79,7 +81,7 @@ impl<T: Element> Kernel for Row<T> {
                     len,
                     #[inline(always)]
                     |j, lanes| {
-                        let d = S::sub(load_f32::<S>(x.add(j), lanes), m);
+                        let d = S::sub(load::<S, T>(x.add(j * step), step, lanes), m);
                         store::<S, T>(y.add(j), S::sub(d, shift), lanes);
                     },
                 );

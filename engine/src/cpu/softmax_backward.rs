@@ -2,42 +2,41 @@
 
 use super::{
     Cpu, Shared,
-    product::store,
+    convert::{load, store},
     simd::{Kernel, Simd, math},
-    strided::{Strided, TASK, load_f32, vectors},
+    strided::{Strided, TASK, vectors},
+    with_float,
 };
-use crate::{Element, Result, Tensor, ops::softmax_backward::SoftmaxBackward, with_element};
+use crate::{Element, Result, Tensor, ops::softmax_backward::SoftmaxBackward};
 
 pub fn run(op: &SoftmaxBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(y), Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(y.dtype(), T => typed::<T>(op.log, y, gradient, &outputs[0], cpu))
+    with_float!("softmax_backward", y.dtype(), T => typed::<T>(op.log, y, gradient, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(log: bool, y: &Tensor, gradient: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let (y, gradient) = (Strided::<T>::new(y, cpu)?, Strided::<T>::new(gradient, cpu)?);
     let base = Shared(cpu.ptr::<T>(out)?);
     let together = (TASK / y.len).max(1);
-    cpu.with_scratch(y.rows.div_ceil(together), 2 * y.len, |task, scratch| {
-        let scratch = scratch.ptr().cast::<f32>();
+    cpu.pool.for_each(y.rows.div_ceil(together), |task| {
         for row in task * together..((task + 1) * together).min(y.rows) {
-            // SAFETY: the scratch holds two rows, and each task writes its own rows.
-            cpu.level.run(unsafe {
-                Row {
-                    log,
-                    y: y.row(row, 0, y.len, scratch),
-                    gradient: gradient.row(row, 0, y.len, scratch.add(y.len)),
-                    dx: base.get().add(row * y.len),
-                    len: y.len,
-                }
-            });
+            let at = |x: &Strided<T>| {
+                // SAFETY: the row lies in the layout.
+                (unsafe { x.base.get().add(x.offset(row)) }.cast_const(), x.step)
+            };
+            // SAFETY: each task writes its own rows.
+            let dx = unsafe { base.get().add(row * y.len) };
+            cpu.level.run(Row { log, y: at(&y), gradient: at(&gradient), dx, len: y.len });
         }
-    })
+    });
+    Ok(())
 }
 
 struct Row<T> {
     log: bool,
-    y: *const f32,
-    gradient: *const f32,
+    /// Where the row begins, and the distance of its elements.
+    y: (*const T, usize),
+    gradient: (*const T, usize),
     dx: *mut T,
     len: usize,
 }
@@ -47,7 +46,12 @@ impl<T: Element> Kernel for Row<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Row { log, y, gradient, dx, len } = self;
+        let Row { log, dx, len, .. } = self;
+        // SAFETY: the rows are valid for `len`.
+        let y = |j: usize, lanes: usize| unsafe { load::<S, T>(self.y.0.add(j * self.y.1), self.y.1, lanes) };
+        // SAFETY: as above.
+        let gradient =
+            |j: usize, lanes: usize| unsafe { load::<S, T>(self.gradient.0.add(j * self.gradient.1), self.gradient.1, lanes) };
         // SAFETY: the rows are valid for `len`.
         unsafe {
             let mut sum = S::splat(0.0);
@@ -55,8 +59,8 @@ impl<T: Element> Kernel for Row<T> {
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let g = load_f32::<S>(gradient.add(j), lanes);
-                    sum = if log { S::add(sum, g) } else { S::fma(g, load_f32::<S>(y.add(j), lanes), sum) };
+                    let g = gradient(j, lanes);
+                    sum = if log { S::add(sum, g) } else { S::fma(g, y(j, lanes), sum) };
                 },
             );
             let sum = S::splat(S::sum(sum));
@@ -64,7 +68,7 @@ impl<T: Element> Kernel for Row<T> {
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let (g, y) = (load_f32::<S>(gradient.add(j), lanes), load_f32::<S>(y.add(j), lanes));
+                    let (g, y) = (gradient(j, lanes), y(j, lanes));
                     let x = if log { S::sub(g, S::mul(math::exp::<S>(y), sum)) } else { S::mul(y, S::sub(g, sum)) };
                     store::<S, T>(dx.add(j), x, lanes);
                 },

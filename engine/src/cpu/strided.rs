@@ -1,6 +1,6 @@
 //! Operands of any strides as rows of their last dimension.
 
-use super::{Cpu, Shared, simd::Simd};
+use super::{Cpu, Shared, convert::widen, simd::Simd};
 use crate::{DType, Element, Layout, Result, Tensor};
 
 /// Elements of a task of an element-wise kernel: long enough to hide its start, short enough to share out evenly.
@@ -65,27 +65,30 @@ impl<T: Element> Strided<T> {
         }
     }
 
+    /// Whether all elements lie side by side.
+    pub fn dense(&self) -> bool {
+        self.step == 1 && self.uniform == Some(self.len)
+    }
+
     /// Whether each row begins one element after the one before it: a transposed matrix.
     #[inline(always)]
     pub fn side_by_side(&self) -> bool {
         self.uniform == Some(1)
     }
 
-    /// Elements `low..low + len` of row `i` as f32, in place if they lie so, else converted into `scratch`.
+    /// Row `i` as f32, in place if it lies so, else converted into `scratch`.
     ///
     /// # Safety
-    /// The range lies in the row; `scratch` is valid for `len` f32.
+    /// The row exists; `scratch` is valid for its length.
     #[inline(always)]
-    pub unsafe fn row(&self, i: usize, low: usize, len: usize, scratch: *mut f32) -> *const f32 {
+    pub unsafe fn row<S: Simd>(&self, i: usize, scratch: *mut f32) -> *const f32 {
         // SAFETY: rows lie in the layout; the rest is the caller's word.
         unsafe {
-            let src = self.base.get().add(self.offset(i) + low * self.step);
+            let src = self.base.get().add(self.offset(i));
             if T::DTYPE == DType::F32 && self.step == 1 {
                 return src.cast();
             }
-            for j in 0..len {
-                scratch.add(j).write((*src.add(j * self.step)).to_f32());
-            }
+            widen::<S, T>(src, self.step, self.len, scratch);
             scratch
         }
     }

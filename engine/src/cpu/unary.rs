@@ -4,12 +4,13 @@ use super::{
     Cpu,
     elementwise::{self, Elementwise},
     simd::{Simd, math},
+    with_float,
 };
-use crate::{Function, Result, Tensor, ops::unary::Unary, with_element};
+use crate::{Function, Result, Tensor, ops::unary::Unary};
 
 pub fn run(op: &Unary, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => elementwise::run::<T, 1>(op.function, [x], &outputs[0], cpu))
+    with_float!("unary", x.dtype(), T => elementwise::run::<T, 1>(op.function, [x], &outputs[0], cpu))
 }
 
 impl Elementwise<1> for Function {

@@ -4,12 +4,13 @@ use super::{
     Cpu,
     elementwise::{self, Elementwise},
     simd::{Simd, math},
+    with_float,
 };
-use crate::{Function, Result, Tensor, ops::unary_backward::UnaryBackward, with_element};
+use crate::{Function, Result, Tensor, ops::unary_backward::UnaryBackward};
 
 pub fn run(op: &UnaryBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(gradient)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => elementwise::run::<T, 2>(Slope(op.function), [x, gradient], &outputs[0], cpu))
+    with_float!("unary_backward", x.dtype(), T => elementwise::run::<T, 2>(Slope(op.function), [x, gradient], &outputs[0], cpu))
 }
 
 /// `g·f′(x)` of `x` and `g`.

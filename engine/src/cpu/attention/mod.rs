@@ -6,8 +6,8 @@ mod pack;
 mod streaming;
 mod tiled;
 
-use super::{Cpu, Shared};
-use crate::{Element, Result, Tensor, ops::attention::Attention, with_element};
+use super::{Cpu, Shared, with_float};
+use crate::{Element, Result, Tensor, ops::attention::Attention};
 pub(super) use pack::{pack_channels, pack_rows};
 pub(super) use tiled::exponentials;
 
@@ -74,7 +74,7 @@ struct Operands<T> {
 }
 
 pub fn run(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_element!(outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
+    with_float!("attention", outputs[0].dtype(), T => typed::<T>(op, inputs, outputs, cpu))
 }
 
 fn typed<T: Element>(op: &Attention, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::Sequence;
 use crate::{
     Element,
-    cpu::{product::load, simd::Simd},
+    cpu::{convert::load, simd::Simd},
 };
 
 /// Tokens as columns: `[tokens/NR][D][NR]`, zeros beyond the last token.

@@ -9,7 +9,7 @@ use crate::{
     Element, Result,
     cpu::{
         Cpu, Shared,
-        product::{load, store},
+        convert::{load, store},
         simd::{Kernel, Simd},
     },
 };

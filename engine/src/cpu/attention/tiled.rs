@@ -12,7 +12,8 @@ use crate::{
     Element, HostBuffer, Result,
     cpu::{
         Cpu,
-        product::{KC, LDA, part, store, tile_rows},
+        convert::store,
+        product::{KC, LDA, part, tile_rows},
         simd::{Kernel, Simd, math},
     },
 };

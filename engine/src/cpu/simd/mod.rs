@@ -5,7 +5,9 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Result};
+use half::{bf16, f16};
+
+use crate::{Element, Error, Result};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -159,6 +161,30 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store(p: *mut f32, x: Self::V);
     /// The first `n` lanes; `n ≤ LANES`.
     unsafe fn store_first(p: *mut f32, x: Self::V, n: usize);
+    /// `LANES` bf16, widened.
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe { widen::<Self, bf16>(p) }
+    }
+    /// Rounded to nearest, ties to even; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut bf16, x: Self::V) {
+        // SAFETY: passed on from the caller.
+        unsafe { narrow::<Self, bf16>(p, x) }
+    }
+    /// `LANES` f16, widened.
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe { widen::<Self, f16>(p) }
+    }
+    /// Rounded to nearest, ties to even; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut f16, x: Self::V) {
+        // SAFETY: passed on from the caller.
+        unsafe { narrow::<Self, f16>(p, x) }
+    }
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -193,4 +219,35 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
     /// Largest lane.
     unsafe fn max_lane(a: Self::V) -> f32;
+}
+
+/// The lanes of the widest vector.
+const WIDEST: usize = 16;
+
+/// A vector of elements, one conversion after the other: for levels without an instruction for it.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn widen<S: Simd, T: Element>(p: *const T) -> S::V {
+    let mut x = [0f32; WIDEST];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        x.iter_mut().enumerate().take(S::LANES).for_each(|(i, x)| *x = (*p.add(i)).to_f32());
+        S::load(x.as_ptr())
+    }
+}
+
+/// As [`widen`], the other way.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn narrow<S: Simd, T: Element>(p: *mut T, y: S::V) {
+    let mut x = [0f32; WIDEST];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        S::store(x.as_mut_ptr(), y);
+        x.iter().enumerate().take(S::LANES).for_each(|(i, x)| p.add(i).write(T::from_f32(*x)));
+    }
 }

@@ -1,5 +1,7 @@
 use std::arch::aarch64::*;
 
+use half::bf16;
+
 use super::{Kernel, Simd};
 
 /// 128-bit vectors of aarch64.
@@ -36,6 +38,20 @@ unsafe impl Simd for Neon {
     #[inline(always)]
     unsafe fn store(p: *mut f32, x: float32x4_t) {
         unsafe { vst1q_f32(p, x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> float32x4_t {
+        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut bf16, x: float32x4_t) {
+        unsafe {
+            let bits = vreinterpretq_u32_f32(x);
+            let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            let rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF)));
+            let quiet = vorrq_u32(bits, vdupq_n_u32(0x40_0000));
+            vst1_u16(p.cast(), vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(x, x), rounded, quiet)));
+        }
     }
     #[inline(always)]
     unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
