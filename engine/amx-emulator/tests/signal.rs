@@ -39,9 +39,9 @@ fn product() -> [f32; 256] {
 
 /// Runs this test again with `what` to do.
 fn again(test: &str, what: &str) -> Output {
-    let program = env::current_exe().unwrap();
+    let program = env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
-    command.args(["--exact", test, "--nocapture"]).env("AMX_EMULATOR_TEST", what).output().unwrap()
+    command.args(["--exact", test, "--nocapture"]).env("AMX_EMULATOR_TEST", what).output().expect("it starts again")
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub use simd::Level;
 pub struct CpuOptions {
     /// Threads in all; default: as many as the machine runs at once.
     pub threads: Option<usize>,
-    /// Vector instructions; default: the best that the machine has.
+    /// Vector instructions; default: the best that the machine has, see [`Level::best`].
     pub simd: Option<Level>,
     /// Bytes of tensors beyond which allocation fails.
     pub memory_limit: Option<usize>,
