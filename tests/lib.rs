@@ -57,13 +57,29 @@ pub fn devices(threads: usize) -> Vec<Device> {
     match &*COLUMN {
         Column::Gpu(device) => vec![device.clone()],
         Column::CudaEmulated(device) => vec![device(emulated::Options { threads, ..emulated::Options::default() })],
-        Column::Cpu => {
-            let level =
-                |level| Cpu::new(CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true });
-            let available = Level::ALL.into_iter().filter(|level| level.available());
-            available.map(|l| Device::new(level(l).unwrap_or_else(|error| panic!("{error}")))).collect()
-        }
+        Column::Cpu => LEVELS.iter().map(|&level| cpu(level, threads)).collect(),
     }
+}
+
+/// The levels under test: `TUBELET_SIMD` alone, or all that this machine has. AMX is among them without a processor that has it, on its emulator.
+static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
+    let emulated = |level| {
+        level == Level::Amx
+            && Level::Avx512.available()
+            && tubelet_amx_emulator::install().inspect_err(|reason| println!("amx is skipped: {reason}")).is_ok()
+    };
+    let options = CpuOptions::from_env().unwrap_or_else(|error| panic!("{error}"));
+    let wanted = options.simd.map_or(Level::ALL.to_vec(), |level| vec![level]);
+    wanted.into_iter().filter(|&level| level.available() || emulated(level)).collect()
+});
+
+fn cpu(level: Level, threads: usize) -> Device {
+    let options = CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true };
+    if level.available() {
+        return Device::new(Cpu::new(options).unwrap_or_else(|error| panic!("{error}")));
+    }
+    // SAFETY: levels under test that are not available are emulated.
+    Device::new(unsafe { Cpu::assume(options) })
 }
 
 /// A sample of `name`, which must be an operation.

@@ -12,7 +12,7 @@ fuzz_target!(|data: [u8; 12]| {
     let [name, size, dtype, values, seed @ ..] = data;
     let name = Op::NAMES[name as usize % Op::NAMES.len()];
     let dtype = DType::FLOATS[dtype as usize % 3];
-    let level = Level::ALL[values as usize / 4 % 4];
+    let level = Level::ALL[values as usize / 4 % Level::ALL.len()];
     let values = [Values::Integers, Values::Normal, Values::Special][values as usize % 3];
     let mut rng = Philox::new(u64::from_le_bytes(seed));
     let Some(sample) = samples::sample(name, &mut rng, size as usize % 70, dtype, values) else { return };

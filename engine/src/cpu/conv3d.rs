@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
+use half::bf16;
+
 use super::{
     Cpu, Shared,
+    panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
     patches::Patches,
-    product::{Product, Residual, Weight, pack_panels, panel_bytes},
+    product::{Product, Residual, Rows},
     strided::row_offset,
     with_float,
 };
-use crate::{Element, HostBuffer, Operand, Result, Tensor, memory, ops::conv3d::Conv3d};
+use crate::{DType, Element, HostBuffer, Operand, Result, Tensor, memory, ops::conv3d::Conv3d};
 
-/// Panels of a weight `[O, kt, kh, kw, C]`, as f32, with the patch in the order `kt, kh, kw, C` of a channels-last video.
+/// Panels of a weight `[O, kt, kh, kw, C]`, with the patch in the order `kt, kh, kw, C` of a channels-last video.
 pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
     let buffer = pack(weight, cpu)?;
     Ok(weight.with_prepared(Operand::Conv3dWeight, Arc::new(buffer)))
@@ -24,7 +27,7 @@ fn pack(weight: &Tensor, cpu: &Cpu) -> Result<HostBuffer> {
         let k: usize = weight.shape()[1..].iter().product();
         // The first `k` positions in row-major order are those of the first output channel.
         let offsets: Vec<usize> = if n == 0 { Vec::new() } else { (0..k).map(|k| row_offset(layout, 0, k)).collect() };
-        let buffer = cpu.memory.allocate(panel_bytes(cpu, n, k))?;
+        let buffer = cpu.memory.allocate(panel_bytes(cpu, n, steps(T::DTYPE, k, cpu)))?;
         let weight = Weight { base: Shared(cpu.ptr::<T>(weight)?), stride: layout.strides()[0], offsets: &offsets };
         // SAFETY: the weight lies in its layout, and the panels in the buffer.
         unsafe { pack_panels(cpu, &buffer, 0, n, &weight) };
@@ -34,16 +37,28 @@ fn pack(weight: &Tensor, cpu: &Cpu) -> Result<HostBuffer> {
 
 pub fn run(op: &Conv3d, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let Some(video) = inputs[0] else { return Ok(()) };
-    with_float!("conv3d", outputs[0].dtype(), T => {
-        if video.dtype() == outputs[0].dtype() {
-            typed::<T, T>(op, inputs, &outputs[0], cpu)
+    let (out, bytes) = (&outputs[0], video.dtype() == DType::U8);
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(out.dtype(), cpu) {
+        return if bytes {
+            typed::<u8, bf16, _>(op, inputs, out, |patches, k| super::patches::PairPatches { patches, k }, cpu)
         } else {
-            typed::<u8, T>(op, inputs, &outputs[0], cpu)
-        }
+            typed::<bf16, bf16, _>(op, inputs, out, |patches, k| super::patches::PairPatches { patches, k }, cpu)
+        };
+    }
+    with_float!("conv3d", out.dtype(), T => {
+        if bytes { typed::<u8, T, _>(op, inputs, out, |x, _| x, cpu) } else { typed::<T, T, _>(op, inputs, out, |x, _| x, cpu) }
     })
 }
 
-fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
+/// `rows` makes rows of a product from patches of `k` elements.
+fn typed<'a, V: Element, T: Element, R: Rows>(
+    op: &'a Conv3d,
+    inputs: &[Option<&Tensor>],
+    out: &Tensor,
+    rows: impl Fn(Patches<'a, V>, usize) -> R,
+    cpu: &Cpu,
+) -> Result<()> {
     let [Some(video), Some(weight), ..] = *inputs else { return Ok(()) };
     let dense = |i: usize| inputs.get(i).copied().flatten().map(Tensor::contiguous).transpose();
     let (bias, position) = (dense(2)?, dense(3)?);
@@ -57,7 +72,6 @@ fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &
         let patches = Patches::<V>::new(op, video, group, [w[1], w[2], w[3]], tubes, cpu)?;
         let packed;
         let panels = if weight.prepared().is_some() {
-            // Panels are f32 whatever the weight's element type.
             memory::host("cpu", weight.buffer())?.ptr().cast()
         } else {
             packed = pack(&weight.narrow(0, group * n, n)?, cpu)?;
@@ -66,12 +80,13 @@ fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &
         // SAFETY: columns `group·n..` of the operands and of the result.
         let shifted = |p: *mut T| Shared(unsafe { p.add(group * n) });
         let offset = |row: usize| row % tokens * out_channels;
+        let k = w[1] * w[2] * w[3] * channels;
         Product {
-            rows: &patches,
+            rows: &rows(patches, k),
             batch: 1,
             m: out.shape()[0] * tokens,
             n,
-            k: w[1] * w[2] * w[3] * channels,
+            k: steps(T::DTYPE, k, cpu),
             panels: Shared(panels),
             alpha: 1.0,
             function: None,
@@ -88,11 +103,7 @@ fn typed<V: Element, T: Element>(op: &Conv3d, inputs: &[Option<&Tensor>], out: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        DType, Device,
-        cpu::{CpuOptions, Level},
-        ops::conv3d::conv3d,
-    };
+    use crate::{DType, Device, cpu::testing, ops::conv3d::conv3d};
 
     /// Every way to gather, channels together or apart (one of them, three, or another number), bytes or floats, whole runs and runs cut by
     /// a step of K, gives the numbers of the reference; all are small integers, so exactly.
@@ -126,12 +137,14 @@ mod tests {
                     assert_eq!(plain, prepared);
                     plain
                 };
-                for level in Level::ALL.into_iter().filter(|level| level.available()) {
-                    let options = CpuOptions { threads: Some(2), simd: Some(level), memory_limit: None, guard: true };
-                    let cpu = Device::new(Cpu::new(options).unwrap());
+                for cpu in testing::devices(2) {
                     for (planar, bytes) in [(false, false), (false, true), (true, false), (true, true)] {
                         let same = run(&cpu, planar, bytes) == run(&reference, planar, bytes);
-                        assert!(same, "{channels} channels, {op:?}, planar {planar}, bytes {bytes}, {level}");
+                        assert!(
+                            same,
+                            "{channels} channels, {op:?}, planar {planar}, bytes {bytes}, {}",
+                            cpu.backend().description()
+                        );
                     }
                 }
             }

@@ -5,7 +5,8 @@
 use super::{
     Cpu, Shared,
     conv3d_backward_weight::{rows, write},
-    product::{Product, Weight, pack_panels, panel_bytes},
+    panels::{self, Weight, in_pairs, pack_panels, panel_bytes},
+    product::{Product, Rows},
     strided::Strided,
     with_float,
 };
@@ -15,10 +16,22 @@ use crate::{Element, Result, Tensor, ops::conv3d_backward_video::Conv3dBackwardV
 const SLAB: usize = 4 << 20;
 
 pub fn run(op: &Conv3dBackwardVideo, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
-    with_float!("conv3d_backward_video", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
+    let out = &outputs[0];
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(out.dtype(), cpu) {
+        return typed(op, inputs, out, super::pairs::Pairs, cpu);
+    }
+    with_float!("conv3d_backward_video", out.dtype(), T => typed::<T, _>(op, inputs, out, |rows| rows, cpu))
 }
 
-fn typed<T: Element>(op: &Conv3dBackwardVideo, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
+/// `source` makes rows of a product from those of the gradient.
+fn typed<T: Element, R: Rows>(
+    op: &Conv3dBackwardVideo,
+    inputs: &[Option<&Tensor>],
+    out: &Tensor,
+    source: impl Fn(Strided<T>) -> R,
+    cpu: &Cpu,
+) -> Result<()> {
     let [Some(gradient), Some(weight)] = *inputs else { return Ok(()) };
     let (g, w) = (gradient.shape(), weight.shape());
     let (weight, rows) = (weight.contiguous()?, rows(gradient)?);
@@ -29,7 +42,7 @@ fn typed<T: Element>(op: &Conv3dBackwardVideo, inputs: &[Option<&Tensor>], out: 
     let sums = cpu.memory.allocate(out.elements() * size_of::<f32>())?;
     // SAFETY: one f32 for each element of the result.
     unsafe { sums.ptr().cast::<f32>().write_bytes(0, out.elements()) };
-    let panels = cpu.memory.allocate(panel_bytes(cpu, n, k))?;
+    let panels = cpu.memory.allocate(panel_bytes(cpu, n, panels::steps(T::DTYPE, k, cpu)))?;
     let offsets: Vec<usize> = (0..k).map(|o| o * n).collect();
     for group in 0..op.conv.groups {
         // SAFETY: the group's rows lie in the weight, and the panels in their buffer.
@@ -42,11 +55,11 @@ fn typed<T: Element>(op: &Conv3dBackwardVideo, inputs: &[Option<&Tensor>], out: 
                 let count = steps.min(g[1] - first);
                 let slab = rows.narrow(0, (batch * g[1] + first) * plane, count * plane)?.narrow(1, group * k, k)?;
                 Product::<_, f32> {
-                    rows: &Strided::<T>::new(&slab, cpu)?,
+                    rows: &source(Strided::new(&slab, cpu)?),
                     batch: 1,
                     m: count * plane,
                     n,
-                    k,
+                    k: panels::steps(T::DTYPE, k, cpu),
                     panels: Shared(panels.ptr().cast()),
                     alpha: 1.0,
                     function: None,

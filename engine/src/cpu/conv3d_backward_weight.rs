@@ -3,33 +3,54 @@
 //! `dweight[o, p] = Σ gradient[position, o] · patch[position, p]`: the positions are summed over, a chunk of them at a time, so that the panels
 //! of gathered patches stay small whatever the batch.
 
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::transpose::{SIDE, interleave};
 use super::{
     Cpu, Shared,
+    panels::{in_pairs, panel_bytes, steps},
     patches::Patches,
-    product::{Product, Residual, Rows, panel_bytes, panel_width},
+    product::{Product, Residual, Rows, panel_width},
     simd::{Kernel, Simd},
     strided::Strided,
     with_float,
 };
-use crate::{Element, Result, Tensor, ops::conv3d_backward_weight::Conv3dBackwardWeight};
+use crate::{DType, Element, Result, Tensor, ops::conv3d_backward_weight::Conv3dBackwardWeight};
 
 /// Positions of a chunk: two steps of the blocked product.
 const CHUNK: usize = 768;
-/// Positions that a task packs.
+/// Positions that a task packs: even, for pairs of them are words.
 const TASK: usize = 32;
 
 pub fn run(op: &Conv3dBackwardWeight, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let Some(video) = inputs[0] else { return Ok(()) };
-    with_float!("conv3d_backward_weight", outputs[0].dtype(), T => {
-        if video.dtype() == outputs[0].dtype() {
-            typed::<T, T>(op, inputs, &outputs[0], cpu)
+    let (out, bytes) = (&outputs[0], video.dtype() == DType::U8);
+    #[cfg(target_arch = "x86_64")]
+    if in_pairs(out.dtype(), cpu) {
+        return if bytes {
+            typed::<u8, bf16, bf16, _>(op, inputs, out, super::pairs::Pairs, cpu)
         } else {
-            typed::<u8, T>(op, inputs, &outputs[0], cpu)
+            typed::<bf16, bf16, bf16, _>(op, inputs, out, super::pairs::Pairs, cpu)
+        };
+    }
+    with_float!("conv3d_backward_weight", out.dtype(), T => {
+        if bytes {
+            typed::<u8, T, f32, _>(op, inputs, out, |rows| rows, cpu)
+        } else {
+            typed::<T, T, f32, _>(op, inputs, out, |rows| rows, cpu)
         }
     })
 }
 
-fn typed<V: Element, T: Element>(op: &Conv3dBackwardWeight, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
+/// Patches of a video of `V` are packed as `D`; `source` makes rows of a product from those of the gradient.
+fn typed<V: Element, T: Element, D: Element, R: Rows>(
+    op: &Conv3dBackwardWeight,
+    inputs: &[Option<&Tensor>],
+    out: &Tensor,
+    source: impl Fn(Strided<T>) -> R,
+    cpu: &Cpu,
+) -> Result<()> {
     let [Some(video), Some(gradient)] = *inputs else { return Ok(()) };
     let g = gradient.shape();
     let tubes = [g[1], g[2], g[3]];
@@ -37,7 +58,7 @@ fn typed<V: Element, T: Element>(op: &Conv3dBackwardWeight, inputs: &[Option<&Te
     let (m, n) = (g[4] / op.conv.groups, out.elements() / g[4]);
     // Sums over chunks are f32 whatever the element type.
     let sums = cpu.memory.allocate(out.elements() * size_of::<f32>())?;
-    let panels = cpu.memory.allocate(panel_bytes(cpu, n, CHUNK.min(positions)))?;
+    let panels = cpu.memory.allocate(panel_bytes(cpu, n, steps(T::DTYPE, CHUNK.min(positions), cpu)))?;
     // SAFETY: one f32 for each element of the result.
     unsafe { sums.ptr().cast::<f32>().write_bytes(0, out.elements()) };
     let rows = rows(gradient)?;
@@ -47,15 +68,15 @@ fn typed<V: Element, T: Element>(op: &Conv3dBackwardWeight, inputs: &[Option<&Te
         let to = Shared(unsafe { sums.ptr().cast::<f32>().add(group * m * n) });
         for first in (0..positions).step_by(CHUNK) {
             let count = CHUNK.min(positions - first);
-            pack(&patches, first, count, n, Shared(panels.ptr().cast()), cpu)?;
+            pack::<V, D>(&patches, first, count, n, Shared(panels.ptr().cast()), cpu)?;
             let channels = rows.narrow(0, first, count)?.narrow(1, group * m, m)?.transpose()?;
             let offset = |row: usize| row * n;
             Product {
-                rows: &Strided::<T>::new(&channels, cpu)?,
+                rows: &source(Strided::new(&channels, cpu)?),
                 batch: 1,
                 m,
                 n,
-                k: count,
+                k: steps(T::DTYPE, count, cpu),
                 panels: Shared(panels.ptr().cast()),
                 alpha: 1.0,
                 function: None,
@@ -91,8 +112,8 @@ pub(super) fn write<T: Element>(sums: *const f32, out: &Tensor, cpu: &Cpu) -> Re
     Ok(())
 }
 
-/// Patches `first..first + count` as the panels `[n/NR][count][NR]` of a product that sums over them.
-fn pack<V: Element>(
+/// Patches `first..first + count` as the panels of a product that sums over them: `[n/NR][count][NR]` of f32, or words of the bf16 of two patches.
+fn pack<V: Element, D: Element>(
     patches: &Patches<'_, V>,
     first: usize,
     count: usize,
@@ -102,39 +123,65 @@ fn pack<V: Element>(
 ) -> Result<()> {
     let width = panel_width(cpu);
     let padded = n.next_multiple_of(width);
+    let steps = steps(D::DTYPE, count, cpu);
+    // The last task also writes the steps that fill up a tile.
     cpu.with_scratch(count.div_ceil(TASK), TASK * padded, |task, scratch| {
-        let (low, scratch) = (task * TASK, scratch.ptr().cast::<f32>());
-        let rows = TASK.min(count - low);
-        // SAFETY: the scratch holds the task's rows; each task writes its own rows of every panel.
-        unsafe {
-            scratch.write_bytes(0, rows * padded);
-            cpu.level.run(Gather { patches, first: first + low, rows, n, dst: scratch, stride: padded });
-            for panel in 0..padded / width {
-                let dst = panels.get().add((panel * count + low) * width);
-                for row in 0..rows {
-                    dst.add(row * width).copy_from_nonoverlapping(scratch.add(row * padded + panel * width), width);
-                }
-            }
-        }
+        let (low, rows) = (task * TASK, TASK.min(count - task * TASK));
+        let last = low + rows == count;
+        let (dst, panels) = (scratch.ptr().cast::<D>(), panels.get());
+        cpu.level.run(Gather { patches, first, low, rows, last, n, scratch: dst, stride: padded, panels, steps });
     })
 }
 
-/// Whole patches, one after the other.
-struct Gather<'a, V> {
+/// Whole patches, one after the other, and then side by side.
+struct Gather<'a, V, D> {
     patches: &'a Patches<'a, V>,
     first: usize,
+    /// Of the patches from `first` on, and how many.
+    low: usize,
     rows: usize,
+    last: bool,
     n: usize,
-    dst: *mut f32,
+    /// `[rows][stride]`
+    scratch: *mut D,
     stride: usize,
+    panels: *mut f32,
+    steps: usize,
 }
 
-impl<V: Element> Kernel for Gather<'_, V> {
+impl<V: Element, D: Element> Kernel for Gather<'_, V, D> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: `dst` holds `rows` of `stride`.
-        unsafe { self.patches.gather::<S>(self.first, self.rows, 0, self.n, self.dst, self.stride) };
+        let width = 2 * S::LANES;
+        // SAFETY: the scratch holds `rows` of `stride`; each task writes its own steps of every panel.
+        unsafe {
+            self.scratch.write_bytes(0, self.rows * self.stride);
+            self.patches.gather_as((self.first + self.low, self.rows), (0, self.n), (self.scratch, self.stride));
+            for panel in 0..self.stride / width {
+                let (src, dst) = (self.scratch.add(panel * width), self.panels.add(panel * self.steps * width));
+                #[cfg(target_arch = "x86_64")]
+                if D::DTYPE == DType::BF16 {
+                    let steps = if self.last { self.steps } else { (self.low + self.rows) / 2 };
+                    for step in self.low / 2..steps {
+                        let row = |i: usize| (i < self.rows).then(|| src.add(i * self.stride).cast::<u16>().cast_const());
+                        let (dst, i) = (dst.add(step * width), 2 * step - self.low);
+                        let Some(even) = row(i) else {
+                            dst.write_bytes(0, width);
+                            continue;
+                        };
+                        for j in (0..width).step_by(SIDE) {
+                            interleave(even.add(j), row(i + 1).map(|odd| odd.add(j)), SIDE, dst.add(j));
+                        }
+                    }
+                    continue;
+                }
+                for row in 0..self.rows {
+                    let (src, dst) = (src.add(row * self.stride).cast::<f32>(), dst.add((self.low + row) * width));
+                    dst.copy_from_nonoverlapping(src, width);
+                }
+            }
+        }
     }
 }

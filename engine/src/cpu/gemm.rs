@@ -6,7 +6,9 @@ use half::bf16;
 
 use super::{
     Cpu, Shared,
-    product::{Product, Residual, Rows, Weight, pack_panels, panel_bytes, panel_width},
+    convert::widen,
+    panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
+    product::{Product, Residual, Rows, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
     with_float,
@@ -24,37 +26,13 @@ pub fn prepare(weight: &Tensor, cpu: &Cpu) -> Result<Tensor> {
     Ok(weight.with_prepared(Operand::GemmWeight, Arc::new(buffer)))
 }
 
-/// Steps of a product over `k` elements.
-fn steps(dtype: DType, k: usize, cpu: &Cpu) -> usize {
-    if in_pairs(dtype, cpu) { k.div_ceil(2) } else { k }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn in_pairs(dtype: DType, cpu: &Cpu) -> bool {
-    dtype == DType::BF16 && super::pairs::wanted(cpu)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn in_pairs(_: DType, _: &Cpu) -> bool {
-    false
-}
-
 /// Packs one `[n, k]` matrix of a weight as the `batch`-th.
 fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &HostBuffer, cpu: &Cpu) -> Result<()> {
     let strides = weight.layout().strides();
     let (stride, step) = (strides[strides.len() - 2], strides[strides.len() - 1]);
     let offsets: Vec<usize> = (0..k).map(|k| k * step).collect();
     let (first, offset) = (batch * n.div_ceil(panel_width(cpu)), row_offset(weight.layout(), 2, batch));
-    #[cfg(target_arch = "x86_64")]
-    if in_pairs(T::DTYPE, cpu) {
-        // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
-        unsafe {
-            let base = Shared(cpu.ptr::<bf16>(weight)?.add(offset));
-            super::pairs::pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
-        }
-        return Ok(());
-    }
-    // SAFETY: as above.
+    // SAFETY: the batch's matrix lies in the layout, and the panels in `dst`.
     unsafe {
         let base = Shared(cpu.ptr::<T>(weight)?.add(offset));
         pack_panels(cpu, dst, first, n, &Weight { base, stride, offsets: &offsets });
@@ -65,33 +43,60 @@ fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &Hos
 impl<T: Element> Rows for Strided<T> {
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        // A transposed operand, as weight gradients have it: neighbouring rows lie side by side, so a cache line of them is read at once.
-        const LINE: usize = 16;
-        if self.step != 1 && self.side_by_side() {
-            for low in (0..count).step_by(LINE) {
-                let rows = LINE.min(count - low);
-                for k in 0..kc {
-                    // SAFETY: as below.
-                    unsafe {
-                        let src = self.base.get().add(self.offset(first) + low + (k0 + k) * self.step);
-                        let dst = dst.add(low * stride + k);
-                        (0..rows).for_each(|r| dst.add(r * stride).write((*src.add(r)).to_f32()));
-                    }
-                }
+        // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
+        unsafe {
+            if self.step != 1 && self.side_by_side() {
+                let src = self.base.get().add(self.offset(first) + k0 * self.step);
+                return turned::<S, T>((src, self.step), (kc, count), (dst, stride));
             }
-            return;
-        }
-        for r in 0..count {
-            // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
-            unsafe {
+            for r in 0..count {
                 let src = self.base.get().add(self.offset(first + r) + k0 * self.step);
                 let dst = dst.add(r * stride);
                 if T::DTYPE == DType::F32 && self.step == 1 {
                     dst.copy_from_nonoverlapping(src.cast(), kc);
                 } else {
-                    for k in 0..kc {
-                        dst.add(k).write((*src.add(k * self.step)).to_f32());
+                    widen::<S, T>(src, self.step, kc, dst);
+                }
+            }
+        }
+    }
+}
+
+/// `dst[r·stride + k] = src[k·step + r]` for `kc` and `count`: a transposed operand, as weight gradients have it. Neighbouring rows lie side by side, so a
+/// cache line of them is read at once.
+///
+/// # Safety
+/// The source must be valid for reads, `dst` for writes.
+#[inline(always)]
+unsafe fn turned<S: Simd, T: Element>(
+    (src, step): (*const T, usize),
+    (kc, count): (usize, usize),
+    (dst, stride): (*mut f32, usize),
+) {
+    const LINE: usize = 16;
+    for low in (0..count).step_by(LINE) {
+        let rows = LINE.min(count - low);
+        for k0 in (0..kc).step_by(LINE) {
+            let steps = LINE.min(kc - k0);
+            // SAFETY: the caller's word; with 16 lanes the machine has AVX-512.
+            unsafe {
+                let (src, dst) = (src.add(low + k0 * step), dst.add(low * stride + k0));
+                #[cfg(target_arch = "x86_64")]
+                if S::LANES == LINE {
+                    let to = (dst, stride, steps);
+                    if T::DTYPE == DType::F32 {
+                        super::transpose::words((src.cast(), step), (steps, rows), to);
+                        continue;
                     }
+                    let mut block = [0f32; LINE * LINE];
+                    for k in 0..steps {
+                        widen::<S, T>(src.add(k * step), 1, rows, block.as_mut_ptr().add(k * LINE));
+                    }
+                    super::transpose::words((block.as_ptr(), LINE), (steps, rows), to);
+                    continue;
+                }
+                for k in 0..steps {
+                    (0..rows).for_each(|r| dst.add(r * stride + k).write((*src.add(k * step + r)).to_f32()));
                 }
             }
         }
@@ -102,8 +107,7 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu)
     let [Some(x), ..] = *inputs else { return Ok(()) };
     #[cfg(target_arch = "x86_64")]
     if in_pairs(x.dtype(), cpu) {
-        let rows = &Strided::<bf16>::new(x, cpu)?;
-        return typed::<bf16, _>(op, inputs, &outputs[0], &super::pairs::Pairs { rows, k: rows.len }, cpu);
+        return typed::<bf16, _>(op, inputs, &outputs[0], &super::pairs::Pairs(Strided::new(x, cpu)?), cpu);
     }
     with_float!("gemm", x.dtype(), T => typed::<T, _>(op, inputs, &outputs[0], &Strided::<T>::new(x, cpu)?, cpu))
 }
@@ -148,11 +152,7 @@ fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Device,
-        cpu::{CpuOptions, Level},
-        ops::gemm::gemm,
-    };
+    use crate::{Device, cpu::testing, ops::gemm::gemm};
 
     /// Small integers in an order without short periods: every sum of products below is exact in f32.
     fn integers(n: usize, seed: usize) -> Vec<f32> {
@@ -160,11 +160,7 @@ mod tests {
     }
 
     fn devices() -> Vec<Device> {
-        let available = Level::ALL.into_iter().filter(|level| level.available());
-        let options = available.flat_map(|simd| {
-            [1, 2, 3].map(|threads| CpuOptions { threads: Some(threads), simd: Some(simd), memory_limit: None, guard: true })
-        });
-        options.map(|options| Device::new(Cpu::new(options).unwrap())).collect()
+        [1, 2, 3].into_iter().flat_map(testing::devices).collect()
     }
 
     /// Sizes around the blocks of rows, groups of panels and steps of K, which random shapes seldom reach.

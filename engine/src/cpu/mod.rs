@@ -13,6 +13,8 @@ use crate::{
 };
 
 mod adam;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod attention_backward;
 mod attention_topk_std;
@@ -44,6 +46,7 @@ mod layer_norm;
 mod layer_norm_backward;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod panels;
 mod patches;
 mod pool;
 mod product;
@@ -56,8 +59,11 @@ mod simd;
 mod softmax;
 mod softmax_backward;
 mod strided;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 mod unary;
 mod unary_backward;
+mod unit;
 
 use pool::Pool;
 pub use simd::Level;
@@ -67,7 +73,7 @@ pub use simd::Level;
 pub struct CpuOptions {
     /// Threads in all; default: as many as the machine runs at once.
     pub threads: Option<usize>,
-    /// Vector instructions; default: the best that the machine has.
+    /// Vector instructions; default: the best that the machine has, see [`Level::best`].
     pub simd: Option<Level>,
     /// Bytes of tensors beyond which allocation fails.
     pub memory_limit: Option<usize>,
@@ -76,7 +82,7 @@ pub struct CpuOptions {
 }
 
 impl CpuOptions {
-    /// From `TUBELET_THREADS`, `TUBELET_SIMD` (`avx512-bf16`, `avx512`, `avx2`, `neon`, `portable`) and `TUBELET_MEMORY_LIMIT` (bytes).
+    /// From `TUBELET_THREADS`, `TUBELET_SIMD` (`amx`, `avx512-bf16`, `avx512`, `avx2`, `neon`, `portable`) and `TUBELET_MEMORY_LIMIT` (bytes).
     pub fn from_env() -> Result<Self> {
         fn number(name: &str) -> Result<Option<usize>> {
             let Ok(text) = env::var(name) else { return Ok(None) };
@@ -102,8 +108,22 @@ impl Cpu {
         if !level.available() {
             return Err(Error::Device { device: "cpu".into(), message: format!("this machine has no {level}") });
         }
+        Ok(Cpu::of(options, level))
+    }
+
+    /// As [`Self::new`], without asking whether the machine has the instructions: for tests of levels that are emulated.
+    ///
+    /// # Safety
+    /// The processor, or something that takes its faults, must execute the instructions of `options.simd`.
+    #[doc(hidden)]
+    pub unsafe fn assume(options: CpuOptions) -> Self {
+        let level = options.simd.unwrap_or_else(Level::best);
+        Cpu::of(options, level)
+    }
+
+    fn of(options: CpuOptions, level: Level) -> Self {
         let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-        Ok(Cpu { pool: Pool::new(threads), level, memory: HostPool::new("cpu", options.memory_limit, options.guard) })
+        Cpu { pool: Pool::new(threads), level, memory: HostPool::new("cpu", options.memory_limit, options.guard) }
     }
 
     /// The vector instructions in use.
@@ -253,5 +273,36 @@ impl Backend for Cpu {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// What tests of levels need.
+#[cfg(test)]
+mod testing {
+    use super::{Cpu, CpuOptions, Level};
+    use crate::Device;
+
+    /// Guarded devices of every level that this machine has; of AMX on its emulator where the processor has none.
+    pub(super) fn devices(threads: usize) -> Vec<Device> {
+        let device = |level: Level| {
+            let options = CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true };
+            if level == Level::Amx && !level.available() && Level::Avx512.available() {
+                let installed = tubelet_amx_emulator::install().inspect_err(|reason| println!("amx is skipped: {reason}"));
+                // SAFETY: the machine has AVX-512, and the emulator executes the rest.
+                return installed.ok().map(|()| Device::new(unsafe { Cpu::assume(options) }));
+            }
+            level.available().then(|| Device::new(Cpu::new(options).unwrap()))
+        };
+        Level::ALL.into_iter().filter_map(device).collect()
+    }
+
+    #[test]
+    fn what_the_processor_lacks_is_refused_though_it_is_emulated() {
+        let lacking = Level::ALL.into_iter().filter(|level| !level.available());
+        let _ = tubelet_amx_emulator::install();
+        for simd in lacking {
+            assert!(Cpu::new(CpuOptions { simd: Some(simd), ..CpuOptions::default() }).is_err(), "{simd}");
+        }
+        assert!(Level::best().available());
     }
 }

@@ -4,80 +4,158 @@
 //! Twice the multiply-adds of f32 a step from half the bytes. (On a Zen 5 core the instruction has twice the arithmetic of f32's; on some of
 //! Intel's cores it is the slower one.) Sums are f32, of other grouping than those of the other levels, and numbers below 2⁻¹²⁶ count as 0.
 
-use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+use std::{
+    arch::x86_64::{
+        __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    },
+    hint::black_box,
+    sync::OnceLock,
+    time::Instant,
 };
 
 use half::bf16;
 
 use super::{
-    Cpu, Shared,
-    product::{LDA, Rows, Tile, Weight, panel_width},
-    simd::{Level, Simd},
+    Cpu, amx,
+    panels::Weight,
+    product::{LDA, Rows, Tile},
+    simd::{Kernel, Level, Simd},
     strided::Strided,
+    transpose::{self, SIDE},
 };
-use crate::HostBuffer;
 
 /// Whether products of bf16 are made of pairs.
 pub(super) fn wanted(cpu: &Cpu) -> bool {
-    cpu.level == Level::Avx512Bf16
+    matches!(cpu.level, Level::Avx512Bf16 | Level::Amx)
 }
 
-/// Rows of `k` bf16 as `⌈k/2⌉` words.
-pub(super) struct Pairs<'a> {
-    pub rows: &'a Strided<bf16>,
-    pub k: usize,
+/// Whether the instruction is faster than multiply-adds of f32, which it is by far or not at all: on some processors it takes a quarter of the throughput,
+/// and their AMX may be hidden by a virtual machine. Measured once, in some tens of microseconds.
+pub(super) fn pay() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // SAFETY: asked on machines that have the instruction.
+        let seconds = |work: unsafe fn() -> f32| unsafe {
+            let runs = (0..8).map(|_| {
+                let start = Instant::now();
+                black_box(work());
+                start.elapsed()
+            });
+            runs.min().unwrap_or_default().as_secs_f64()
+        };
+        // As many instructions of either; one of the former is two of the latter.
+        2.0 * seconds(floats_at_work) > 1.5 * seconds(pairs_at_work)
+    })
 }
 
-impl Rows for Pairs<'_> {
+/// Sums that hide an instruction's latency, and steps of each.
+const SUMS: usize = 16;
+const STEPS: usize = 256;
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs_at_work() -> f32 {
+    // SAFETY: all bits are a vector of pairs.
+    let ones = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(0x3F80_3F80))) };
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..STEPS {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, ones, ones));
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b)))
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn floats_at_work() -> f32 {
+    let ones = _mm512_set1_ps(black_box(1.0));
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..STEPS {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(ones, ones, *sum));
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b)))
+}
+
+/// Words of a row of `k` elements, in gathered rows and panels: whole tiles of AMX, of which the last is filled up with zeros.
+pub(super) fn words(cpu: &Cpu, k: usize) -> usize {
+    let words = k.div_ceil(2);
+    if cpu.level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
+}
+
+/// Rows of bf16 as words of two.
+pub(super) struct Pairs(pub Strided<bf16>);
+
+impl Rows for Pairs {
     const PAIRS: bool = true;
+
+    fn enter<K: Kernel>(level: Level, kernel: K) -> K::Output {
+        level.run_widest(kernel)
+    }
 
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
-        for r in 0..count {
-            // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
-            unsafe {
-                let src = self.rows.base.get().add(self.rows.offset(first + r) + low * self.rows.step);
+        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.0.len));
+        let (len, step) = (high - low, self.0.step);
+        // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
+        unsafe {
+            // A transposed operand, as weight gradients have it.
+            if step != 1 && self.0.side_by_side() {
+                let src = self.0.base.get().add(self.0.offset(first) + low * step).cast::<u16>();
+                for r in (0..count).step_by(SIDE) {
+                    let rows = SIDE.min(count - r);
+                    for i in (0..kc).step_by(SIDE) {
+                        let lines = len.saturating_sub(2 * i).min(2 * SIDE);
+                        let to = (dst.add(r * stride + i), stride, SIDE.min(kc - i));
+                        transpose::pairs_of_rows((src.add(r + 2 * i * step), step), (lines, rows), to);
+                    }
+                }
+                return;
+            }
+            for r in 0..count {
+                let src = self.0.base.get().add(self.0.offset(first + r) + low * step);
                 let dst = dst.add(r * stride).cast::<bf16>();
-                if self.rows.step == 1 {
-                    dst.copy_from_nonoverlapping(src, high - low);
+                if step == 1 {
+                    dst.copy_from_nonoverlapping(src, len);
                 } else {
-                    (0..high - low).for_each(|i| dst.add(i).write(*src.add(i * self.rows.step)));
+                    (0..len).for_each(|i| dst.add(i).write(*src.add(i * step)));
                 }
-                if (high - low) % 2 == 1 {
-                    dst.add(high - low).write(bf16::ZERO);
-                }
+                dst.add(len).write_bytes(0, 2 * kc - len);
             }
         }
     }
 }
 
-/// As [`super::product::pack_panels`], in words of two k; zeros beyond column `n` and the last k.
+/// The `columns` of a panel of a weight from `src` on, as [`super::panels::pack_panels`] does, in words of two k. What is not written is 0 already.
 ///
 /// # Safety
-/// The weight's elements must be valid for reads, and `dst` must hold `first_panel` panels and those of `n` columns more.
-pub(super) unsafe fn pack_panels(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, weight: &Weight<'_, bf16>) {
-    let (width, k) = (panel_width(cpu), weight.offsets.len());
-    let base = Shared(dst.ptr().cast::<bf16>());
-    let elements = k.next_multiple_of(2) * width;
-    cpu.pool.for_each(n.div_ceil(width), |panel| {
-        let columns = width.min(n - panel * width);
-        // SAFETY: the caller's word; each index writes its own panel.
-        unsafe {
-            let src = weight.base.get().add(panel * width * weight.stride);
-            let dst = base.get().add((first_panel + panel) * elements);
-            if columns < width || k % 2 == 1 {
-                dst.write_bytes(0, elements);
-            }
-            for j in 0..columns {
-                for (kk, offset) in weight.offsets.iter().enumerate() {
-                    dst.add((kk / 2 * width + j) * 2 + kk % 2).write(*src.add(j * weight.stride + offset));
+/// As there.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn pack<T>(weight: &Weight<'_, T>, dense: bool, src: *const u16, columns: usize, dst: *mut f32) {
+    const WIDTH: usize = 2 * SIDE;
+    let k = weight.offsets.len();
+    // SAFETY: the caller's word.
+    unsafe {
+        for j in (0..columns).step_by(SIDE) {
+            let (src, columns, dst) = (src.add(j * weight.stride), SIDE.min(columns - j), dst.add(j));
+            if weight.stride == 1 {
+                for (i, pair) in weight.offsets.chunks(2).enumerate() {
+                    let odd = pair.get(1).map(|&offset| src.add(offset));
+                    transpose::interleave(src.add(pair[0]), odd, columns, dst.add(i * WIDTH));
+                }
+            } else if dense {
+                for k0 in (0..k).step_by(WIDTH) {
+                    let elements = WIDTH.min(k - k0);
+                    let from = (src.add(weight.offsets[k0]), weight.stride);
+                    transpose::pairs_in_rows(from, (columns, elements), (dst.add(k0 / 2 * WIDTH), WIDTH, SIDE));
+                }
+            } else {
+                for c in 0..columns {
+                    for (kk, offset) in weight.offsets.iter().enumerate() {
+                        let word = dst.add(kk / 2 * WIDTH + c).cast::<u16>();
+                        word.add(kk % 2).write(*src.add(c * weight.stride + offset));
+                    }
                 }
             }
         }
-    });
+    }
 }
 
 /// The tile of [`super::product`], over pairs.

@@ -1,7 +1,13 @@
 //! The patches that a tube convolution reads, as rows of a matrix that is never stored: gathered straight from the video, normalised on the way.
 
-use super::{Cpu, Shared, product::Rows, simd::Simd};
-use crate::{Element, Result, Tensor, ops::conv3d::Conv3d};
+use half::bf16;
+
+use super::{
+    Cpu, Shared,
+    product::Rows,
+    simd::{Kernel, Level, Simd},
+};
+use crate::{DType, Element, Result, Tensor, ops::conv3d::Conv3d};
 
 /// The patches of a video as rows.
 pub(super) struct Patches<'a, V> {
@@ -73,7 +79,7 @@ impl<'a, V: Element> Patches<'a, V> {
     /// # Safety
     /// `t` and `h` (not padded) lie in the video; `dst` is valid for `len`.
     #[inline(always)]
-    unsafe fn run(&self, row: usize, w: usize, low: usize, len: usize, dst: *mut f32) {
+    unsafe fn run<D: Element>(&self, row: usize, w: usize, low: usize, len: usize, dst: *mut D) {
         let ([.., width, channels], [.., sw, sc]) = (self.size, self.strides);
         let pad = self.op.padding[2];
         let inside = w >= pad && w - pad + self.kernel[2] <= width;
@@ -88,8 +94,8 @@ impl<'a, V: Element> Patches<'a, V> {
             if inside && low == 0 && len == self.kernel[2] * channels {
                 let src = self.video.get().add(row + (w - pad) * sw);
                 match channels {
-                    3 => self.interleave::<3>(src, dst),
-                    1 => self.interleave::<1>(src, dst),
+                    3 => self.interleave::<3, D>(src, dst),
+                    1 => self.interleave::<1, D>(src, dst),
                     _ => self.columns(row, w, low, len, dst),
                 }
                 return;
@@ -103,7 +109,7 @@ impl<'a, V: Element> Patches<'a, V> {
     /// # Safety
     /// The run at `src` lies in the video; `dst` is valid for it.
     #[inline(always)]
-    unsafe fn interleave<const C: usize>(&self, src: *const V, dst: *mut f32) {
+    unsafe fn interleave<const C: usize, D: Element>(&self, src: *const V, dst: *mut D) {
         let ([.., sw, sc], normalised) = (self.strides, !self.scale.is_empty());
         let scale: [f32; C] = std::array::from_fn(|c| if normalised { self.scale[c] } else { 1.0 });
         let shift: [f32; C] = std::array::from_fn(|c| if normalised { self.shift[c] } else { 0.0 });
@@ -113,7 +119,7 @@ impl<'a, V: Element> Patches<'a, V> {
                     // SAFETY: passed on from the caller.
                     unsafe {
                         let x = (*src.add(i * sw + c * sc)).to_f32();
-                        dst.add(i * C + c).write(if normalised { x * scale[c] + shift[c] } else { x });
+                        dst.add(i * C + c).write(narrow(if normalised { x * scale[c] + shift[c] } else { x }));
                     }
                 }
             }
@@ -126,7 +132,7 @@ impl<'a, V: Element> Patches<'a, V> {
     /// # Safety
     /// As [`Self::run`].
     #[inline(always)]
-    unsafe fn columns(&self, row: usize, w: usize, low: usize, len: usize, dst: *mut f32) {
+    unsafe fn columns<D: Element>(&self, row: usize, w: usize, low: usize, len: usize, dst: *mut D) {
         let ([.., width, channels], [.., sw, sc]) = (self.size, self.strides);
         let pad = self.op.padding[2];
         // SAFETY: columns outside the video are not read; the rest is the caller's word.
@@ -140,7 +146,7 @@ impl<'a, V: Element> Patches<'a, V> {
                         x = x * self.scale[low + i] + self.shift[low + i];
                     }
                 }
-                dst.add(i).write(x);
+                dst.add(i).write(narrow(x));
                 channel += 1;
                 if channel == channels {
                     (column, channel) = (column + 1, 0);
@@ -151,40 +157,62 @@ impl<'a, V: Element> Patches<'a, V> {
 
     /// A contiguous run, normalised; the compiler vectorises these loops for the level that they are inlined into.
     #[inline(always)]
-    fn convert(&self, src: &[V], low: usize, dst: &mut [f32]) {
+    fn convert<D: Element>(&self, src: &[V], low: usize, dst: &mut [D]) {
         if self.scale.is_empty() {
             for (y, x) in dst.iter_mut().zip(src) {
-                *y = x.to_f32();
+                *y = narrow(x.to_f32());
             }
             return;
         }
         let (scale, shift) = (&self.scale[low..low + dst.len()], &self.shift[low..low + dst.len()]);
         for (((y, x), scale), shift) in dst.iter_mut().zip(src).zip(scale).zip(shift) {
-            *y = x.to_f32() * *scale + *shift;
+            *y = narrow(x.to_f32() * *scale + *shift);
         }
     }
 }
 
-impl<V: Element> Rows for Patches<'_, V> {
+/// To the element type of a gathered row: f32, or bf16 rounded to nearest, without branches, so that loops become vectors.
+#[inline(always)]
+fn narrow<D: Element>(x: f32) -> D {
+    if D::DTYPE != DType::BF16 {
+        return D::from_f32(x);
+    }
+    let bits = x.to_bits();
+    // Half of what is cut off, less for a tie whose last bit is even; a NaN keeps its bits, and the one that makes it quiet.
+    let rounded = if x.is_nan() { bits | 1 << 22 } else { bits + 0x7FFF + (bits >> 16 & 1) };
+    // SAFETY: `D` is bf16.
+    unsafe { std::mem::transmute_copy(&bf16::from_bits((rounded >> 16) as u16)) }
+}
+
+impl<V: Element> Patches<'_, V> {
+    /// Elements `low..high` of patches `first..first + count`, to rows at `dst` and every `stride` on.
+    ///
+    /// # Safety
+    /// `dst` must be valid for these writes.
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
+    pub unsafe fn gather_as<D: Element>(
+        &self,
+        (first, count): (usize, usize),
+        (low, high): (usize, usize),
+        (dst, stride): (*mut D, usize),
+    ) {
         let [_, kh, kw] = self.kernel;
         let length = kw * self.size[4];
         let start = self.index(first);
-        let mut k = k0;
-        while k < k0 + kc {
-            let (segment, low) = (k / length, k % length);
-            let len = (length - low).min(k0 + kc - k);
+        let mut k = low;
+        while k < high {
+            let (segment, begin) = (k / length, k % length);
+            let len = (length - begin).min(high - k);
             // One run of all patches before the next run: neighbouring patches read neighbouring columns, so that the video is streamed.
             let mut index = start;
             for r in 0..count {
                 // SAFETY: `(t, h)` lies in the video; `dst` is valid by the caller's word.
                 unsafe {
-                    let dst = dst.add(r * stride + k - k0);
+                    let dst = dst.add(r * stride + k - low);
                     match (self.inside(&index, 0, segment / kh), self.inside(&index, 1, segment % kh)) {
                         (Some(t), Some(h)) => {
                             let row = index[0] * self.strides[0] + t * self.strides[1] + h * self.strides[2];
-                            self.run(row, self.corner(&index, 2), low, len, dst);
+                            self.run(row, self.corner(&index, 2), begin, len, dst);
                         }
                         _ => dst.write_bytes(0, len),
                     }
@@ -192,6 +220,44 @@ impl<V: Element> Rows for Patches<'_, V> {
                 self.advance(&mut index);
             }
             k += len;
+        }
+    }
+}
+
+impl<V: Element> Rows for Patches<'_, V> {
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.gather_as((first, count), (k0, k0 + kc), (dst, stride)) }
+    }
+}
+
+/// Patches of `k` elements as words of two bf16, for products of [pairs](super::pairs). Bytes are exact in bf16; a video that is normalised is rounded
+/// after that, as a model in bf16 has it. (In weights, which have been packed before they meet a video, the scale would be rounded as well.)
+#[cfg(target_arch = "x86_64")]
+pub(super) struct PairPatches<'a, V> {
+    pub patches: Patches<'a, V>,
+    pub k: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<V: Element> Rows for PairPatches<'_, V> {
+    const PAIRS: bool = true;
+
+    fn enter<K: Kernel>(level: Level, kernel: K) -> K::Output {
+        level.run_widest(kernel)
+    }
+
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
+        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
+        let dst = dst.cast::<bf16>();
+        // SAFETY: passed on from the caller.
+        unsafe {
+            self.patches.gather_as((first, count), (low, high), (dst, 2 * stride));
+            if high < 2 * (k0 + kc) {
+                (0..count).for_each(|r| dst.add(2 * r * stride + high - low).write_bytes(0, 2 * (k0 + kc) - high));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The blocked matrix product under `gemm` and `conv3d`: `out[i, j] = residual + f(alpha · Σₖ rows[i, k]·weight[j, k] + bias[j])`.
 //!
-//! The weight lies in panels of `NR` columns, `[N/NR][K][NR]`; rows are gathered block by block into `[K/KC][rows][LDA]`, by a copy, a
+//! The weight lies in [panels](super::panels) of `NR` columns, `[N/NR][K][NR]`; rows are gathered block by block into `[K/KC][rows][LDA]`, by a copy, a
 //! conversion, or, for convolutions, straight from the video. A tile of up to `MR × NR` sums stays in registers for `KC` steps: per step two
 //! vectors of the weight and one broadcast per row feed `2·MR` multiply-adds.
 //!
@@ -12,9 +12,10 @@
 use super::{
     Cpu, Shared,
     convert::{load, store},
-    simd::{Kernel, Simd, math},
+    simd::{Kernel, Level, Simd, math},
+    unit::Unit,
 };
-use crate::{Element, Function, HostBuffer, Result};
+use crate::{Element, Function, Result};
 
 /// Steps of K between trips of the sums to memory.
 pub(super) const KC: usize = 384;
@@ -29,6 +30,11 @@ const GROUP: usize = 4;
 pub(super) trait Rows: Sync {
     /// Whether a step of K is not an f32 but a word of two bf16, here and in the panels: see [`super::pairs`].
     const PAIRS: bool = false;
+
+    /// Runs what is made of these rows with a level's instructions.
+    fn enter<K: Kernel>(level: Level, kernel: K) -> K::Output {
+        level.run(kernel)
+    }
 
     /// Writes `rows[first + r, k0..k0 + kc]` as f32 to `dst + r·stride`, for `r` in `0..count`.
     ///
@@ -50,52 +56,6 @@ pub(super) fn panel_width(cpu: &Cpu) -> usize {
     cpu.level.run(Width)
 }
 
-/// A weight `[N, K]`, wherever it lies: element `(j, k)` is at `j·stride + offsets[k]`.
-pub(super) struct Weight<'a, T> {
-    pub base: Shared<T>,
-    pub stride: usize,
-    pub offsets: &'a [usize],
-}
-
-/// Packs a weight of `n` columns into panels in `dst`, zeros beyond column `n`.
-///
-/// # Safety
-/// The weight's elements must be valid for reads, and `dst` must hold `first_panel` panels and [`panel_bytes`] more.
-pub(super) unsafe fn pack_panels<T: Element>(cpu: &Cpu, dst: &HostBuffer, first_panel: usize, n: usize, weight: &Weight<'_, T>) {
-    // A cache line of f32: read to its end while it is there, for columns 4 KiB apart push each other out of the cache.
-    const LINE: usize = 16;
-    let (width, k) = (panel_width(cpu), weight.offsets.len());
-    let base = Shared(dst.ptr().cast::<f32>());
-    let along_columns = weight.stride == 1;
-    cpu.pool.for_each(n.div_ceil(width), |panel| {
-        let columns = width.min(n - panel * width);
-        // SAFETY: the caller's word; each index writes its own panel.
-        unsafe {
-            let src = weight.base.get().add(panel * width * weight.stride);
-            let dst = base.get().add((first_panel + panel) * k * width);
-            if columns < width {
-                dst.write_bytes(0, k * width);
-            }
-            let copy = |j: usize, kk: usize| {
-                dst.add(kk * width + j).write((*src.add(j * weight.stride + *weight.offsets.get_unchecked(kk))).to_f32());
-            };
-            for k0 in (0..k).step_by(LINE) {
-                let line = k0..(k0 + LINE).min(k);
-                if along_columns {
-                    line.for_each(|kk| (0..columns).for_each(|j| copy(j, kk)));
-                } else {
-                    (0..columns).for_each(|j| line.clone().for_each(|kk| copy(j, kk)));
-                }
-            }
-        }
-    });
-}
-
-/// Bytes of the panels of `n` columns.
-pub(super) fn panel_bytes(cpu: &Cpu, n: usize, k: usize) -> usize {
-    n.div_ceil(panel_width(cpu)) * panel_width(cpu) * k * size_of::<f32>()
-}
-
 /// A view of rows whose element `(i, j)` of batch `b` lies at `offset(b·M + i) + j·step`.
 pub(super) struct Residual<'a, T> {
     pub base: Shared<T>,
@@ -111,7 +71,7 @@ pub(super) struct Product<'a, R, T> {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    /// `batch` times the panels of a weight.
+    /// `batch` times the [panels](super::panels) of a weight.
     pub panels: Shared<f32>,
     pub alpha: f32,
     pub function: Option<Function>,
@@ -160,6 +120,7 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
         cpu.with_scratch(tasks, gathered + sums, |task, scratch| {
             let (n_block, rest) = (task % cut.n_blocks, task / cut.n_blocks);
             let block = Block {
+                level: cpu.level,
                 product: self,
                 batch: rest / cut.m_blocks,
                 rows: part(self.m, cut.m_blocks, rest % cut.m_blocks),
@@ -169,13 +130,14 @@ impl<R: Rows, T: Element> Product<'_, R, T> {
                 // SAFETY: the scratch holds both.
                 sums: unsafe { scratch.ptr().cast::<f32>().add(gathered) },
             };
-            cpu.level.run(block);
+            R::enter(cpu.level, block);
         })
     }
 }
 
 /// A block of rows times a range of panels: one task.
 struct Block<'a, R, T> {
+    level: Level,
     product: &'a Product<'a, R, T>,
     batch: usize,
     rows: (usize, usize),
@@ -194,7 +156,7 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
     fn run<S: Simd>(self) {
         let (p, count) = (self.product, self.rows.1 - self.rows.0);
         let width = 2 * S::LANES;
-        let tiles = count.div_ceil(S::MR);
+        let mut unit = Unit::new(self.level, R::PAIRS);
         let first = self.batch * p.m + self.rows.0;
         // SAFETY: scratch sizes are set in `Product::run`; panels, operands and outputs are as the fields of `Product` say.
         unsafe {
@@ -209,19 +171,12 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                 }
                 for (block, k0) in (0..p.k).step_by(KC).enumerate() {
                     let kc = KC.min(p.k - k0);
-                    for tile in 0..tiles {
-                        let (low, high) = part(count, tiles, tile);
+                    for (low, high) in unit.tiles::<S>(count) {
                         let a = self.gathered.add((block * count + low) * LDA);
                         for panel in group..end {
                             let b = p.panels.get().add(((self.batch * self.total_panels + panel) * p.k + k0) * width);
                             let c = self.sums.add(low * GROUP * width + (panel - group) * width);
-                            let tile = Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0 };
-                            #[cfg(target_arch = "x86_64")]
-                            if R::PAIRS {
-                                super::pairs::tile_rows(tile);
-                                continue;
-                            }
-                            S::enter(tile);
+                            unit.tile_rows::<S>(Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0 });
                         }
                     }
                 }

@@ -47,13 +47,19 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         draw.maybe(&[out_channels]),
         draw.maybe(&[tubes[0], tubes[1], tubes[2], out_channels]),
     ];
-    // As for gemm, K products, each of a voxel that was rounded once by the normalisation.
+    // As for gemm, K products, each of a voxel that was rounded once by the normalisation: in f32, or to bf16 for products of bf16.
     let k = weight[1..].iter().product::<usize>() as f64;
     let gain = if op.scale.is_empty() { 1.0 } else { largest_of(&op.scale) };
     let product = (largest(&inputs[..1]) * gain + largest_of(&op.shift)) * largest(&inputs[1..2]);
-    let tolerance = draw.unless_integers(4.0 * k.sqrt() + 32.0, product * (k.sqrt() + 1.0));
+    let tolerance = draw.unless_integers(4.0 * k.sqrt() + 32.0 + normalisation(draw.dtype, &op), product * (k.sqrt() + 1.0));
     let prepare = draw.once_in(2);
     Sample { op: op.into(), inputs, tolerance: vec![tolerance], prepare }
+}
+
+/// The rounding of a normalised voxel to the element type of the product, in those of f32. Signs are independent, so that K of them add up as √K do.
+pub(super) fn normalisation(dtype: DType, op: &Conv3d) -> f64 {
+    let rounded = dtype == DType::BF16 && !op.scale.is_empty();
+    if rounded { dtype.unit_roundoff() / DType::F32.unit_roundoff() } else { 0.0 }
 }
 
 pub(super) fn largest_of(values: &[f32]) -> f64 {

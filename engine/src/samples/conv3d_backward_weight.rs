@@ -18,8 +18,8 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let positions = out[..4].iter().product::<usize>() as f64;
     let product = (largest(&inputs[..1]) * gain + conv3d::largest_of(&op.conv.shift)) * largest(&inputs[1..]);
     let exact = positions * product < f64::from(1 << 24) && draw.dtype == DType::F32;
-    let rounded = Tolerance::Roundings { factor: 4.0 * positions.sqrt() + 32.0, scale: product * (positions.sqrt() + 1.0) };
-    let tolerance =
-        if exact { draw.unless_integers(4.0 * positions.sqrt() + 32.0, product * (positions.sqrt() + 1.0)) } else { rounded };
+    let factor = 4.0 * positions.sqrt() + 32.0 + conv3d::normalisation(draw.dtype, &op.conv);
+    let rounded = Tolerance::Roundings { factor, scale: product * (positions.sqrt() + 1.0) };
+    let tolerance = if exact { draw.unless_integers(factor, product * (positions.sqrt() + 1.0)) } else { rounded };
     Sample { op: op.into(), inputs, tolerance: vec![tolerance], prepare: false }
 }

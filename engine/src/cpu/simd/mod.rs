@@ -21,6 +21,8 @@ mod portable;
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
+    /// As [`Level::Avx512`], with products of bf16 in AMX's tiles.
+    Amx,
     /// As [`Level::Avx512`], with products of bf16 in pairs.
     Avx512Bf16,
     /// 512 bits: F, BW, DQ, VL.
@@ -35,11 +37,13 @@ pub enum Level {
 
 impl Level {
     /// Every level, best first.
-    pub const ALL: [Level; 5] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
+    pub const ALL: [Level; 6] = [Level::Amx, Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Neon, Level::Portable];
 
     /// Whether this machine has it.
     pub fn available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => Level::Avx512.available() && super::amx::available(),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Level::Avx512.available(),
             #[cfg(target_arch = "x86_64")]
@@ -62,14 +66,23 @@ impl Level {
         }
     }
 
-    /// The best that this machine has.
+    /// The best that this machine has: `avx512-bf16` only where its products are faster than those of f32, which is measured once.
     pub fn best() -> Level {
-        Level::ALL.into_iter().find(|level| level.available()).unwrap_or(Level::Portable)
+        Level::ALL.into_iter().find(|level| level.available() && level.pays()).unwrap_or(Level::Portable)
+    }
+
+    fn pays(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => super::pairs::pay(),
+            _ => true,
+        }
     }
 
     /// The name for `TUBELET_SIMD`.
     pub const fn name(self) -> &'static str {
         match self {
+            Level::Amx => "amx",
             Level::Avx512Bf16 => "avx512-bf16",
             Level::Avx512 => "avx512",
             Level::Avx2 => "avx2",
@@ -78,13 +91,21 @@ impl Level {
         }
     }
 
+    /// [`Self::run`] for kernels of [pairs](super::pairs), compiled for the instructions alone that every machine with those has.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn run_widest<K: Kernel>(self, kernel: K) -> K::Output {
+        assert!(matches!(self, Level::Amx | Level::Avx512Bf16), "{self} has no pairs");
+        // SAFETY: as below.
+        unsafe { avx512::enter(kernel) }
+    }
+
     /// Runs a kernel with these instructions. Panics if the machine lacks them; [`super::Cpu::new`] has asked.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             // SAFETY: a `Cpu` exists only with a level that is available.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 | Level::Avx512 => unsafe { avx512::enter(kernel) },
+            Level::Amx | Level::Avx512Bf16 | Level::Avx512 => unsafe { avx512::enter(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2::enter(kernel) },
@@ -107,7 +128,7 @@ impl FromStr for Level {
     fn from_str(name: &str) -> Result<Level> {
         let found = Level::ALL.into_iter().find(|level| level.name() == name);
         found.ok_or_else(|| {
-            Error::invalid("TUBELET_SIMD", format!("{name:?} is none of avx512-bf16, avx512, avx2, neon, portable"))
+            Error::invalid("TUBELET_SIMD", format!("{name:?} is none of amx, avx512-bf16, avx512, avx2, neon, portable"))
         })
     }
 }
