@@ -3,14 +3,16 @@
 use tubelet_engine::{Result, Tensor, ops::attention_backward::AttentionBackward};
 
 use crate::{
-    attention::{MMA_THREADS, TILE, on_tensor_cores, wide},
+    attention::{self, MMA_THREADS, TILE, on_tensor_cores, wide},
     backend::{CudaBackend, THREADS, operand, result},
+    driver::EncodedMap,
     elementwise::type_code,
+    hopper,
     nest::Nest,
     sequences::{Sequences, Sizes},
 };
 
-module!("attention_backward");
+module!("attention_backward", and for hopper);
 
 parameters!(Parameters {
     q: u64,
@@ -37,24 +39,46 @@ parameters!(Parameters {
     sequences: u32,
     scale: f32,
     dtype: u32,
-    unused: u32,
+    packed: u32,
     wide: [u32; 10],
 });
 
+parameters!(HopperParameters {
+    q: EncodedMap,
+    k: EncodedMap,
+    v: EncodedMap,
+    gradient: EncodedMap,
+    p: Parameters,
+    heads: u32,
+    others: u32,
+    unused: [u32; 6],
+});
+
+/// On Hopper: rows of a block, of a tile that the copy engine moves, and bytes of what is known of so many queries; `ROWS` and `BOX` in
+/// `attention_backward_hopper.cuh`.
+const HOPPER_ROWS: usize = 128;
+const HOPPER_BOX: usize = 64;
+const HOPPER_STATISTICS: usize = HOPPER_BOX * 8;
+
 /// Bytes of shared memory of a block on tensor cores: two heads of its own rows, and two stages of two heads.
 const MMA_SHARED: usize = 6 * 64 * 64 * 2;
+/// Of one with short sequences: four tiles, and sums on their way out.
+const SHORT_SHARED: usize = 4 * 64 * 64 * 2 + 64 * 68 * 4;
 
 pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let name = "attention_backward";
     let [q, k, v, out, lse, gradient] = [0, 1, 2, 3, 4, 5].map(|i| operand(name, inputs, i));
     let (q, k, v, out, lse, gradient) = (q?, k?, v?, out?, lse?, gradient?);
     let (dq, dk, dv) = (result(name, outputs, 0)?, result(name, outputs, 1)?, result(name, outputs, 2)?);
-    cuda.float(name, q.dtype())?;
+    let dtype = cuda.float(name, q.dtype())?;
     let sizes = Sizes::new(cuda, name, op.axis, inputs)?;
     let sequences = Sequences::new(op.axis, [q, k, v, out, lse, gradient, dq, dk, dv]);
-    let rows = sequences.count * sizes.queries as usize;
+    let packed = attention::packed(q.dtype(), &sizes);
+    let hopper_width = if packed.is_some() { None } else { hopper::head_width(cuda, &sizes, &[q, k, v, out, gradient])? };
+    // Of each query one number, or two and whole blocks of them.
+    let rows = sequences.count * (sizes.queries as usize).next_multiple_of(if hopper_width.is_some() { HOPPER_ROWS } else { 1 });
     cuda.count(name, rows)?;
-    let delta = cuda.scratch(rows * 4)?;
+    let delta = cuda.scratch(rows * if hopper_width.is_some() { 8 } else { 4 })?;
     let parameters = Parameters {
         q: cuda.address(q)?,
         k: cuda.address(k)?,
@@ -80,11 +104,34 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
         sequences: cuda.count(name, sequences.count)?,
         scale: op.scale,
         dtype: type_code(q.dtype()),
-        unused: 0,
-        wide: [wide(cuda, q)?, wide(cuda, k)?, wide(cuda, v)?, 0, 0, wide(cuda, gradient)?, 0, 0, 0, 0],
+        packed: packed.unwrap_or(1),
+        wide: [wide(cuda, q)?, wide(cuda, k)?, wide(cuda, v)?, wide(cuda, out)?, 0, wide(cuda, gradient)?, 0, 0, 0, 0],
     };
     let blocks = |tiles: u32, chunks: u32| sequences.count * tiles as usize * chunks as usize;
     let Parameters { query_tiles, key_tiles, query_chunks, key_chunks, .. } = parameters;
+    if let Some(packed) = packed {
+        let blocks = sequences.count.div_ceil(packed as usize);
+        return cuda.launch_shared(&MODULE, "attention_backward_short", blocks, MMA_THREADS, SHORT_SHARED, &parameters);
+    }
+    if let Some(width) = hopper_width {
+        // Sixteen lanes for each query.
+        cuda.launch(&MODULE, "attention_backward_hopper_statistics", rows.div_ceil(16), THREADS, &parameters)?;
+        let map = |x: &Tensor| hopper::head_map(cuda, x, op.axis, HOPPER_BOX);
+        let [heads, others] = [q.shape()[3], q.shape()[3 - op.axis]];
+        let (heads, others) = (cuda.count(name, heads)?, cuda.count(name, others)?);
+        let maps = [map(q)?, map(k)?, map(v)?, map(gradient)?];
+        let [q, k, v, gradient] = maps;
+        let parameters = HopperParameters { q, k, v, gradient, p: parameters, heads, others, unused: [0; 6] };
+        // Two tiles of its own rows, 256 of the other side's in stages; barriers.
+        let shared = 6 * hopper::head_tile(HOPPER_ROWS, width) + 128;
+        let launch = |step: &str, rows: u32, statistics: usize| {
+            let kernel = format!("attention_backward_{step}_{dtype}_hopper_{width}");
+            let blocks = sequences.count * (rows as usize).div_ceil(HOPPER_ROWS);
+            cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, shared + statistics, &parameters)
+        };
+        launch("dq", sizes.queries, 0)?;
+        return launch("dkv", sizes.keys, 4 * HOPPER_STATISTICS);
+    }
     // A warp for each query.
     cuda.launch(&MODULE, "attention_backward_delta", rows.div_ceil(8), THREADS, &parameters)?;
     if on_tensor_cores(q.dtype(), &sizes) {

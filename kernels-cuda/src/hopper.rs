@@ -1,10 +1,13 @@
-//! Products on Hopper: what the copy engine can read, and how they are cut; see `gemm_hopper.cuh`.
+//! Products and attention on Hopper: what the copy engine can read, and how products are cut; see `gemm_hopper.cuh`, `attention_tiles_hopper.cuh`.
 
-use tubelet_engine::{DType, Result};
+use tubelet_engine::{DType, Result, Tensor};
 
 use crate::{
+    attention::wide,
     backend::CudaBackend,
     driver::{EncodedMap, HOPPER, TensorMap},
+    product::stride,
+    sequences::Sizes,
 };
 
 /// Rows of a tile of the result, and depth of a step.
@@ -83,6 +86,46 @@ impl Cut {
     pub fn rows(&self) -> [usize; 2] {
         [ROWS, self.columns]
     }
+}
+
+/// The widths of heads that there are kernels for.
+const HEAD_WIDTHS: [u32; 4] = [64, 80, 88, 128];
+/// Fewer queries, keys or columns would leave most of a tile empty.
+const LEAST_OF_HEAD: u32 = 64;
+
+/// The kernel for Hopper that serves these heads, by its width: the copy engine reads whole rows of 16 bytes, of operands without repetition.
+pub(crate) fn head_width(cuda: &CudaBackend, sizes: &Sizes, operands: &[&Tensor]) -> Result<Option<u32>> {
+    let plain = |x: &Tensor| (0..4).all(|d| x.shape()[d] == 1 || stride(x, d) > 0);
+    let served = cuda.driver().capability() == HOPPER
+        && sizes.width == sizes.value_width
+        && sizes.width.is_multiple_of(8)
+        && sizes.queries.min(sizes.keys).min(sizes.width) >= LEAST_OF_HEAD
+        && operands.iter().all(|x| x.dtype() != DType::F32 && plain(x));
+    for x in operands {
+        if !served || wide(cuda, x)? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(HEAD_WIDTHS.into_iter().find(|&width| sizes.width <= width))
+}
+
+/// An operand `[B, X, Y, heads, width]` as tiles of its columns and of so many of its rows along `axis`.
+pub(crate) fn head_map(cuda: &CudaBackend, x: &Tensor, axis: usize, rows: usize) -> Result<EncodedMap> {
+    let order = [4, axis, 3, 3 - axis, 0];
+    // A dimension of one still wants a stride.
+    let bytes = |d: usize| stride(x, d).max(8) * x.dtype().size();
+    cuda.driver().tensor_map(&TensorMap {
+        dtype: x.dtype(),
+        address: cuda.address(x)?,
+        sizes: order.map(|d| x.shape()[d]).into(),
+        strides: order[1..].iter().map(|&d| bytes(d)).collect(),
+        rows: rows as u32,
+    })
+}
+
+/// Bytes of shared memory of so many rows of a head: pieces of 64 columns.
+pub(crate) fn head_tile(rows: usize, width: u32) -> usize {
+    rows * 128 * width.div_ceil(64) as usize
 }
 
 #[cfg(test)]

@@ -44,6 +44,12 @@ DEVICE void copy_head_tile(u32 to, const TensorMap& map, u32 column, u32 row, u3
         : "memory");
 }
 
+// Bytes that lie side by side, a multiple of 16 as both addresses are.
+DEVICE void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+
 // ---- products of warpgroups ----
 
 // Keeps the compiler from moving what computes these numbers, or what reads them, past the fence or the wait that stands beside: it knows of no register
@@ -75,6 +81,21 @@ template <class T, int N> struct Products;
 #define SUMS_16(i) \
     "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7]), "+f"(c[i + 8]), \
         "+f"(c[i + 9]), "+f"(c[i + 10]), "+f"(c[i + 11]), "+f"(c[i + 12]), "+f"(c[i + 13]), "+f"(c[i + 14]), "+f"(c[i + 15])
+
+#define PRODUCT_64(type, name) \
+    template <> struct Products<type, 64> { \
+        static DEVICE void multiply_add(float (&c)[32], u64 a, u64 b, u32 adds) { \
+            asm volatile("{\n.reg .pred adds;\nsetp.ne.u32 adds, %34, 0;\n" \
+                "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+                "}, %32, %33, adds, 1, 1, 0, 0;\n}" \
+                : SUMS_16(0), SUMS_16(16) \
+                : "l"(a), "l"(b), "r"(adds)); \
+        } \
+    };
+PRODUCT_64(bf16, "bf16")
+PRODUCT_64(f16, "f16")
 
 #define PRODUCT_128(type, name) \
     template <> struct Products<type, 128> { \
