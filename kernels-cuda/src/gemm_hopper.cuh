@@ -1,5 +1,7 @@
 // The products of half types on Hopper: gemm.cu for what the copy engine can read.
 //
+// Operands lie along the depth or across it (the products of gradients: views that are transposed), as the copy engine finds them: tensor cores read both.
+//
 // A block stays on its multiprocessor and goes from tile to tile. One warpgroup asks the copy engine for tiles of both operands, STAGES ahead; two
 // others multiply 64 rows each and write them, while the copies for the next tile are under way. The tiles of one part of the depth come in
 // the order of `place`, so that blocks that run at the same time share operands in the cache.
@@ -7,7 +9,7 @@
 #include "wgmma.cuh"
 
 struct HopperParameters {
-    TensorMap x, weight;  // [batches or 1, rows, depth] in tiles of rows x 64
+    TensorMap x, weight;  // [batches or 1, rows, depth] in tiles of rows x 64; across, [batches or 1, depth, rows] in tiles of 64 x 64
     Parameters p;
 };
 static_assert(sizeof(HopperParameters) == 2 * 128 + sizeof(Parameters), "no gaps");
@@ -23,9 +25,32 @@ struct Warpgroup {
     static DEVICE void sync() { asm volatile("bar.sync %0, 128;" ::"r"(threadIdx.x / 128) : "memory"); }
 };
 
-template <class T, int COLUMNS> struct HopperGemm {
+// One operand: LINES rows of a tile.
+template <int LINES, int LAYOUT> struct HopperOperand {
+    static constexpr int DEPTH = 64, PIECE = 64 * DEPTH * 2, BYTES = LINES * DEPTH * 2;
+
+    static DEVICE void copy(u32 to, const TensorMap& map, u32 k, u32 row, u32 matrix, u32 barrier) {
+        if constexpr (LAYOUT == ALONG) {
+            copy_tile(to, map, k, row, matrix, barrier);
+        } else {
+#pragma unroll
+            for (int piece = 0; piece < LINES / 64; ++piece) copy_tile(to + piece * PIECE, map, row + piece * 64, k, matrix, barrier);
+        }
+    }
+    // From a multiple of 64 rows on, which lie PIECE bytes further either way.
+    static DEVICE u64 descriptor(u32 tile, u32 row) {
+        const u32 from = tile + row / 64 * PIECE;
+        return LAYOUT == ALONG ? tile_descriptor(from) : across_descriptor(from, PIECE);
+    }
+    // What 16 elements further along the depth add to it.
+    static constexpr u32 STEP = LAYOUT == ALONG ? 2 : 128;
+};
+
+template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGemm {
     static constexpr int ROWS = 128, DEPTH = 64, STAGES = 4;
-    static constexpr int A = ROWS * DEPTH * 2, STAGE = A + COLUMNS * DEPTH * 2;
+    using X = HopperOperand<ROWS, LAYOUT_X>;
+    using Weight = HopperOperand<COLUMNS, LAYOUT_WEIGHT>;
+    static constexpr int A = X::BYTES, STAGE = A + Weight::BYTES;
     // Sums on their way out: 64 rows of 32 for each of two warpgroups, four floats between rows so that columns lie in different banks.
     static constexpr int PART = 32, PITCH = PART + 4, OUT = 64 * PITCH * 4;
 
@@ -59,8 +84,8 @@ template <class T, int COLUMNS> struct HopperGemm {
                 barrier_wait(empty(turn.stage), turn.parity ^ 1);
                 const u32 barrier = full(turn.stage), to = shared_address(tiles) + turn.stage * STAGE, k = k0 + step * DEPTH;
                 barrier_arrive_expecting(barrier, STAGE);
-                copy_tile(to, h.x, k, at.m0, h.p.x_batched ? at.batch : 0, barrier);
-                copy_tile(to + A, h.weight, k, at.n0, h.p.weight_batched ? at.batch : 0, barrier);
+                X::copy(to, h.x, k, at.m0, h.p.x_batched ? at.batch : 0, barrier);
+                Weight::copy(to + A, h.weight, k, at.n0, h.p.weight_batched ? at.batch : 0, barrier);
             }
         }
     }
@@ -82,10 +107,12 @@ template <class T, int COLUMNS> struct HopperGemm {
             for (u32 step = 0; step < count; ++step, turn.next()) {
                 barrier_wait(full(turn.stage), turn.parity);
                 const u32 stage = shared_address(tiles) + turn.stage * STAGE;
-                const u64 a = tile_descriptor(stage + group * 64 * DEPTH * 2), b = tile_descriptor(stage + A);
+                const u64 a = X::descriptor(stage, group * 64), b = Weight::descriptor(stage + A, 0);
                 fence_products();
 #pragma unroll
-                for (int k = 0; k < DEPTH / 16; ++k) Products<T, COLUMNS>::multiply_add(sums, a + 2 * k, b + 2 * k, k > 0 || step > 0);
+                for (int k = 0; k < DEPTH / 16; ++k) {
+                    Products<T, COLUMNS>::template multiply_add<LAYOUT_X, LAYOUT_WEIGHT>(sums, a + X::STEP * k, b + Weight::STEP * k, k > 0 || step > 0);
+                }
                 commit_products();
                 // The products of the step before are done: its place is free.
                 await_products<1>();
@@ -148,8 +175,14 @@ template <class T, int COLUMNS> struct HopperGemm {
     }
 };
 
-#define HOPPER(name, type)                                                                                                                        \
-    HOPPER_KERNEL gemm_##name##_hopper_256(const __grid_constant__ HopperParameters h) { HopperGemm<type, 256>::run(h); } \
-    HOPPER_KERNEL gemm_##name##_hopper_128(const __grid_constant__ HopperParameters h) { HopperGemm<type, 128>::run(h); }
-HOPPER(bf16, bf16)
-HOPPER(f16, f16)
+#define HOPPER_KERNEL_OF(type, columns, suffix, layout_x, layout_weight) \
+    HOPPER_KERNEL gemm_##type##_hopper_##columns##suffix(const __grid_constant__ HopperParameters h) { HopperGemm<type, columns, layout_x, layout_weight>::run(h); }
+#define HOPPER_LAYOUTS(type, columns)                              \
+    HOPPER_KERNEL_OF(type, columns, , ALONG, ALONG)                \
+    HOPPER_KERNEL_OF(type, columns, _across_x, ACROSS, ALONG)      \
+    HOPPER_KERNEL_OF(type, columns, _across_weight, ALONG, ACROSS) \
+    HOPPER_KERNEL_OF(type, columns, _across, ACROSS, ACROSS)
+HOPPER_LAYOUTS(bf16, 128)
+HOPPER_LAYOUTS(bf16, 256)
+HOPPER_LAYOUTS(f16, 128)
+HOPPER_LAYOUTS(f16, 256)

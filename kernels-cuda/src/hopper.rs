@@ -20,35 +20,48 @@ const MULTIPROCESSORS: usize = 132;
 /// The least depth that is worth a part of its own.
 const LEAST_DEPTH: usize = 512;
 
-/// A stack of matrices whose rows lie along the depth.
+/// A stack of matrices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operand {
     pub address: u64,
     pub rows: usize,
     pub depth: usize,
-    /// Elements from row to row, and from matrix to matrix; 0 where one matrix serves all.
-    pub row: usize,
+    /// Whether neighbours along rows are neighbours in memory, and not those along the depth.
+    pub across: bool,
+    /// Elements from row to row, or from one element of depth to the next; and from matrix to matrix, 0 where one matrix serves all.
+    pub line: usize,
     pub matrix: usize,
 }
 
 impl Operand {
     /// Encoded for tiles of so many rows.
     pub fn map(&self, cuda: &CudaBackend, dtype: DType, batches: usize, rows: usize) -> Result<EncodedMap> {
+        let (side, lines, rows) = if self.across { (self.rows, self.depth, DEPTH) } else { (self.depth, self.rows, rows) };
         // A dimension of one still wants a stride.
-        let (matrices, matrix) = if self.matrix == 0 { (1, self.row * self.rows) } else { (batches, self.matrix) };
+        let (matrices, matrix) = if self.matrix == 0 { (1, self.line * lines) } else { (batches, self.matrix) };
         cuda.driver().tensor_map(&TensorMap {
             dtype,
             address: self.address,
-            sizes: vec![self.depth, self.rows, matrices],
-            strides: vec![self.row * dtype.size(), matrix * dtype.size()],
+            sizes: vec![side, lines, matrices],
+            strides: vec![self.line * dtype.size(), matrix * dtype.size()],
             rows: rows as u32,
         })
     }
 }
 
+/// The layouts of both operands, in the name of a kernel of `gemm_hopper.cuh`.
+pub(crate) fn layouts(x: &Operand, weight: &Operand) -> &'static str {
+    match (x.across, weight.across) {
+        (false, false) => "",
+        (true, false) => "_across_x",
+        (false, true) => "_across_weight",
+        (true, true) => "_across",
+    }
+}
+
 /// Whether a product of operands that can be read 16 bytes at a time is one for the kernels of Hopper: tiles that would be mostly empty are not.
 pub(crate) fn serves(cuda: &CudaBackend, dtype: DType, x: &Operand, weight: &Operand) -> bool {
-    let large = |operand: &Operand| operand.rows >= DEPTH && operand.depth >= DEPTH && operand.row > 0;
+    let large = |operand: &Operand| operand.rows >= DEPTH && operand.depth >= DEPTH && operand.line > 0;
     cuda.driver().capability() == HOPPER && dtype != DType::F32 && large(x) && large(weight)
 }
 

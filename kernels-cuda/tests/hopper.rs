@@ -54,6 +54,42 @@ fn shapes_choose_the_kernel() -> Result<()> {
     Ok(())
 }
 
+/// `[batches, rows, columns]` of small integers, laid out with the rows side by side or the columns.
+fn integers(device: &Device, dtype: DType, seed: usize, [batches, rows, columns]: [usize; 3], across: bool) -> Result<Tensor> {
+    let data: Vec<f32> = numbers(seed, batches * rows * columns).iter().map(|x| (x * 4.0).round()).collect();
+    let stored = if across { [batches, columns, rows] } else { [batches, rows, columns] };
+    let x = Tensor::from_f32(device, dtype, &stored, &data)?;
+    if across { x.permute(&[0, 2, 1]) } else { Ok(x) }
+}
+
+#[test]
+fn operands_along_and_across_the_depth() -> Result<()> {
+    // One tile of each batch, narrow or wide, with rows, columns and depth that fill none; and parts along the depth.
+    let (narrow, wide, deep) = ([2, 136, 72, 104], [67, 64, 200, 72], [1, 72, 136, 1104]);
+    let device = hopper(2);
+    for (dtype, [batches, m, n, k], [x_across, weight_across], kernel) in [
+        (DType::BF16, narrow, [true, true], "gemm_bf16_hopper_128_across"),
+        (DType::F16, narrow, [true, false], "gemm_f16_hopper_128_across_x"),
+        (DType::F16, narrow, [false, true], "gemm_f16_hopper_128_across_weight"),
+        (DType::F16, wide, [true, true], "gemm_f16_hopper_256_across"),
+        (DType::BF16, wide, [true, false], "gemm_bf16_hopper_256_across_x"),
+        (DType::BF16, wide, [false, true], "gemm_bf16_hopper_256_across_weight"),
+        (DType::BF16, deep, [true, true], "gemm_finish_bf16"),
+    ] {
+        let run = |device: &Device| {
+            let x = integers(device, dtype, 1, [batches, m, k], x_across)?;
+            let weight = integers(device, dtype, 2, [batches, n, k], weight_across)?;
+            gemm(Gemm { alpha: 0.5, function: None }, &x, &weight, None, None)?.to_f64_vec()
+        };
+        used(&device);
+        let (found, expected) = (run(&device)?, run(&Device::reference())?);
+        let used = used(&device);
+        assert!(used.contains_key(kernel), "{kernel}: {:?}", used.keys());
+        assert!(found == expected, "{kernel}: sums of integers are exact");
+    }
+    Ok(())
+}
+
 /// Attention and its gradients of queries, keys and values `[B, X, Y, heads, width]` along an axis, with another sequence beside each; and what they are in
 /// f64 of the same operands.
 fn attend(device: &Device, dtype: DType, axis: usize, [rows, keys, heads, width]: [usize; 4]) -> Result<[Vec<Vec<f64>>; 2]> {
