@@ -7,7 +7,7 @@
 // would add each tile of dq to memory in f32 once for each 128 keys, in an order that blocks have to wait for; a quarter more of products waits for nobody.
 //
 // `_statistics` leaves what a query contributes to each of its scores: 64 logarithms in base 2, then 64 of D, for each 64 queries. Queries beyond the last
-// have infinity, whose weights are 0.
+// have zeros, as all of their rows are zeros.
 #pragma once
 #include "attention_few.cuh"
 #include "attention_tiles_hopper.cuh"
@@ -46,7 +46,7 @@ KERNEL attention_backward_hopper_statistics(PARAMETERS p) {
     for (int step = 8; step > 0; step >>= 1) sum += __shfl_xor_sync(ALL_LANES, sum, step);
     if (threadIdx.x % 16 != 0) return;
     float* to = statistics(p, sequence, query / BOX * BOX) + query % BOX;
-    to[0] = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] * LOG2_E : -NEGATIVE_INFINITY;
+    to[0] = query < p.queries ? p.lse[at[LSE] + query * p.row[LSE]] * LOG2_E : 0.0f;
     to[BOX] = sum;
 }
 

@@ -137,11 +137,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         unused: [0; 13],
     };
     if let Some(((x_tiles, w_tiles), wide)) = operands.zip(wide_cut) {
-        let [rows, columns] = wide.rows();
-        let map = |tiles: &hopper::Operand, rows: usize| tiles.map(cuda, x.dtype(), batches, rows);
-        let parameters = HopperParameters { x: map(&x_tiles, rows)?, weight: map(&w_tiles, columns)?, p: parameters };
-        // A block for each multiprocessor, which goes from tile to tile.
-        let blocks = wide.tiles.min(cuda.driver().multiprocessors());
+        let map = |tiles: &hopper::Operand| tiles.map(cuda, x.dtype(), batches);
+        let parameters = HopperParameters { x: map(&x_tiles)?, weight: map(&w_tiles)?, p: parameters };
+        let (blocks, columns) = (wide.blocks(cuda.driver().multiprocessors()), wide.columns);
         let kernel = format!("gemm_{dtype}_hopper_{columns}{}", hopper::layouts(&x_tiles, &w_tiles));
         cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, wide.shared(), &parameters)?;
     } else {

@@ -34,9 +34,9 @@ pub(crate) struct Operand {
 }
 
 impl Operand {
-    /// Encoded for tiles of so many rows.
-    pub fn map(&self, cuda: &CudaBackend, dtype: DType, batches: usize, rows: usize) -> Result<EncodedMap> {
-        let (side, lines, rows) = if self.across { (self.rows, self.depth, DEPTH) } else { (self.depth, self.rows, rows) };
+    /// Encoded for tiles of 128 rows, which across the depth are two.
+    pub fn map(&self, cuda: &CudaBackend, dtype: DType, batches: usize) -> Result<EncodedMap> {
+        let (side, lines, rows) = if self.across { (self.rows, self.depth, DEPTH) } else { (self.depth, self.rows, ROWS) };
         // A dimension of one still wants a stride.
         let (matrices, matrix) = if self.matrix == 0 { (1, self.line * lines) } else { (batches, self.matrix) };
         cuda.driver().tensor_map(&TensorMap {
@@ -68,9 +68,9 @@ pub(crate) fn serves(cuda: &CudaBackend, dtype: DType, x: &Operand, weight: &Ope
 /// How a product of `rows` × `columns` × `depth`, `batches` times, is cut: by its shape alone, so that its sums have one order everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// Columns of a tile: 128 or 256.
+    /// Columns of a tile: 128, or 256 in pairs that blocks of a cluster share.
     pub columns: usize,
-    /// Tiles of all parts and batches.
+    /// Tiles, or pairs of them, of all parts and batches.
     pub tiles: usize,
     /// Parts along the depth.
     pub splits: usize,
@@ -80,24 +80,26 @@ pub(crate) struct Cut {
 
 impl Cut {
     pub fn new(rows: usize, columns: usize, depth: usize, batches: usize) -> Cut {
-        let tiles = |width: usize| rows.div_ceil(ROWS) * columns.div_ceil(width) * batches;
+        // Wide ones come in pairs, of which one may be empty.
+        let tiles = |width: usize| rows.div_ceil(ROWS).next_multiple_of(width / 128) * columns.div_ceil(width) * batches;
         // Rounds of all multiprocessors, each as long as its tiles are wide; the wider reads less for its sums.
         let time = |width: usize| tiles(width).div_ceil(MULTIPROCESSORS) * width;
         let width = if time(256) <= time(128) { 256 } else { 128 };
         let parts = (MULTIPROCESSORS / tiles(width).max(1)).clamp(1, depth.div_ceil(LEAST_DEPTH).max(1));
         let split_depth = depth.div_ceil(parts).next_multiple_of(DEPTH).max(DEPTH);
         let splits = depth.div_ceil(split_depth).max(1);
-        Cut { columns: width, tiles: tiles(width) * splits, splits, split_depth }
+        Cut { columns: width, tiles: tiles(width) / (width / 128) * splits, splits, split_depth }
+    }
+
+    /// Blocks for a GPU of so many multiprocessors: one for each, or whole clusters, that go from tile to tile.
+    pub fn blocks(&self, multiprocessors: usize) -> usize {
+        let cluster = self.columns / 128;
+        self.tiles.min((multiprocessors / cluster).max(1)) * cluster
     }
 
     /// Bytes of shared memory, as `gemm_hopper.cuh` lays it out: four stages, sums on their way out, barriers.
     pub fn shared(&self) -> usize {
         4 * (ROWS + self.columns) * DEPTH * 2 + 2 * 64 * 36 * 4 + 64
-    }
-
-    /// Rows of a tile of each operand.
-    pub fn rows(&self) -> [usize; 2] {
-        [ROWS, self.columns]
     }
 }
 

@@ -29,11 +29,32 @@ DEVICE void barrier_wait(u32 barrier, u32 parity) {
         : "memory");
 }
 
+// Arrives at the barrier that block `block` of the cluster has at the same place.
+DEVICE void barrier_arrive_at(u32 barrier, u32 block) {
+    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
+                 "r"(block)
+                 : "memory");
+}
+// All threads of the cluster.
+DEVICE void sync_cluster() {
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 // A tile of a matrix in a stack of them to shared memory; what is outside is zeros.
 DEVICE void copy_tile(u32 to, const TensorMap& map, u32 depth, u32 row, u32 matrix, u32 barrier) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to), "l"(&map),
                  "r"(barrier), "r"(depth), "r"(row), "r"(matrix)
                  : "memory");
+}
+
+// The same for each of the blocks of a cluster that `blocks` names by bits: to the same place, and to be completed at the same barrier of each.
+DEVICE void copy_tile_to(u32 blocks, u32 to, const TensorMap& map, u32 depth, u32 row, u32 matrix, u32 barrier) {
+    asm volatile(
+        "{\n.reg .b16 blocks;\ncvt.u16.u32 blocks, %6;\n"
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], blocks;\n}" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(depth), "r"(row), "r"(matrix), "r"(blocks)
+        : "memory");
 }
 
 // The same of one head among sequences.
