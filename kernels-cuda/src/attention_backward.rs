@@ -70,15 +70,16 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
     let [q, k, v, out, lse, gradient] = [0, 1, 2, 3, 4, 5].map(|i| operand(name, inputs, i));
     let (q, k, v, out, lse, gradient) = (q?, k?, v?, out?, lse?, gradient?);
     let (dq, dk, dv) = (result(name, outputs, 0)?, result(name, outputs, 1)?, result(name, outputs, 2)?);
-    let dtype = cuda.float(name, q.dtype())?;
+    cuda.float(name, q.dtype())?;
     let sizes = Sizes::new(cuda, name, op.axis, inputs)?;
     let sequences = Sequences::new(op.axis, [q, k, v, out, lse, gradient, dq, dk, dv]);
     let packed = attention::packed(q.dtype(), &sizes);
     let hopper_width = if packed.is_some() { None } else { hopper::head_width(cuda, &sizes, &[q, k, v, out, gradient])? };
-    // Of each query one number, or two and whole blocks of them.
-    let rows = sequences.count * (sizes.queries as usize).next_multiple_of(if hopper_width.is_some() { HOPPER_ROWS } else { 1 });
+    // Of each query one number; on Hopper two, and whole blocks of queries; none where a tile has all that its sequences need.
+    let (whole, bytes) = if hopper_width.is_some() { (HOPPER_ROWS, 8) } else { (1, if packed.is_some() { 0 } else { 4 }) };
+    let rows = sequences.count * (sizes.queries as usize).next_multiple_of(whole);
     cuda.count(name, rows)?;
-    let delta = cuda.scratch(rows * if hopper_width.is_some() { 8 } else { 4 })?;
+    let delta = cuda.scratch(rows * bytes)?;
     let parameters = Parameters {
         q: cuda.address(q)?,
         k: cuda.address(k)?,
@@ -116,21 +117,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
     if let Some(width) = hopper_width {
         // Sixteen lanes for each query.
         cuda.launch(&MODULE, "attention_backward_hopper_statistics", rows.div_ceil(16), THREADS, &parameters)?;
-        let map = |x: &Tensor| hopper::head_map(cuda, x, op.axis, HOPPER_BOX);
-        let [heads, others] = [q.shape()[3], q.shape()[3 - op.axis]];
-        let (heads, others) = (cuda.count(name, heads)?, cuda.count(name, others)?);
-        let maps = [map(q)?, map(k)?, map(v)?, map(gradient)?];
-        let [q, k, v, gradient] = maps;
-        let parameters = HopperParameters { q, k, v, gradient, p: parameters, heads, others, unused: [0; 6] };
-        // Two tiles of its own rows, 256 of the other side's in stages; barriers.
-        let shared = 6 * hopper::head_tile(HOPPER_ROWS, width) + 128;
-        let launch = |step: &str, rows: u32, statistics: usize| {
-            let kernel = format!("attention_backward_{step}_{dtype}_hopper_{width}");
-            let blocks = sequences.count * (rows as usize).div_ceil(HOPPER_ROWS);
-            cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, shared + statistics, &parameters)
-        };
-        launch("dq", sizes.queries, 0)?;
-        return launch("dkv", sizes.keys, 4 * HOPPER_STATISTICS);
+        return launch_hopper(cuda, op.axis, [q, k, v, gradient], parameters, width);
     }
     // A warp for each query.
     cuda.launch(&MODULE, "attention_backward_delta", rows.div_ceil(8), THREADS, &parameters)?;
@@ -144,4 +131,23 @@ pub(crate) fn run(cuda: &CudaBackend, op: &AttentionBackward, inputs: &[Option<&
     }
     cuda.launch(&MODULE, "attention_backward_dq", blocks(query_tiles, query_chunks), THREADS, &parameters)?;
     cuda.launch(&MODULE, "attention_backward_dkv", blocks(key_tiles, key_chunks), THREADS, &parameters)
+}
+
+/// The kernels for heads of up to `width` columns, of `q`, `k`, `v` and the gradient.
+fn launch_hopper(cuda: &CudaBackend, axis: usize, operands: [&Tensor; 4], p: Parameters, width: u32) -> Result<()> {
+    let q = operands[0];
+    let (dtype, sequences) = (q.dtype(), p.sequences as usize);
+    let map = |x: &Tensor| hopper::head_map(cuda, x, axis, HOPPER_BOX);
+    let count = |d: usize| cuda.count("attention_backward", q.shape()[d]);
+    let (heads, others, tiles) =
+        (count(3)?, count(3 - axis)?, [p.queries, p.keys].map(|rows| (rows as usize).div_ceil(HOPPER_ROWS)));
+    let [q, k, v, gradient] = operands.map(map);
+    let parameters = HopperParameters { q: q?, k: k?, v: v?, gradient: gradient?, p, heads, others, unused: [0; 6] };
+    // Two tiles of its own rows, 256 of the other side's in stages; barriers.
+    let shared = 6 * hopper::head_tile(HOPPER_ROWS, width) + 128;
+    for (step, tiles, statistics) in [("dq", tiles[0], 0), ("dkv", tiles[1], 4 * HOPPER_STATISTICS)] {
+        let kernel = format!("attention_backward_{step}_{dtype}_hopper_{width}");
+        cuda.launch_shared(&MODULE, &kernel, sequences * tiles, hopper::THREADS, shared + statistics, &parameters)?;
+    }
+    Ok(())
 }

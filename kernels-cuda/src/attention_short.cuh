@@ -1,8 +1,8 @@
 // Attention of short sequences on tensor cores, for heads of at most 64 columns: time steps over each other, windows of tokens.
 //
 // A tile of 64 rows holds as many sequences as fit; a warp multiplies its 16 rows with those of their own sequences alone, 16 at a time, and weighs by 0 what
-// is another's. A token moves 8 bytes of queries, keys, values and results for each column, and takes 192 multiply-adds at most; an H100 multiplies 140 or
-// more for each byte that it moves, an A100 100. So memory decides, and products of four warps at once (wgmma), whose 64 rows would go through all 64, gain
+// is another's. A token moves 8 bytes of queries, keys, values and results for each column, and takes 192 multiply-adds at most; an H100 multiplies 140
+// for each byte that it moves, an A100 75, and these are 24. So memory decides, and products of four warps at once (wgmma), whose 64 rows would go through all 64, gain
 // nothing: one kernel serves all chips. What costs is a tile for each sequence, or keys and values read anew for each query.
 #pragma once
 #include "attention_mma.cuh"

@@ -3,8 +3,8 @@
 // Operands lie along the depth or across it (the products of gradients: views that are transposed), as the copy engine finds them: tensor cores read both.
 //
 // Tiles of 256 columns come in pairs, one below the other, of two blocks of a cluster that share the operand of their columns: each asks for half of it and has
-// it sent to both. A step of 64 in depth takes tensor cores 1024 cycles, and 48 KB from the cache for each multiprocessor, which is twice what an H100's cache has
-// been seen to give all of them at once; in pairs, 32. Tiles of 128 columns are for products that have too few of them.
+// it sent to both. A step of 64 in depth takes tensor cores 1024 cycles, and asks the cache for 48 KB for each multiprocessor; in pairs, for 32. Tiles of 128 columns
+// are for products that have too few of them.
 //
 // A block stays on its multiprocessor and goes from tile to tile. One warpgroup asks the copy engine for tiles of both operands, STAGES ahead; two
 // others multiply 64 rows each and write them, while the copies for the next tile are under way. The tiles of one part of the depth come in
