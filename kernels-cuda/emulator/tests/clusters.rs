@@ -87,6 +87,11 @@ fn a_block_that_has_ended() {
     let fault = planted(end, "ld.param");
     assert!(matches!(fault.kind, FaultKind::Cluster(_)), "{fault}");
     assert!(fault.instruction.contains("mbarrier.arrive"), "{fault}");
+    // That the other was in time is luck: nobody has waited for it.
+    let nap = "mov.u32 %i, 0; $nap: add.u32 %i, %i, 1; setp.lt.u32 %p, %i, 50000; @%p bra $nap;\n    ld.param";
+    let fault = planted(end, nap);
+    assert!(matches!(fault.kind, FaultKind::Cluster(_)), "{fault}");
+    assert!(fault.instruction.contains("ret"), "{fault}");
 }
 
 #[test]

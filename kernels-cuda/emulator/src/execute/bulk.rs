@@ -101,14 +101,15 @@ impl Warp {
     }
 
     /// The blocks of the cluster that a copy goes to: each has it at the same place, and an `mbarrier` at the same place.
-    fn receivers(&self, block: &Block<'_>, bulk: &Bulk, lane: usize) -> Step<Vec<u32>> {
+    fn receivers(&self, block: &mut Block<'_>, bulk: &Bulk, lane: usize) -> Step<Vec<u32>> {
         let Some(multicast) = bulk.multicast else { return Ok(vec![self.rank]) };
         let named = self.source(multicast)[lane] as u32 & 0xffff;
         if named == 0 {
             return stop(lane, FaultKind::Cluster("a copy to no block of the cluster".into()));
         }
         let ranks: Vec<u32> = (0..16).filter(|rank| named >> rank & 1 == 1).collect();
-        ranks.iter().try_for_each(|&rank| block.cluster.reach(rank, lane))?;
+        let told = block.shadow.engine_tells();
+        ranks.iter().try_for_each(|&rank| block.cluster.reach(rank, &told, lane))?;
         Ok(ranks)
     }
 

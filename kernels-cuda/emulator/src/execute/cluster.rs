@@ -19,10 +19,20 @@ pub fn mapped(address: u64) -> Option<(u32, u64)> {
     (address / WINDOW).checked_sub(1).map(|rank| (rank as u32, address % WINDOW))
 }
 
-/// The barrier of a cluster, and the warps of each block that have not ended.
+/// A block as the others of its cluster reach for it.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    /// Warps that have not ended.
+    alive: u32,
+    /// When others last reached for it, and what its warps knew of that when they ended.
+    reached: Clock,
+    known: Clock,
+}
+
+/// The barrier of a cluster, and its blocks.
 #[derive(Default)]
 pub struct Cluster {
-    alive: Vec<u32>,
+    members: Vec<Member>,
     arrived: u32,
     phases: u32,
     /// What those did that arrived, in the phase at hand and in the last one.
@@ -32,22 +42,36 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(&mut self, blocks: u32, warps: u32) {
-        *self = Cluster { alive: vec![warps; blocks as usize], ..Cluster::default() };
+        let member = Member { alive: warps, ..Member::default() };
+        *self = Cluster { members: vec![member; blocks as usize], ..Cluster::default() };
     }
 
-    /// A warp of a block has ended.
-    pub fn leave(&mut self, rank: u32) {
-        self.alive[rank as usize] -= 1;
-    }
-
-    /// Whether a block's shared memory is there.
-    pub fn reach(&self, rank: u32, lane: usize) -> Step<()> {
-        match self.alive.get(rank as usize) {
-            None => {
-                stop(lane, FaultKind::Cluster(format!("there is no block {rank} in a cluster of {}", self.alive.len()).into()))
+    /// Somebody reaches for a block's shared memory: `told` says who, and when.
+    pub fn reach(&mut self, rank: u32, told: &Clock, lane: usize) -> Step<()> {
+        let blocks = self.members.len();
+        let what = match self.members.get_mut(rank as usize) {
+            None => format!("there is no block {rank} in a cluster of {blocks}"),
+            Some(Member { alive: 0, .. }) => format!("block {rank} of the cluster has ended"),
+            Some(member) => {
+                later(&mut member.reached, told);
+                return Ok(());
             }
-            Some(0) => stop(lane, FaultKind::Cluster(format!("block {rank} of the cluster has ended").into())),
-            Some(_) => Ok(()),
+        };
+        stop(lane, FaultKind::Cluster(what.into()))
+    }
+}
+
+impl Block<'_> {
+    /// A warp has ended. With the last one of a block its shared memory goes, and whoever reached for it must have been waited for.
+    pub fn leave_cluster(&mut self, warp: &Warp, mask: u32) -> Step<()> {
+        let told = self.shadow.tell(warp.index as usize);
+        let member = &mut self.cluster.members[warp.rank as usize];
+        member.alive -= 1;
+        later(&mut member.known, &told);
+        let waited = member.reached.iter().zip(member.known.iter()).all(|(reached, known)| reached <= known);
+        match member.alive == 0 && !waited {
+            true => stop_first(mask, FaultKind::Cluster("a block ends before those are done that reach for it".into())),
+            false => Ok(()),
         }
     }
 }

@@ -121,7 +121,8 @@ impl Warp {
             let Some((rank, address)) = cluster::mapped(all[lane]) else {
                 return stop(lane, FaultKind::Cluster("an address that mapa did not give".into()));
             };
-            block.cluster.reach(rank, lane)?;
+            let told = block.shadow.arrival(self.index as usize);
+            block.cluster.reach(rank, &told, lane)?;
             let part = block.part(Some(Space::Shared), &[address; 32], BYTES, 1 << lane, rank * block.grid.warps())?;
             let offset = part.offsets[lane];
             block.touch_one(offset, BYTES, Touch::Atomic, self.thread(lane), self.flow.pc)?;

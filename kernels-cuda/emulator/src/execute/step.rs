@@ -258,8 +258,7 @@ impl Warp {
         let result = self.flow.exit(mask);
         if self.flow.alive == 0 {
             self.state = State::Done;
-            block.cluster.leave(self.rank);
-            return Ok(());
+            return block.leave_cluster(self, mask);
         }
         self.settle(result)
     }
