@@ -3,12 +3,12 @@
 // A block has 64 queries and goes through the keys 64 at a time with a running maximum and sum (Dao et al., FlashAttention): the scores never reach
 // memory. Half types with heads of up to 64 columns run on tensor cores (`attention_half`; attention_mma.cuh), f32 and wider heads on
 // ordinary ones (`attention`; attention.cuh), where a block has 64 columns of the values and wider heads take several, each with all the scores. Few queries
-// have a warp each (`attention_few`; attention_few.cuh). On Hopper, heads that the copy engine can read go by attention_hopper.cuh.
+// have a warp each (`attention_few`; attention_few.cuh), short sequences share tiles (`attention_short`; attention_short.cuh). On Hopper, heads that the copy engine can read go by attention_hopper.cuh.
 //
 // Also for compute_90a.
 #include "attention.cuh"
 #include "attention_few.cuh"
-#include "attention_mma.cuh"
+#include "attention_short.cuh"
 
 struct Parameters {
     void* q;
@@ -29,7 +29,7 @@ struct Parameters {
     float scale;
     u32 type;
     u32 wide[3];    // whether q, k, v can be read by 16 bytes
-    u32 segments;   // of the keys, for few queries
+    u32 segments;   // of the keys, for few queries; sequences of a tile, for short ones
     u32 segment_keys;
     u32 tasks;      // sequences * queries
 };
@@ -175,6 +175,72 @@ KERNEL attention_half(PARAMETERS p) {
         }
     }
     store_fragments(p.type, p.y, at[3], p.row[3], p.queries, p.value_width, m0, sums, share, reinterpret_cast<float*>(dynamic_shared));
+}
+
+// ---- short sequences ----
+
+// As `weigh`, where all keys are there at once.
+DEVICE void weigh_packed(const Parameters& p, const Packing& packing, Fragments& scores, float (&largest)[2], float (&total)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const Blocks own = packing.own(r);
+        float high = NEGATIVE_INFINITY, sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            float& score = element(scores, r, i);
+            score = own.has(fragment_column(i)) ? score * p.scale : NEGATIVE_INFINITY;
+            high = fmaxf(high, score);
+        }
+        high = quad_max(high);
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            float& score = element(scores, r, i);
+            score = own.has(fragment_column(i)) ? fast_exp(score - high) : 0.0f;
+            sum += score;
+        }
+        largest[r] = high;
+        total[r] = quad_sum(sum);
+    }
+}
+
+KERNEL attention_short(PARAMETERS p) {
+    __shared__ i64 places[PACKED][5];
+    const u32 first = blockIdx.x * p.segments;
+    const Packing packing = {min(p.segments, p.tasks / p.queries - first), p.queries, p.keys};
+    if (threadIdx.x < packing.count) {
+        i64 at[5];
+        locate(p.nest, first + threadIdx.x, at);
+#pragma unroll
+        for (int n = 0; n < 5; ++n) places[threadIdx.x][n] = at[n];
+    }
+    __syncthreads();
+    const i64 start[5] = {};
+    const u32 queries = shared_address(dynamic_shared), keys = queries + HEAD_TILE, values = keys + HEAD_TILE;
+    packing.fill<5>(queries, operand(p, p.q, start, 0, p.queries, p.width), &places[0][0]);
+    packing.turned().fill<5>(keys, operand(p, p.k, start, 1, p.keys, p.width), &places[0][1]);
+    packing.turned().fill<5>(values, operand(p, p.v, start, 2, p.keys, p.value_width), &places[0][2]);
+    commit_copies();
+    await_copies<0>();
+    __syncthreads();
+    float largest[2], total[2];
+    Fragments scores, sums;
+    clear(scores);
+    clear(sums);
+    const Blocks blocks = packing.blocks();
+    multiply_rows(p.type, queries, warp_index() * 16, keys, scores, blocks);
+    weigh_packed(p, packing, scores, largest, total);
+    add_weighted_rows(p.type, scores, values, sums, blocks);
+    __syncthreads();
+    float share[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        share[r] = 1.0f / total[r];
+        const u32 row = fragment_row(r), sequence = row / p.queries;
+        if (p.lse && sequence < packing.count && lane_index() % 4 == 0) {
+            p.lse[places[sequence][4] + (row - sequence * p.queries) * p.row[4]] = largest[r] + logf(total[r]);
+        }
+    }
+    packing.store<5>(p.type, p.y, &places[0][3], p.row[3], p.value_width, sums, share, reinterpret_cast<float*>(dynamic_shared));
 }
 
 // ---- few queries ----

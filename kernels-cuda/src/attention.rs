@@ -4,7 +4,7 @@ use tubelet_engine::{DType, Result, Tensor, ops::attention::Attention};
 
 use crate::{
     backend::{CudaBackend, THREADS, operand, result},
-    driver::{EncodedMap, HOPPER, TensorMap},
+    driver::EncodedMap,
     elementwise::type_code,
     hopper,
     nest::Nest,
@@ -50,41 +50,6 @@ parameters!(HopperParameters {
 
 /// Queries of a block on Hopper, and keys of a step.
 const HOPPER_ROWS: usize = 128;
-/// The widths of heads that there are kernels for.
-const HOPPER_WIDTHS: [u32; 4] = [64, 80, 88, 128];
-/// Fewer would leave most of a tile empty.
-const HOPPER_LEAST: u32 = 64;
-
-/// The kernel for Hopper that serves these heads, by its width: the copy engine reads whole rows of 16 bytes, of operands without repetition.
-fn hopper_width(cuda: &CudaBackend, sizes: &Sizes, operands: [&Tensor; 3]) -> Result<Option<u32>> {
-    let plain = |x: &Tensor| (0..4).all(|d| x.shape()[d] == 1 || stride(x, d) > 0);
-    let served = cuda.driver().capability() == HOPPER
-        && operands[0].dtype() != DType::F32
-        && sizes.width == sizes.value_width
-        && sizes.width.is_multiple_of(8)
-        && sizes.queries.min(sizes.keys).min(sizes.width) >= HOPPER_LEAST
-        && operands.into_iter().all(plain);
-    for x in operands {
-        if !served || wide(cuda, x)? == 0 {
-            return Ok(None);
-        }
-    }
-    Ok(HOPPER_WIDTHS.into_iter().find(|&width| sizes.width <= width))
-}
-
-/// An operand `[B, X, Y, heads, width]` as tiles of its columns and of its rows along `axis`.
-fn head_map(cuda: &CudaBackend, x: &Tensor, axis: usize) -> Result<EncodedMap> {
-    let order = [4, axis, 3, 3 - axis, 0];
-    // A dimension of one still wants a stride.
-    let bytes = |d: usize| stride(x, d).max(8) * x.dtype().size();
-    cuda.driver().tensor_map(&TensorMap {
-        dtype: x.dtype(),
-        address: cuda.address(x)?,
-        sizes: order.map(|d| x.shape()[d]).into(),
-        strides: order[1..].iter().map(|&d| bytes(d)).collect(),
-        rows: HOPPER_ROWS as u32,
-    })
-}
 
 /// Queries, keys and columns of a tile: `TILE` in `attention.cuh`.
 pub(crate) const TILE: u32 = 64;
@@ -92,6 +57,8 @@ pub(crate) const TILE: u32 = 64;
 const HEAD: u32 = 64;
 pub(crate) const MMA_THREADS: u32 = 128;
 const MMA_SHARED: usize = 5 * 64 * 64 * 2;
+/// Three tiles of short sequences.
+const SHORT_SHARED: usize = 3 * 64 * 64 * 2;
 
 /// Whether channels can be read by 16 bytes.
 pub(crate) fn wide(cuda: &CudaBackend, x: &Tensor) -> Result<u32> {
@@ -100,10 +67,20 @@ pub(crate) fn wide(cuda: &CudaBackend, x: &Tensor) -> Result<u32> {
     Ok((neighbours && aligned(x.dtype(), cuda.address(x)?, &others)).into())
 }
 
-/// Whether a warp for each query serves better than tiles of 64: for one or two over anything, and for those of a short clip over each other.
-fn are_few(sizes: &Sizes) -> bool {
-    let few = sizes.queries <= 2 || (sizes.queries <= 16 && sizes.keys <= 64);
+/// Whether a warp for each query serves better than tiles of 64: for one or two over anything, and for those of a short clip over each other where no
+/// tensor core does.
+fn are_few(dtype: DType, sizes: &Sizes) -> bool {
+    let few = sizes.queries <= 2 || (sizes.queries <= 16 && sizes.keys <= 64 && packed(dtype, sizes).is_none());
     few && sizes.width.max(sizes.value_width) <= HEAD
+}
+
+/// Sequences of a tile at most: `PACKED` in `attention_short.cuh`.
+const PACKED: u32 = 16;
+
+/// How many short sequences share a tile, where a tile has all that they need.
+pub(crate) fn packed(dtype: DType, sizes: &Sizes) -> Option<u32> {
+    let (shorter, longer) = (sizes.queries.min(sizes.keys), sizes.queries.max(sizes.keys));
+    (on_tensor_cores(dtype, sizes) && shorter > 0 && longer <= TILE).then(|| (TILE / longer).min(PACKED))
 }
 
 /// Numbers that a segment of keys leaves: `LEFT` in `attention_few.cuh`.
@@ -142,7 +119,8 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
     let (tiles, chunks) = (sizes.queries.div_ceil(TILE), sizes.value_width.div_ceil(TILE).max(1));
     let tasks = cuda.count(name, sequences.count * sizes.queries as usize)?;
     let segments = Segments::new(tasks, sizes.keys);
-    let few = are_few(&sizes);
+    let few = are_few(q.dtype(), &sizes);
+    let packed = packed(q.dtype(), &sizes);
     let warps = tasks as usize * segments.count as usize;
     let partial = if few && segments.count > 1 { Some(cuda.scratch(warps * LEFT * 4)?) } else { None };
     let parameters = Parameters {
@@ -164,7 +142,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
         scale: op.scale,
         dtype: type_code(q.dtype()),
         wide: [wide(cuda, q)?, wide(cuda, k)?, wide(cuda, v)?],
-        segments: segments.count,
+        segments: if few { segments.count } else { packed.unwrap_or(1) },
         segment_keys: segments.keys,
         tasks,
     };
@@ -175,14 +153,18 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Attention, inputs: &[Option<&Tensor>]
             None => Ok(()),
         };
     }
-    if let Some(width) = hopper_width(cuda, &sizes, [q, k, v])? {
-        let map = |x: &Tensor| head_map(cuda, x, op.axis);
+    if let Some(packed) = packed {
+        let blocks = sequences.count.div_ceil(packed as usize);
+        return cuda.launch_shared(&MODULE, "attention_short", blocks, MMA_THREADS, SHORT_SHARED, &parameters);
+    }
+    if let Some(width) = hopper::head_width(cuda, &sizes, &[q, k, v])? {
+        let map = |x: &Tensor| hopper::head_map(cuda, x, op.axis, HOPPER_ROWS);
         let [heads, others] = [q.shape()[3], q.shape()[3 - op.axis]];
         let (heads, others) = (cuda.count(name, heads)?, cuda.count(name, others)?);
         let parameters = HopperParameters { q: map(q)?, k: map(k)?, v: map(v)?, p: parameters, heads, others, unused: [0; 6] };
         let blocks = sequences.count * (sizes.queries as usize).div_ceil(HOPPER_ROWS);
         // Queries and two stages of keys and values, in pieces of 64 columns; barriers.
-        let shared = 5 * HOPPER_ROWS * 128 * width.div_ceil(64) as usize + 64;
+        let shared = 5 * hopper::head_tile(HOPPER_ROWS, width) + 64;
         let kernel = format!("attention_{}_hopper_{width}", q.dtype());
         return cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, shared, &parameters);
     }

@@ -3,9 +3,11 @@
 //
 // `_delta` leaves D. `_dq` has 64 queries a block and goes through the keys, `_dkv` has 64 keys and goes through the queries: scores are computed
 // twice, and every gradient is summed by one block in one order, without atomics. As in attention.cu, half types with heads of up to 64 columns run on
-// tensor cores, others on ordinary ones with 64 columns a block.
+// tensor cores, others on ordinary ones with 64 columns a block. On Hopper, heads that the copy engine can read go by attention_backward_hopper.cuh.
+//
+// Also for compute_90a.
 #include "attention.cuh"
-#include "attention_mma.cuh"
+#include "attention_short.cuh"
 
 enum Operand { Q, K, V, OUT, LSE, GRADIENT, DQ, DK, DV, OPERANDS };
 
@@ -19,7 +21,7 @@ struct Parameters {
     void* dq;
     void* dk;
     void* dv;
-    float* delta;         // [sequences, queries]
+    float* delta;         // [sequences, queries]; statistics in attention_backward_hopper.cuh
     Nest<OPERANDS> nest;  // of sequences
     i64 row[OPERANDS];    // from token to token
     i64 channel[OPERANDS];
@@ -34,7 +36,7 @@ struct Parameters {
     u32 sequences;
     float scale;
     u32 type;
-    u32 unused;
+    u32 packed;  // sequences of a tile, for short ones
     u32 wide[OPERANDS + 1];  // whether an operand can be read by 16 bytes; one more for an even number
 };
 
@@ -268,3 +270,101 @@ KERNEL attention_backward_dkv_half(PARAMETERS p) {
     store_fragments(p.type, p.dk, at[DK], p.row[DK], p.keys, p.width, m0, key_sums, factor, reinterpret_cast<float*>(dynamic_shared));
     store_fragments(p.type, p.dv, at[DV], p.row[DV], p.keys, p.value_width, m0, value_sums, one, reinterpret_cast<float*>(dynamic_shared));
 }
+
+// ---- short sequences ----
+
+// The product of row `row` of two tiles, by two threads: of 32 columns each.
+DEVICE float row_product(u32 type, u32 a, u32 b, u32 row) {
+    float sum = 0.0f;
+#pragma unroll
+    for (u32 chunk = threadIdx.x % 2 * 4, end = chunk + 4; chunk < end; ++chunk) {
+        const auto x = load_chunk(a + head_offset(row, chunk)), y = load_chunk(b + head_offset(row, chunk));
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum = fmaf(half_as(type, x.x[i]), half_as(type, y.x[i]), sum);
+    }
+    return sum + __shfl_xor_sync(ALL_LANES, sum, 1);
+}
+
+// A tile has all that its sequences need, and leaves all three gradients at once.
+ROOMY_KERNEL attention_backward_short(PARAMETERS p) {
+    __shared__ i64 places[PACKED][OPERANDS];
+    __shared__ float lse[KEYS], deltas[KEYS];
+    const u32 first = blockIdx.x * p.packed;
+    const Packing packing = {min(p.packed, p.sequences - first), p.queries, p.keys}, turned = packing.turned();
+    if (threadIdx.x < packing.count) {
+        i64 at[OPERANDS];
+        locate(p.nest, first + threadIdx.x, at);
+#pragma unroll
+        for (int n = 0; n < OPERANDS; ++n) places[threadIdx.x][n] = at[n];
+    }
+    __syncthreads();
+    const i64 start[OPERANDS] = {};
+    const u32 queries = shared_address(dynamic_shared), gradients = queries + HEAD_TILE, keys = gradients + HEAD_TILE, values = keys + HEAD_TILE;
+    // Where results are on their way out later.
+    const u32 outs = values + HEAD_TILE;
+    float* staged = reinterpret_cast<float*>(dynamic_shared) + 4 * HEAD_TILE / 4;
+    packing.fill<OPERANDS>(queries, operand(p, p.q, start, Q, p.queries, p.width), &places[0][Q]);
+    packing.fill<OPERANDS>(gradients, operand(p, p.gradient, start, GRADIENT, p.queries, p.value_width), &places[0][GRADIENT]);
+    packing.fill<OPERANDS>(outs, operand(p, p.out, start, OUT, p.queries, p.value_width), &places[0][OUT]);
+    turned.fill<OPERANDS>(keys, operand(p, p.k, start, K, p.keys, p.width), &places[0][K]);
+    turned.fill<OPERANDS>(values, operand(p, p.v, start, V, p.keys, p.value_width), &places[0][V]);
+    commit_copies();
+    if (threadIdx.x < KEYS) {
+        const u32 sequence = threadIdx.x / p.queries, query = threadIdx.x - sequence * p.queries;
+        lse[threadIdx.x] = sequence < packing.count ? p.lse[places[sequence][LSE] + query * p.row[LSE]] : 0.0f;
+    }
+    await_copies<0>();
+    __syncthreads();
+    const float delta = row_product(p.type, outs, gradients, threadIdx.x / 2);
+    if (threadIdx.x % 2 == 0) deltas[threadIdx.x / 2] = delta;
+    __syncthreads();
+    const float scale[2] = {p.scale, p.scale}, one[2] = {1.0f, 1.0f};
+    const u32 row = warp_index() * 16;
+    Fragments weights, slopes, sums;
+    clear(weights);
+    clear(slopes);
+    clear(sums);
+    Blocks blocks = packing.blocks();
+    multiply_rows(p.type, queries, row, keys, weights, blocks);
+    multiply_rows(p.type, gradients, row, values, slopes, blocks);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const Blocks own = packing.own(r);
+        const Statistics query = {lse[fragment_row(r)], deltas[fragment_row(r)]};
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            float& weight = element(weights, r, i);
+            weight = own.has(fragment_column(i)) ? fast_exp(weight * p.scale - query.lse) * (element(slopes, r, i) - query.delta) : 0.0f;
+        }
+    }
+    add_weighted_rows(p.type, weights, keys, sums, blocks);
+    packing.store<OPERANDS>(p.type, p.dq, &places[0][DQ], p.row[DQ], p.width, sums, scale, staged);
+
+    Fragments value_sums;
+    clear(weights);
+    clear(slopes);
+    clear(sums);
+    clear(value_sums);
+    blocks = turned.blocks();
+    multiply_rows(p.type, keys, row, queries, weights, blocks);
+    multiply_rows(p.type, values, row, gradients, slopes, blocks);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const Blocks own = turned.own(r);
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+            const u32 query = fragment_column(i);
+            float& weight = element(weights, r, i);
+            weight = own.has(query) ? fast_exp(weight * p.scale - lse[query]) : 0.0f;
+            element(slopes, r, i) = weight * (element(slopes, r, i) - deltas[query]);
+        }
+    }
+    add_weighted_rows(p.type, weights, gradients, value_sums, blocks);
+    add_weighted_rows(p.type, slopes, queries, sums, blocks);
+    turned.store<OPERANDS>(p.type, p.dk, &places[0][DK], p.row[DK], p.width, sums, scale, staged);
+    turned.store<OPERANDS>(p.type, p.dv, &places[0][DV], p.row[DV], p.value_width, value_sums, one, staged);
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "attention_backward_hopper.cuh"
+#endif

@@ -76,43 +76,58 @@ DEVICE u32 fragment_row(int r) { return warp_index() * 16 + lane_index() / 4 + 8
 DEVICE u32 fragment_column(int i) { return i / 2 * 8 + lane_index() % 4 * 2 + i % 2; }
 DEVICE float& element(Fragments& x, int r, int i) { return x[i / 2][2 * r + i % 2]; }
 
-// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart; through `shared`, which nobody uses any more, so that
-// neighbours are stored by neighbours.
-DEVICE void store_fragments(u32 type, void* to, i64 start, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2], float* shared) {
-    constexpr u32 PITCH = HEAD + 4;
+// The fragments, times `factor`, row by row in shared memory that nobody uses any more: so that neighbours are stored by neighbours.
+constexpr u32 FRAGMENT_PITCH = HEAD + 4;
+DEVICE void stage_fragments(Fragments& sums, const float (&factor)[2], float* shared) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
 #pragma unroll
-        for (int i = 0; i < 16; ++i) shared[fragment_row(r) * PITCH + fragment_column(i)] = element(sums, r, i) * factor[r];
+        for (int i = 0; i < 16; ++i) shared[fragment_row(r) * FRAGMENT_PITCH + fragment_column(i)] = element(sums, r, i) * factor[r];
     }
     __syncthreads();
+}
+
+// Stores the fragments of 64 rows from m0 on, times `factor`, in rows of `width` that are `row` apart.
+DEVICE void store_fragments(u32 type, void* to, i64 start, i64 row, u32 rows, u32 width, u32 m0, Fragments& sums, const float (&factor)[2], float* shared) {
+    stage_fragments(sums, factor, shared);
     const u32 c = threadIdx.x % HEAD;
 #pragma unroll 1
     for (u32 r = threadIdx.x / HEAD; r < KEYS && m0 + r < rows; r += MMA_THREADS / HEAD) {
-        if (c < width) store_as(type, to, start + (m0 + r) * row + c, shared[r * PITCH + c]);
+        if (c < width) store_as(type, to, start + (m0 + r) * row + c, shared[r * FRAGMENT_PITCH + c]);
     }
     __syncthreads();
 }
 
+// A range, of blocks of 16 rows or of rows.
+struct Blocks {
+    u32 begin, end;
+    DEVICE bool has(u32 i) const { return begin <= i && i < end; }
+};
+constexpr u32 BLOCKS = KEYS / 16;
+
 // The products of a step: of 16 columns of the left operand and 16 rows of the right one, whose fragments are `y`.
-template <class T> DEVICE void multiply_step(const u32 (&x)[4], const u32 (&y)[4][4], Fragments& sums) {
+template <class T> DEVICE void multiply_step(const u32 (&x)[4], const u32 (&y)[4][4], Fragments& sums, const Blocks& blocks = {0, BLOCKS}) {
 #pragma unroll
-    for (int j = 0; j < 8; ++j) multiply_add<T>(sums[j], x, y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+    for (int j = 0; j < 8; ++j) {
+        if (blocks.has(j / 2)) multiply_add<T>(sums[j], x, y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+    }
 }
 
-// scores += 16 rows from `row` on of the tile at `a` times all rows of the tile at `b`.
-DEVICE void multiply_rows(u32 type, u32 a, u32 row, u32 b, Fragments& scores) {
+// scores += 16 rows from `row` on of the tile at `a` times these of the rows of the tile at `b`.
+DEVICE void multiply_rows(u32 type, u32 a, u32 row, u32 b, Fragments& scores, const Blocks& blocks = {0, BLOCKS}) {
     const u32 lane = lane_index();
 #pragma unroll 1
     for (int step = 0; step < HEAD / 16; ++step) {
         u32 x[4], y[4][4];
         load_matrices(a + head_offset(row + lane % 16, step * 2 + lane / 16), x);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) load_matrices(b + head_offset(j * 16 + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), y[j]);
+        for (int j = 0; j < BLOCKS; ++j) {
+            if (blocks.has(j)) load_matrices(b + head_offset(j * 16 + lane % 8 + lane / 16 * 8, step * 2 + (lane / 8 & 1)), y[j]);
+        }
         if (type == BF16) {
-            multiply_step<bf16>(x, y, scores);
+            multiply_step<bf16>(x, y, scores, blocks);
         } else {
-            multiply_step<f16>(x, y, scores);
+            multiply_step<f16>(x, y, scores, blocks);
         }
     }
 }
@@ -124,11 +139,12 @@ template <class T> DEVICE void weighted_step(const float (&left)[4], const float
     multiply_step<T>(rest, y, sums);
 }
 
-// sums += weights times the tile at `x`, whose rows are the weights' columns.
-DEVICE void add_weighted_rows(u32 type, const Fragments& weights, u32 x, Fragments& sums) {
+// sums += weights times the tile at `x`, whose rows are the weights' columns, these of them.
+DEVICE void add_weighted_rows(u32 type, const Fragments& weights, u32 x, Fragments& sums, const Blocks& blocks = {0, BLOCKS}) {
     const u32 lane = lane_index();
 #pragma unroll
-    for (int step = 0; step < KEYS / 16; ++step) {
+    for (int step = 0; step < BLOCKS; ++step) {
+        if (!blocks.has(step)) continue;
         u32 y[4][4];
 #pragma unroll
         for (int j = 0; j < 4; ++j) load_matrices_transposed(x + head_offset(step * 16 + lane % 16, j * 2 + lane / 16), y[j]);

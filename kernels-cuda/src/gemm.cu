@@ -7,7 +7,7 @@
 // Half types run on tensor cores (mma.cuh), f32 on the ordinary ones (product.cuh). Half types whose rows lie along m or n in memory (transposed views:
 // across) are read as they are; what cp.async cannot read, the tiles gather element by element.
 //
-// On Hopper, operands whose rows lie along the depth go by gemm_hopper.cuh.
+// On Hopper, half types that the copy engine can read, along or across, go by gemm_hopper.cuh.
 //
 // Also for compute_90a.
 #include "mma.cuh"

@@ -85,13 +85,14 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
     let along_residual = residual.map_or_else(|| none.clone(), leading);
     let (xr, wr) = (reading(cuda, x)?, reading(cuda, weight)?);
     let nest = Nest::new(batch, [&leading(x), &along_weight, &along_residual]);
-    let tiled = |tensor: &Tensor, rows: usize, which: usize| -> Result<Option<hopper::Operand>> {
-        let Some(matrices) = nest.single() else { return Ok(None) };
-        let (row, matrix) = (stride(tensor, tensor.rank() - 2), matrices[which] as usize);
-        Ok(Some(hopper::Operand { address: cuda.address(tensor)?, rows, depth: k, row, matrix }))
+    let tiled = |tensor: &Tensor, read: &Reading, rows: usize, which: usize| -> Result<Option<hopper::Operand>> {
+        let Some(matrices) = nest.single().filter(|_| read.wide || read.across) else { return Ok(None) };
+        let (across, matrix) = (read.across, matrices[which] as usize);
+        let line = stride(tensor, tensor.rank() - if across { 1 } else { 2 });
+        Ok(Some(hopper::Operand { address: cuda.address(tensor)?, rows, depth: k, across, line, matrix }))
     };
-    let operands = tiled(x, m, 0)?.zip(tiled(weight, n, 1)?);
-    let operands = operands.filter(|(x_tiles, w_tiles)| xr.wide && wr.wide && hopper::serves(cuda, x.dtype(), x_tiles, w_tiles));
+    let operands = tiled(x, &xr, m, 0)?.zip(tiled(weight, &wr, n, 1)?);
+    let operands = operands.filter(|(x_tiles, w_tiles)| hopper::serves(cuda, x.dtype(), x_tiles, w_tiles));
     let wide_cut = operands.map(|_| hopper::Cut::new(m, n, k, batches));
     let mut cut = Cut::new(m, n, k, batches);
     if let Some(wide) = wide_cut {
@@ -136,12 +137,10 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         unused: [0; 13],
     };
     if let Some(((x_tiles, w_tiles), wide)) = operands.zip(wide_cut) {
-        let [rows, columns] = wide.rows();
-        let map = |tiles: &hopper::Operand, rows: usize| tiles.map(cuda, x.dtype(), batches, rows);
-        let parameters = HopperParameters { x: map(&x_tiles, rows)?, weight: map(&w_tiles, columns)?, p: parameters };
-        // A block for each multiprocessor, which goes from tile to tile.
-        let blocks = wide.tiles.min(cuda.driver().multiprocessors());
-        let kernel = format!("gemm_{dtype}_hopper_{columns}");
+        let map = |tiles: &hopper::Operand| tiles.map(cuda, x.dtype(), batches);
+        let parameters = HopperParameters { x: map(&x_tiles)?, weight: map(&w_tiles)?, p: parameters };
+        let (blocks, columns) = (wide.blocks(cuda.driver().multiprocessors()), wide.columns);
+        let kernel = format!("gemm_{dtype}_hopper_{columns}{}", hopper::layouts(&x_tiles, &w_tiles));
         cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, wide.shared(), &parameters)?;
     } else {
         let across = x.dtype() != DType::F32 && cut.large && (xr.across || wr.across);

@@ -29,11 +29,32 @@ DEVICE void barrier_wait(u32 barrier, u32 parity) {
         : "memory");
 }
 
+// Arrives at the barrier that block `block` of the cluster has at the same place.
+DEVICE void barrier_arrive_at(u32 barrier, u32 block) {
+    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
+                 "r"(block)
+                 : "memory");
+}
+// All threads of the cluster.
+DEVICE void sync_cluster() {
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 // A tile of a matrix in a stack of them to shared memory; what is outside is zeros.
 DEVICE void copy_tile(u32 to, const TensorMap& map, u32 depth, u32 row, u32 matrix, u32 barrier) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to), "l"(&map),
                  "r"(barrier), "r"(depth), "r"(row), "r"(matrix)
                  : "memory");
+}
+
+// The same for each of the blocks of a cluster that `blocks` names by bits: to the same place, and to be completed at the same barrier of each.
+DEVICE void copy_tile_to(u32 blocks, u32 to, const TensorMap& map, u32 depth, u32 row, u32 matrix, u32 barrier) {
+    asm volatile(
+        "{\n.reg .b16 blocks;\ncvt.u16.u32 blocks, %6;\n"
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], blocks;\n}" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(depth), "r"(row), "r"(matrix), "r"(blocks)
+        : "memory");
 }
 
 // The same of one head among sequences.
@@ -42,6 +63,12 @@ DEVICE void copy_head_tile(u32 to, const TensorMap& map, u32 column, u32 row, u3
         "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(to), "l"(&map),
         "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(other), "r"(batch)
         : "memory");
+}
+
+// Bytes that lie side by side, a multiple of 16 as both addresses are.
+DEVICE void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
 }
 
 // ---- products of warpgroups ----
@@ -69,25 +96,47 @@ template <int COUNT> DEVICE void more_registers() { asm volatile("setmaxnreg.inc
 // A tile of rows of 128 bytes, from a multiple of 1024 on: groups of eight rows 1024 bytes apart. 16 elements further along the depth are 2 more.
 DEVICE u64 tile_descriptor(u32 tile) { return (u64)(tile >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62; }
 
+// A tile whose rows lie across: 64 of them side by side in 128 bytes, for each k; eight k 1024 bytes apart, the next 64 rows `leading` bytes further.
+// 16 elements further along the depth are 128 more.
+DEVICE u64 across_descriptor(u32 tile, u32 leading) {
+    return (u64)(tile >> 4) | (u64)(leading >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
 // Sums of 64 rows and N columns, as four warps hold them: row 16 w + l / 4 + 8 (i / 2 mod 2), column 8 (i / 4) + 2 (l mod 4) + i mod 2.
+// Of either operand it is said whether its rows lie across.
 template <class T, int N> struct Products;
 
 #define SUMS_16(i) \
     "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7]), "+f"(c[i + 8]), \
         "+f"(c[i + 9]), "+f"(c[i + 10]), "+f"(c[i + 11]), "+f"(c[i + 12]), "+f"(c[i + 13]), "+f"(c[i + 14]), "+f"(c[i + 15])
 
+#define PRODUCT_64(type, name) \
+    template <> struct Products<type, 64> { \
+        template <int ACROSS_A = 0, int ACROSS_B = 0> static DEVICE void multiply_add(float (&c)[32], u64 a, u64 b, u32 adds) { \
+            asm volatile("{\n.reg .pred adds;\nsetp.ne.u32 adds, %34, 0;\n" \
+                "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " {" \
+                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+                "}, %32, %33, adds, 1, 1, %35, %36;\n}" \
+                : SUMS_16(0), SUMS_16(16) \
+                : "l"(a), "l"(b), "r"(adds), "n"(ACROSS_A), "n"(ACROSS_B)); \
+        } \
+    };
+PRODUCT_64(bf16, "bf16")
+PRODUCT_64(f16, "f16")
+
 #define PRODUCT_128(type, name) \
     template <> struct Products<type, 128> { \
-        static DEVICE void multiply_add(float (&c)[64], u64 a, u64 b, u32 adds) { \
+        template <int ACROSS_A = 0, int ACROSS_B = 0> static DEVICE void multiply_add(float (&c)[64], u64 a, u64 b, u32 adds) { \
             asm volatile("{\n.reg .pred adds;\nsetp.ne.u32 adds, %66, 0;\n" \
                 "wgmma.mma_async.sync.aligned.m64n128k16.f32." name "." name " {" \
                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63" \
-                "}, %64, %65, adds, 1, 1, 0, 0;\n}" \
+                "}, %64, %65, adds, 1, 1, %67, %68;\n}" \
                 : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48) \
-                : "l"(a), "l"(b), "r"(adds)); \
+                : "l"(a), "l"(b), "r"(adds), "n"(ACROSS_A), "n"(ACROSS_B)); \
         } \
     };
 PRODUCT_128(bf16, "bf16")
@@ -95,7 +144,7 @@ PRODUCT_128(f16, "f16")
 
 #define PRODUCT_256(type, name) \
     template <> struct Products<type, 256> { \
-        static DEVICE void multiply_add(float (&c)[128], u64 a, u64 b, u32 adds) { \
+        template <int ACROSS_A = 0, int ACROSS_B = 0> static DEVICE void multiply_add(float (&c)[128], u64 a, u64 b, u32 adds) { \
             asm volatile("{\n.reg .pred adds;\nsetp.ne.u32 adds, %130, 0;\n" \
                 "wgmma.mma_async.sync.aligned.m64n256k16.f32." name "." name " {" \
                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
@@ -106,9 +155,9 @@ PRODUCT_128(f16, "f16")
                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127" \
-                "}, %128, %129, adds, 1, 1, 0, 0;\n}" \
+                "}, %128, %129, adds, 1, 1, %131, %132;\n}" \
                 : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48), SUMS_16(64), SUMS_16(80), SUMS_16(96), SUMS_16(112) \
-                : "l"(a), "l"(b), "r"(adds)); \
+                : "l"(a), "l"(b), "r"(adds), "n"(ACROSS_A), "n"(ACROSS_B)); \
         } \
     };
 PRODUCT_256(bf16, "bf16")
@@ -117,10 +166,6 @@ PRODUCT_256(f16, "f16")
 // sums += the weights of 64 rows and 16 keys, in registers as of an mma.sync m16n8k16, times N columns of 16 rows of a tile: the columns lie side by
 // side, 64 of them in a row of 128 bytes, the next 64 `leading` bytes further.
 template <class T, int N> struct Weighted;
-
-DEVICE u64 across_descriptor(u32 tile, u32 leading) {
-    return (u64)(tile >> 4) | (u64)(leading >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
-}
 
 #define SUMS_8(i) \
     "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])

@@ -118,6 +118,8 @@ pub enum FaultKind {
     MatrixFence,
     /// The four warps of a warpgroup do not execute the same `wgmma`, or there are no four.
     Warpgroup(Box<str>),
+    /// A block reaches for one of its cluster that is not there, or not any more.
+    Cluster(Box<str>),
     /// A matrix descriptor or a tensor map that the hardware does not take.
     Descriptor(Box<str>),
     /// A tile is read with another swizzle than it was written with.
@@ -198,7 +200,7 @@ impl fmt::Display for FaultKind {
             }
             Self::RegisterInFlight => f.write_str("access to a register of a wgmma that nobody has waited for"),
             Self::MatrixFence => f.write_str("no wgmma.fence between an access to a register and a wgmma that takes it"),
-            Self::Warpgroup(what) | Self::Descriptor(what) => f.write_str(what),
+            Self::Warpgroup(what) | Self::Cluster(what) | Self::Descriptor(what) => f.write_str(what),
             Self::Swizzle { address, written, read } => {
                 write!(f, "shared address {address:#x} was written with swizzle {written:?} and is read with {read:?}")
             }

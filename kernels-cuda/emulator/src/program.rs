@@ -164,6 +164,8 @@ pub struct Bulk {
     pub shape: BulkShape,
     /// To shared memory, to be completed at this `mbarrier`; else from it, in a bulk group.
     pub barrier: Option<Address>,
+    /// The blocks of the cluster, by bits, to each of which it goes.
+    pub multicast: Option<Source>,
 }
 
 /// What is done to an `mbarrier` object.
@@ -351,6 +353,14 @@ pub enum Op {
         count: u32,
         more: bool,
     },
+    /// `mapa`: a shared address of this block, as another of the cluster has it.
+    MapShared {
+        d: u32,
+        address: Source,
+        rank: Source,
+    },
+    ClusterArrive,
+    ClusterWait,
     Elect {
         d: Option<u32>,
         p: Option<u32>,
@@ -395,6 +405,8 @@ pub enum Op {
     /// `d` receives the token of an arrival, `p` the answer of a test.
     Phase {
         action: PhaseAction,
+        /// Whether the address is one that `mapa` gave.
+        mapped: bool,
         to: Target,
         address: Address,
         d: Option<u32>,
@@ -483,6 +495,8 @@ pub struct Kernel {
     pub dynamic_base: u32,
     pub local_bytes: u32,
     pub max_threads: Option<u32>,
+    /// Blocks of a cluster.
+    pub cluster: u32,
     /// Whether anything goes through the asynchronous proxy.
     pub asynchronous: bool,
     /// Whether there is a `wgmma`.

@@ -108,6 +108,7 @@ pub fn kernel(function: Function, module: &Variables) -> Result<Kernel, ParseErr
         dynamic_base,
         local_bytes: decoder.local_bytes,
         max_threads: function.max_threads,
+        cluster: function.cluster,
         asynchronous: code_has(&code, |op| matches!(op, Op::Bulk(_) | Op::MatrixProduct(_))),
         matrices: code_has(&code, |op| matches!(op, Op::MatrixProduct(_))),
         granule: decoder.granule,
@@ -224,6 +225,7 @@ impl Decoder<'_> {
             "mbarrier" => self.phase(i),
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "membar" | "fence" | "griddepcontrol"
             | "pmevent" => self.control(i),
+            "mapa" => self.map_shared(i),
             "bar" | "barrier" | "elect" | "shfl" | "vote" | "match" | "redux" => self.collective(i),
             "and" | "or" | "xor" | "not" if i.has("pred") => self.predicate_logic(i),
             _ => self.arithmetic(i),

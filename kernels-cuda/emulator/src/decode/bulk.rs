@@ -26,7 +26,11 @@ impl Decoder<'_> {
             ["global", "shared::cta"] if i.has("bulk_group") => (false, 0),
             _ => return Err(Refusal::Unknown),
         };
-        exactly(i, 2 + usize::from(loads) + usize::from(!tensor))?;
+        let multicast = i.has("multicast::cluster");
+        if multicast && !(loads && tensor && i.has("shared::cluster")) {
+            return Err(Refusal::Unknown);
+        }
+        exactly(i, 2 + usize::from(loads) + usize::from(!tensor) + usize::from(multicast))?;
         let shared = self.address(operand(i, 1 - global)?, i.line)?;
         let shape = match tensor {
             true => self.tile(i, operand(i, global)?)?,
@@ -36,11 +40,15 @@ impl Decoder<'_> {
             }
         };
         let barrier = match loads {
-            true => Some(self.address(operand(i, i.operands.len() - 1)?, i.line)?),
+            true => Some(self.address(operand(i, i.operands.len() - 1 - usize::from(multicast))?, i.line)?),
+            false => None,
+        };
+        let multicast = match multicast {
+            true => Some(self.source(operand(i, i.operands.len() - 1)?, Type::U16, i.line)?),
             false => None,
         };
         self.note_width(Some(crate::fault::Space::Shared), CHUNK);
-        Ok(Op::Bulk(Box::new(Bulk { shared, shape, barrier })))
+        Ok(Op::Bulk(Box::new(Bulk { shared, shape, barrier, multicast })))
     }
 
     /// `[map, {x, y}]` with as many coordinates as `.2d` says.

@@ -10,7 +10,14 @@ use crate::types::Type;
 impl Decoder<'_> {
     pub fn collective(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
         let op = match &*i.name {
-            "bar" | "barrier" if i.has("cluster") => return Err(Refusal::Unknown),
+            "bar" | "barrier" if i.has("cluster") => {
+                exactly(i, 0)?;
+                match (i.has("aligned"), i.has("arrive"), i.has("wait")) {
+                    (true, true, false) => Op::ClusterArrive,
+                    (true, false, true) => Op::ClusterWait,
+                    _ => return Err(Refusal::Unknown),
+                }
+            }
             "bar" | "barrier" => self.barrier(i)?,
             "elect" => self.elect(i)?,
             "shfl" => self.shuffle(i)?,
@@ -19,6 +26,16 @@ impl Decoder<'_> {
             _ => self.reduce(i)?,
         };
         Ok((op, Class::Synchronisation))
+    }
+
+    /// `mapa.shared::cluster.u32 d, address, rank;`
+    pub fn map_shared(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
+        exactly(i, 3)?;
+        if !i.has("shared::cluster") || i.types() != [Type::U32] {
+            return Err(Refusal::Unknown);
+        }
+        let (address, rank) = (self.source(operand(i, 1)?, Type::U32, i.line)?, self.source(operand(i, 2)?, Type::U32, i.line)?);
+        Ok((Op::MapShared { d: self.destination(operand(i, 0)?, i.line)?.0, address, rank }, Class::Move))
     }
 
     fn barrier(&mut self, i: &Instruction) -> Decoded<Op> {

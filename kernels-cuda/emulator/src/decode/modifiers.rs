@@ -20,6 +20,7 @@ const BULK: &[&str] = &[
     "tile",
     "shared::cluster",
     "mbarrier::complete_tx::bytes",
+    "multicast::cluster",
     "bulk_group",
     "read",
 ];
@@ -56,10 +57,14 @@ pub fn known(i: &Instruction) -> bool {
         "wgmma" => &[&["mma_async", "fence", "commit_group", "wait_group", "sync", "aligned"]],
         "setmaxnreg" => &[&["inc", "dec", "sync", "aligned"]],
         "elect" => &[&["sync"]],
+        "mapa" => &[&["shared::cluster"]],
+        "bar" | "barrier" if i.has("cluster") => &[&["cluster", "arrive", "wait", "aligned", "release", "acquire"]],
         "bar" | "barrier" => &[&["cta", "warp", "sync", "arrive", "red", "aligned", "popc", "and", "or"]],
-        "mbarrier" => {
-            &[SPACES, ORDER, &["init", "inval", "arrive", "expect_tx", "complete_tx", "test_wait", "try_wait", "parity"]]
-        }
+        "mbarrier" => &[
+            SPACES,
+            ORDER,
+            &["shared::cluster", "init", "inval", "arrive", "expect_tx", "complete_tx", "test_wait", "try_wait", "parity"],
+        ],
         "shfl" => &[&["sync", "up", "down", "bfly", "idx"]],
         "vote" => &[&["sync", "any", "all", "uni", "ballot"]],
         "match" => &[&["sync", "any", "all"]],

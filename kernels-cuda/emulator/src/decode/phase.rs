@@ -13,8 +13,10 @@ const BYTES: u32 = 8;
 
 impl Decoder<'_> {
     pub fn phase(&mut self, i: &Instruction) -> Decoded<(Op, Class)> {
-        // Remote objects belong to clusters, which are not known here.
-        if i.has("noComplete") || i.has("shared::cluster") || !i.has("b64") {
+        // Of another block's object nothing but an arrival is known here, which gives no state.
+        let silent = matches!(i.operands.first(), Some(Operand::Name(name, 0)) if &**name == "_");
+        let arrives = i.parts.first().is_some_and(|p| &**p == "arrive") && !i.has("expect_tx") && silent;
+        if i.has("noComplete") || !i.has("b64") || (i.has("shared::cluster") && !arrives) {
             return Err(Refusal::Unknown);
         }
         let op = match i.parts.first().map_or("", |p| &**p) {
@@ -84,6 +86,7 @@ impl Decoder<'_> {
         let o: &Operand = operand(i, at)?;
         let address = self.address(o, i.line)?;
         self.note_width(to, BYTES);
-        Ok(Op::Phase { action, to, address, d, p, value })
+        let mapped = i.has("shared::cluster");
+        Ok(Op::Phase { action, mapped, to, address, d, p, value })
     }
 }

@@ -205,12 +205,13 @@ fn registers(op: &mut Op, f: &mut impl FnMut(&mut u32, bool)) {
             visit!([&mut product.b.0]; product.d.iter_mut());
         }
         Op::Bulk(bulk) => {
-            visit!([&mut bulk.shared.base], bulk.barrier.iter_mut().map(|barrier| &mut barrier.base););
+            visit!([&mut bulk.shared.base], bulk.barrier.iter_mut().map(|barrier| &mut barrier.base), bulk.multicast.iter_mut(););
             match &mut bulk.shape {
                 BulkShape::Bytes { global, bytes } => visit!([&mut global.base, bytes];),
                 BulkShape::Tile { map, at } => visit!([&mut map.base], at.iter_mut();),
             }
         }
+        Op::MapShared { d, address, rank } => visit!([address, rank]; [d]),
         Op::Elect { d, members, .. } => visit!([members]; d.iter_mut()),
         Op::BranchIndexed { index, .. } => visit!([index];),
         Op::Barrier { meeting: Meeting::Count, id, count, d, .. } => visit!([id], count.iter_mut(); d.iter_mut()),
@@ -223,6 +224,7 @@ fn registers(op: &mut Op, f: &mut impl FnMut(&mut u32, bool)) {
         Op::Match { d, a, members, .. } | Op::Reduce { d, a, members, .. } => visit!([a, members]; [d]),
         Op::ActiveMask { d } | Op::Clock { d, .. } => visit!(; [d]),
         Op::MovePredicate { .. } | Op::PredicateLogic { .. } | Op::CommitGroup | Op::WaitGroup(_) | Op::WaitAll => {}
+        Op::ClusterArrive | Op::ClusterWait => {}
         Op::CommitBulk | Op::WaitBulk(_) | Op::ProxyFence | Op::PhaseFence => {}
         Op::MatrixFence | Op::CommitMatrix | Op::WaitMatrix(_) | Op::SetRegisters { .. } => {}
         Op::Branch { .. } | Op::Exit | Op::Trap | Op::Nothing => {}

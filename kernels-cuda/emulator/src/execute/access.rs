@@ -52,7 +52,11 @@ impl<'g> Block<'g> {
         };
         let plain = |storage| Some(Region { space, storage, origin, bytes: Storage::bytes(storage) as u64, start: 0, stride: 0 });
         match space {
-            Space::Shared => plain(&self.shared),
+            Space::Shared => {
+                let start = warp / self.grid.warps() * self.grid.shared_stride();
+                let bytes = u64::from(self.grid.shared_bytes());
+                Some(Region { space, storage: &self.shared, origin, bytes, start, stride: 0 })
+            }
             Space::Param => plain(&self.grid.parameters),
             Space::Const => plain(self.grid.constants),
             Space::Local => {
@@ -86,7 +90,7 @@ impl<'g> Block<'g> {
             let wrong = lanes(inside).find(|&lane| all[lane] & u64::from(align - 1) != 0).unwrap_or(first);
             return stop(wrong, FaultKind::Misaligned { space, address: all[wrong], bytes: align });
         }
-        if stride != 0 {
+        if stride != 0 || start != 0 {
             for lane in lanes(inside) {
                 offsets[lane] += start + stride * lane as u32;
             }

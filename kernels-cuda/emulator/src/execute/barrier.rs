@@ -55,6 +55,7 @@ impl Warp {
         if arrival.count.is_some() && (expected == 0 || !expected.is_multiple_of(32)) {
             return bad("a barrier's count is a multiple of 32");
         }
+        let id = id + self.rank as usize * BARRIERS;
         let votes = arrival.p.map(|p| self.predicate(p) & mask);
         let told = block.shadow.tell(self.index as usize);
         let barrier = &mut block.barriers[id];

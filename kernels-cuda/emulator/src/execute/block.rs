@@ -2,6 +2,7 @@
 
 use super::Stop;
 use super::barrier::{Barrier, Wake};
+use super::cluster::Cluster;
 use super::grid::Grid;
 use super::phase::Phases;
 use super::quota::Quota;
@@ -19,16 +20,18 @@ pub const BARRIERS: usize = 16;
 /// Rounds in which all warps ask in vain whether they may go on, before they are taken to do so for ever.
 const PATIENCE: u32 = 1 << 12;
 
-/// What the warps of a block share.
+/// What the warps of a block share; or of a cluster, whose blocks lie one after the other in everything that is counted here: their warps,
+/// barriers, and bytes of shared memory.
 pub struct Block<'g> {
     pub grid: &'g Grid<'g>,
-    pub id: [u32; 3],
+    pub ids: Vec<[u32; 3]>,
     pub shared: Storage,
     pub shadow: Shadow,
     pub local: Storage,
     /// Local bytes of one thread.
     pub local_stride: u32,
-    pub barriers: [Barrier; BARRIERS],
+    pub barriers: Vec<Barrier>,
+    pub cluster: Cluster,
     /// Warps to wake, as a barrier has been completed.
     pub wake: Option<Wake>,
     pub phases: Phases,
@@ -53,22 +56,24 @@ pub struct Worker<'g> {
 impl<'g> Worker<'g> {
     pub fn new(grid: &'g Grid<'g>) -> Result<Worker<'g>, FaultKind> {
         let kernel = grid.kernel;
-        let shared_bytes = grid.shared_bytes();
+        let shared_bytes = grid.shared_stride() * grid.cluster();
+        let warps = grid.warps() * grid.cluster();
         let local_stride = kernel.local_bytes.next_multiple_of(16);
-        let local_bytes = local_stride as usize * grid.warps() as usize * 32;
+        let local_bytes = local_stride as usize * warps as usize * 32;
         let room = |bytes: usize| Storage::new(bytes).ok_or(FaultKind::OutOfMemory { bytes: bytes as u64 });
         let block = Block {
             grid,
-            id: [0; 3],
+            ids: Vec::new(),
             shared: room(shared_bytes as usize)?,
             shadow: Shadow::new(if grid.options.races { shared_bytes as usize } else { 0 }, kernel.granule),
             local: room(local_bytes)?,
             local_stride,
-            barriers: Default::default(),
+            barriers: Vec::new(),
+            cluster: Cluster::default(),
             wake: None,
             phases: Phases::default(),
             proxies: match kernel.asynchronous && grid.options.races {
-                true => Proxies::new(shared_bytes as usize, kernel.granule, grid.threads()),
+                true => Proxies::new(shared_bytes as usize, kernel.granule, warps * 32),
                 false => Proxies::default(),
             },
             warpgroups: Vec::new(),
@@ -78,7 +83,7 @@ impl<'g> Worker<'g> {
             counters: Counters::default(),
             tally: [0; CLASSES],
         };
-        Ok(Worker { block, warps: (0..grid.warps()).map(|index| Warp::new(index, grid)).collect() })
+        Ok(Worker { block, warps: (0..warps).map(|index| Warp::new(index, grid)).collect() })
     }
 
     pub fn counters(&self) -> Counters {
@@ -87,9 +92,9 @@ impl<'g> Worker<'g> {
         counters
     }
 
-    /// Executes one block.
-    pub fn run(&mut self, id: [u32; 3]) -> Result<(), Fault> {
-        self.start(id);
+    /// Executes one block, or those of one cluster.
+    pub fn run(&mut self, ids: Vec<[u32; 3]>) -> Result<(), Fault> {
+        self.start(ids);
         let mut in_vain = 0;
         loop {
             let (mut idle, mut stuck, before) = (true, true, self.block.changes);
@@ -114,23 +119,26 @@ impl<'g> Worker<'g> {
         }
     }
 
-    fn start(&mut self, id: [u32; 3]) {
+    fn start(&mut self, ids: Vec<[u32; 3]>) {
         let block = &mut self.block;
-        block.id = id;
+        let blocks = ids.len();
+        block.ids = ids;
         block.shared.forget();
         block.local.forget();
         block.shadow.restart();
-        block.barriers = Default::default();
+        block.barriers.clear();
+        block.barriers.resize(BARRIERS * blocks, Barrier::default());
+        block.cluster.start(blocks as u32, block.grid.warps());
         block.phases.clear();
         block.proxies.restart();
         block.warpgroups.clear();
         block
             .warpgroups
             .resize_with(if block.grid.kernel.matrices { self.warps.len().div_ceil(4) } else { 0 }, Warpgroup::default);
-        block.quota.start(block.grid.threads(), block.grid.warps());
+        block.quota.start(block.grid.threads(), block.grid.warps(), blocks as u32);
         block.changes = 0;
         block.in_flight = 0;
-        block.counters.blocks += 1;
+        block.counters.blocks += blocks as u64;
         for warp in &mut self.warps {
             warp.start(block);
         }
@@ -193,7 +201,7 @@ impl<'g> Worker<'g> {
         Fault {
             line: code.line,
             instruction: code.text.clone(),
-            block: self.block.id,
+            block: self.block.ids[warp.rank as usize],
             thread,
             source: code.source.clone(),
             ..host

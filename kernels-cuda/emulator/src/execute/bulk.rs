@@ -78,7 +78,7 @@ impl Warp {
         for lane in lanes(mask) {
             let plan = self.plan(block, bulk, lane)?;
             let align = if matches!(bulk.shape, BulkShape::Tile { .. }) { TILE_ALIGN } else { u64::from(CHUNK) };
-            let (address, size) = (shared[lane], block.shared.bytes() as u64);
+            let (address, size) = (shared[lane], u64::from(block.grid.shared_bytes()));
             if !address.is_multiple_of(align) {
                 return stop(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: align as u32 });
             }
@@ -88,14 +88,29 @@ impl Warp {
             block.counters.global_requests += 1;
             match &barriers {
                 Some(barriers) => {
-                    self.fill_shared(block, &plan, address as u32, lane)?;
-                    self.complete(block, barriers[lane], plan.bytes, lane)?;
+                    for rank in self.receivers(block, bulk, lane)? {
+                        self.fill_shared(block, &plan, rank * block.grid.shared_stride() + address as u32, lane)?;
+                        self.complete(block, rank, barriers[lane], plan.bytes, lane)?;
+                    }
                 }
-                None => self.drain_shared(block, &plan, address as u32, lane)?,
+                None => self.drain_shared(block, &plan, self.shared + address as u32, lane)?,
             }
         }
         block.shadow.tick();
         Ok(())
+    }
+
+    /// The blocks of the cluster that a copy goes to: each has it at the same place, and an `mbarrier` at the same place.
+    fn receivers(&self, block: &mut Block<'_>, bulk: &Bulk, lane: usize) -> Step<Vec<u32>> {
+        let Some(multicast) = bulk.multicast else { return Ok(vec![self.rank]) };
+        let named = self.source(multicast)[lane] as u32 & 0xffff;
+        if named == 0 {
+            return stop(lane, FaultKind::Cluster("a copy to no block of the cluster".into()));
+        }
+        let ranks: Vec<u32> = (0..16).filter(|rank| named >> rank & 1 == 1).collect();
+        let told = block.shadow.engine_tells();
+        ranks.iter().try_for_each(|&rank| block.cluster.reach(rank, &told, lane))?;
+        Ok(ranks)
     }
 
     fn plan(&self, block: &Block<'_>, bulk: &Bulk, lane: usize) -> Step<Plan> {

@@ -8,12 +8,14 @@ use crate::counters::Counters;
 use crate::emulator::{Launch, Options};
 use crate::fault::{Fault, FaultKind};
 use crate::memory::heap::Heap;
+use crate::memory::shadow::WARPS;
 use crate::memory::storage::Storage;
 use crate::program::Kernel;
 
 /// The largest block, and its largest extents.
 const MOST_THREADS: u64 = 1024;
 const MOST_BLOCK: [u32; 3] = [1024, 1024, 64];
+const MOST_CLUSTER: u32 = 8;
 const MOST_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 /// Everything that the blocks of a launch share.
@@ -57,17 +59,28 @@ impl<'a> Grid<'a> {
         self.launch.block.iter().product()
     }
 
+    /// Warps of a block.
     pub fn warps(&self) -> u32 {
         self.threads().div_ceil(32)
+    }
+
+    /// Blocks of a cluster.
+    pub fn cluster(&self) -> u32 {
+        self.kernel.cluster
     }
 
     pub fn shared_bytes(&self) -> u32 {
         self.kernel.dynamic_base + self.launch.dynamic_shared
     }
 
-    /// `%tid` of a thread of a block.
+    /// Bytes from the shared memory of one block of a cluster to the next one's: what is aligned in one is in all.
+    pub fn shared_stride(&self) -> u32 {
+        self.shared_bytes().next_multiple_of(if self.cluster() > 1 { 1024 } else { 1 })
+    }
+
+    /// `%tid` of a thread, counted through the cluster.
     pub fn thread_id(&self, thread: u32) -> [u32; 3] {
-        split(u64::from(thread), self.launch.block)
+        split(u64::from(thread % (self.warps() * 32)), self.launch.block)
     }
 
     /// `%ctaid` of a block of the grid.
@@ -78,6 +91,7 @@ impl<'a> Grid<'a> {
     /// Executes all blocks.
     pub fn run(&self) -> Result<Counters, Fault> {
         let blocks: u64 = self.launch.grid.iter().map(|&n| u64::from(n)).product();
+        let blocks = blocks / u64::from(self.cluster());
         let shares = Shares { next: AtomicU64::new(0), blocks, fault: AtomicU64::new(u64::MAX) };
         let most = usize::try_from(blocks).unwrap_or(usize::MAX);
         let threads = if self.kernel.ordered() { 1 } else { self.options.threads.clamp(1, most) };
@@ -111,7 +125,8 @@ impl<'a> Grid<'a> {
             Err(kind) => return (Counters::default(), Some((0, Fault::host(&self.kernel.name, kind)))),
         };
         while let Some(block) = shares.take() {
-            if let Err(fault) = worker.run(self.block_id(block)) {
+            let first = block * u64::from(self.cluster());
+            if let Err(fault) = worker.run((0..self.cluster()).map(|rank| self.block_id(first + u64::from(rank))).collect()) {
                 shares.fault.fetch_min(block, Relaxed);
                 return (worker.counters(), Some((block, fault)));
             }
@@ -120,7 +135,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// Blocks to hand out, in order: so that all blocks before a faulty one are executed, and the first fault is the same every time.
+/// Blocks to hand out, a cluster at a time, in order: so that all blocks before a faulty one are executed, and the first fault is the same every time.
 struct Shares {
     next: AtomicU64,
     blocks: u64,
@@ -151,6 +166,12 @@ fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), FaultKind> {
     let most = MOST_THREADS.min(kernel.max_threads.map_or(MOST_THREADS, u64::from));
     if threads > most || block.iter().zip(MOST_BLOCK).any(|(&n, most)| n > most) {
         return refuse(format!("blocks {block:?} of {threads} threads, {most} are allowed"));
+    }
+    let (cluster, warps) = (kernel.cluster, threads.div_ceil(32));
+    // More warps than a block may have are not followed here.
+    let fits = cluster == 1 || (u64::from(cluster) * warps <= WARPS as u64 && warps.is_multiple_of(4));
+    if !(1..=MOST_CLUSTER).contains(&cluster) || !grid[0].is_multiple_of(cluster) || !fits {
+        return refuse(format!("grid {grid:?} of blocks {block:?} in clusters of {cluster}"));
     }
     Ok(())
 }

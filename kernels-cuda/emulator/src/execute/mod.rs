@@ -6,6 +6,7 @@ mod atomic;
 mod barrier;
 mod block;
 mod bulk;
+mod cluster;
 mod collective;
 mod copies;
 mod descriptor;

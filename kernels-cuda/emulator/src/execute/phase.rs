@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicU64;
 
 use super::access::addresses;
 use super::block::Block;
+use super::cluster;
 use super::warp::Warp;
 use super::{Step, stop};
 use crate::fault::{FaultKind, Space};
 use crate::memory::shadow::{Clock, Touch, later};
 use crate::memory::storage::lanes;
-use crate::program::{Address, PhaseAction, Source, Target};
+use crate::program::{Address, Lanes, PhaseAction, Source, Target};
 
 /// The largest count, as the ISA has it.
 const MOST: u64 = (1 << 20) - 1;
@@ -23,6 +24,7 @@ const BYTES: u32 = 8;
 #[derive(Clone, Copy)]
 pub struct PhaseOperands {
     pub action: PhaseAction,
+    pub mapped: bool,
     pub to: Target,
     pub address: Address,
     pub d: Option<u32>,
@@ -92,6 +94,9 @@ const MOST_BYTES: i64 = (1 << 20) - 1;
 impl Warp {
     pub fn phase(&mut self, block: &mut Block<'_>, operands: PhaseOperands, mask: u32) -> Step<()> {
         let all = addresses(self, operands.address);
+        if operands.mapped {
+            return self.arrive_elsewhere(block, operands, &all, mask);
+        }
         let part = block.part(operands.to, &all, BYTES, mask, self.index)?;
         let (space, offsets, missing) = (part.space, part.offsets, mask & !part.mask);
         if space != Space::Shared || missing != 0 {
@@ -105,6 +110,23 @@ impl Warp {
         }
         for lane in lanes(mask) {
             self.phase_of_lane(block, operands, lane, offsets[lane])?;
+        }
+        block.shadow.tick();
+        Ok(())
+    }
+
+    /// Arrivals at objects of other blocks of the cluster.
+    fn arrive_elsewhere(&mut self, block: &mut Block<'_>, operands: PhaseOperands, all: &Lanes, mask: u32) -> Step<()> {
+        for lane in lanes(mask) {
+            let Some((rank, address)) = cluster::mapped(all[lane]) else {
+                return stop(lane, FaultKind::Cluster("an address that mapa did not give".into()));
+            };
+            let told = block.shadow.arrival(self.index as usize);
+            block.cluster.reach(rank, &told, lane)?;
+            let part = block.part(Some(Space::Shared), &[address; 32], BYTES, 1 << lane, rank * block.grid.warps())?;
+            let offset = part.offsets[lane];
+            block.touch_one(offset, BYTES, Touch::Atomic, self.thread(lane), self.flow.pc)?;
+            self.phase_of_lane(block, operands, lane, offset)?;
         }
         block.shadow.tick();
         Ok(())
@@ -185,10 +207,10 @@ impl Warp {
         }
     }
 
-    /// The copy engine has written so many bytes.
-    pub fn complete(&mut self, block: &mut Block<'_>, address: u64, bytes: u32, lane: usize) -> Step<()> {
+    /// The copy engine has written so many bytes for a block of the cluster.
+    pub fn complete(&mut self, block: &mut Block<'_>, rank: u32, address: u64, bytes: u32, lane: usize) -> Step<()> {
         let all = [address; 32];
-        let part = block.part(Some(Space::Shared), &all, BYTES, 1 << lane, self.index)?;
+        let part = block.part(Some(Space::Shared), &all, BYTES, 1 << lane, rank * block.grid.warps())?;
         let offset = part.offsets[lane];
         let Some(known) = block.phases.known.get(&offset) else {
             return stop(lane, FaultKind::Uninitialised { space: Space::Shared, address });

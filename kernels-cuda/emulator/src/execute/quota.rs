@@ -11,20 +11,21 @@ const MOST: u32 = 255;
 const LEAST: u32 = 24;
 const MOST_AFTER: u32 = 256;
 
-/// The registers of a block's threads, warp by warp, and those that nobody has. The assembler gives a kernel with `setmaxnreg` as many as
+/// The registers of a block's threads, warp by warp, and those that nobody has, for each block of a cluster. The assembler gives a kernel with `setmaxnreg` as many as
 /// its block can have.
 #[derive(Default)]
 pub struct Quota {
-    free: u32,
+    free: Vec<u32>,
     of: Vec<u32>,
 }
 
 impl Quota {
-    pub fn start(&mut self, threads: u32, warps: u32) {
+    pub fn start(&mut self, threads: u32, warps: u32, blocks: u32) {
         let each = (ALL / threads.next_multiple_of(32)).min(MOST) / 8 * 8;
-        self.free = 0;
+        self.free.clear();
+        self.free.resize(blocks as usize, 0);
         self.of.clear();
-        self.of.resize(warps as usize, each);
+        self.of.resize((warps * blocks) as usize, each);
     }
 }
 
@@ -39,14 +40,15 @@ impl Warp {
         if !legal || !bounded || (if more { wanted < has } else { wanted > has }) {
             return stop_first(mask, FaultKind::Registers { wanted, has });
         }
-        if wanted > has && wanted - has > quota.free {
+        let free = &mut quota.free[self.rank as usize];
+        if wanted > has && wanted - has > *free {
             self.yields = true;
             self.state = State::Ready;
             self.stuck = Some((self.flow.pc, FaultKind::Registers { wanted, has }));
             return Ok(false);
         }
         self.stuck = None;
-        quota.free = quota.free + has - wanted;
+        *free = *free + has - wanted;
         quota.of[self.index as usize] = wanted;
         block.changes += 1;
         Ok(true)

@@ -68,6 +68,12 @@ impl Warp {
                         return Ok(());
                     }
                 }
+                Op::ClusterArrive => self.arrive_at_cluster(block, mask)?,
+                Op::ClusterWait => {
+                    if !self.wait_for_cluster(block, mask)? {
+                        return Ok(());
+                    }
+                }
                 op => self.execute(op, mask, block)?,
             }
             for &slot in &code.writes {
@@ -126,8 +132,9 @@ impl Warp {
             }
             Op::WaitGroup(left) => self.wait_copies(block, Some(*left), mask),
             Op::WaitAll => self.wait_copies(block, None, mask),
-            &Op::Phase { action, to, address, d, p, value } => {
-                self.phase(block, PhaseOperands { action, to, address, d, p, value }, mask)
+            &Op::MapShared { d, address, rank } => self.map_shared(block, d, address, rank, mask),
+            &Op::Phase { action, mapped, to, address, d, p, value } => {
+                self.phase(block, PhaseOperands { action, mapped, to, address, d, p, value }, mask)
             }
             Op::LoadMatrix { d, address, transpose } => self.load_matrix(block, d, *address, *transpose),
             Op::StoreMatrix { values, address, transpose } => self.store_matrix(block, values, *address, *transpose),
@@ -251,7 +258,7 @@ impl Warp {
         let result = self.flow.exit(mask);
         if self.flow.alive == 0 {
             self.state = State::Done;
-            return Ok(());
+            return block.leave_cluster(self, mask);
         }
         self.settle(result)
     }
@@ -276,7 +283,10 @@ fn together(op: &Op) -> bool {
 
 /// Whether that means all 32 of them.
 fn whole_warp(op: &Op) -> bool {
-    use Op::{CommitMatrix, LoadMatrix, MatrixFence, MatrixProduct, Mma, SetRegisters, StoreMatrix, WaitMatrix};
+    use Op::{
+        ClusterArrive, ClusterWait, CommitMatrix, LoadMatrix, MatrixFence, MatrixProduct, Mma, SetRegisters, StoreMatrix,
+        WaitMatrix,
+    };
     matches!(
         op,
         LoadMatrix { .. }
@@ -287,5 +297,7 @@ fn whole_warp(op: &Op) -> bool {
             | CommitMatrix
             | WaitMatrix(_)
             | SetRegisters { .. }
+            | ClusterArrive
+            | ClusterWait
     )
 }

@@ -21,8 +21,14 @@ pub enum State {
 
 /// Registers of 32 lanes, and what they do.
 pub struct Warp {
-    /// The number of the warp in its block.
+    /// The number of the warp in its block; in a cluster, through all blocks.
     pub index: u32,
+    /// The block of the cluster.
+    pub rank: u32,
+    /// Where the block's shared memory begins in the cluster's.
+    pub shared: u32,
+    /// How often it has arrived at the barrier of the cluster, and waited.
+    pub met: [u32; 2],
     pub state: State,
     pub flow: Flow,
     pub registers: Vec<Lanes>,
@@ -49,13 +55,20 @@ impl Warp {
         let kernel = grid.kernel;
         Warp {
             index,
+            rank: index / grid.warps(),
+            shared: index / grid.warps() * grid.shared_stride(),
+            met: [0; 2],
             state: State::Done,
             flow: Flow::default(),
             registers: vec![[0; 32]; kernel.registers as usize],
             written: vec![0; kernel.registers as usize],
             predicates: vec![0; kernel.predicates as usize],
             predicates_written: vec![0; kernel.predicates as usize],
-            constants: kernel.constants.iter().map(|c| std::array::from_fn(|lane| value(*c, index, lane as u32, grid))).collect(),
+            constants: kernel
+                .constants
+                .iter()
+                .map(|c| std::array::from_fn(|lane| value(*c, index % grid.warps(), lane as u32, grid)))
+                .collect(),
             scratch: [0; 32],
             copies: Copies::default(),
             bulks: Bulks::default(),
@@ -66,14 +79,15 @@ impl Warp {
         }
     }
 
-    /// The number in the block of a lane's thread.
+    /// The number in the block, or the cluster, of a lane's thread.
     pub fn thread(&self, lane: usize) -> u32 {
         self.index * 32 + lane as u32
     }
 
     /// Begins a block.
     pub fn start(&mut self, block: &Block<'_>) {
-        let threads = block.grid.threads() - self.index * 32;
+        let threads = block.grid.threads() - self.index % block.grid.warps() * 32;
+        self.met = [0; 2];
         self.flow.start(if threads >= 32 { u32::MAX } else { (1 << threads) - 1 });
         self.state = State::Ready;
         self.executed = 0;
@@ -87,7 +101,7 @@ impl Warp {
         // Of all constants, these differ from block to block.
         for (constant, lanes) in block.grid.kernel.constants.iter().zip(&mut self.constants) {
             if let Constant::Special(Special::BlockId(axis)) = constant {
-                *lanes = [u64::from(block.id[usize::from(*axis)]); 32];
+                *lanes = [u64::from(block.ids[self.rank as usize][usize::from(*axis)]); 32];
             }
         }
     }

@@ -138,7 +138,7 @@ impl Warp {
     /// The warps of a warpgroup ask for the same, one after the other.
     fn agree(&mut self, block: &mut Block<'_>, asked: [u64; 3], mask: u32) -> Step<()> {
         let group = (self.index / WARPS) as usize;
-        if (group as u32 + 1) * WARPS > block.grid.warps() {
+        if (group as u32 + 1) * WARPS > block.grid.warps() * block.grid.cluster() {
             return stop_first(mask, FaultKind::Warpgroup("a warpgroup of fewer than four warps".into()));
         }
         let warpgroup = &mut block.warpgroups[group];
@@ -185,11 +185,11 @@ impl Warp {
         let left = match &product.a {
             MatrixSource::Registers(a) => product::left(product.input, a.map(|a| self.source(a))),
             MatrixSource::Shared(_, across) => {
-                let rows = block.operand(a, *across, first..first + ROWS, &mut chunks, mask)?;
+                let rows = block.operand((a, self.shared), *across, first..first + ROWS, &mut chunks, mask)?;
                 product::widen(product.input, &rows)
             }
         };
-        let columns = block.operand(b, product.b.1, 0..product.columns, &mut chunks, mask)?;
+        let columns = block.operand((b, self.shared), product.b.1, 0..product.columns, &mut chunks, mask)?;
         let mut right = product::widen(product.input, &columns);
         if product.negated[0] != product.negated[1] {
             right.iter_mut().flatten().for_each(|v| *v = -*v);
@@ -236,10 +236,10 @@ impl Warp {
 }
 
 impl Block<'_> {
-    /// Lines of 16 elements of depth: rows of A or columns of B.
+    /// Lines of 16 elements of depth: rows of A or columns of B, in the shared memory from `base` on.
     fn operand(
         &mut self,
-        descriptor: u64,
+        (descriptor, base): (u64, u32),
         across: bool,
         lines: std::ops::Range<u32>,
         chunks: &mut Vec<u32>,
@@ -255,7 +255,7 @@ impl Block<'_> {
         if across {
             for chunk in first / 8..lines.end / 8 {
                 for k in 0..DEPTH {
-                    let words = self.chunk(descriptor.across(chunk, k), descriptor, chunks, mask)?;
+                    let words = self.chunk((descriptor.across(chunk, k), base), descriptor, chunks, mask)?;
                     let line = (chunk * 8 - first) as usize;
                     for (n, value) in words.into_iter().flat_map(elements).enumerate() {
                         all[line + n][k as usize] = value;
@@ -266,7 +266,7 @@ impl Block<'_> {
         }
         for line in lines {
             for half in 0..2 {
-                let words = self.chunk(descriptor.along(line, half), descriptor, chunks, mask)?;
+                let words = self.chunk((descriptor.along(line, half), base), descriptor, chunks, mask)?;
                 let to = &mut all[(line - first) as usize][8 * half as usize..];
                 to.iter_mut().zip(words.into_iter().flat_map(elements)).for_each(|(to, value)| *to = value);
             }
@@ -275,7 +275,12 @@ impl Block<'_> {
     }
 
     /// Sixteen bytes of shared memory as the asynchronous proxy reads them.
-    fn chunk(&mut self, offset: u32, descriptor: Descriptor, chunks: &mut Vec<u32>, mask: u32) -> Step<[u64; 2]> {
+    fn chunk(&mut self, (offset, base): (u32, u32), descriptor: Descriptor, chunks: &mut Vec<u32>, mask: u32) -> Step<[u64; 2]> {
+        if offset + CHUNK > self.grid.shared_bytes() {
+            let address = u64::from(offset);
+            return stop_first(mask, FaultKind::OutOfBounds { space: Space::Shared, address, bytes: CHUNK });
+        }
+        let offset = base + offset;
         self.readable(offset, CHUNK, mask)?;
         let address = u64::from(offset);
         if let Some(written) = self.proxies.swizzle(offset).filter(|written| *written != descriptor.swizzle) {

@@ -128,6 +128,13 @@ impl Shadow {
         self.touch(offset, bytes, Touch::Write, ENGINE_THREAD, code)
     }
 
+    /// That a warp has come to this point, and nothing of what it knows.
+    pub fn arrival(&self, warp: usize) -> Clock {
+        let mut clock = Clock::default();
+        clock[warp] = self.now;
+        clock
+    }
+
     /// What a copy tells those that wait for it: that it is done, and nothing of what the warp did that asked for it.
     pub fn engine_tells(&self) -> Clock {
         let mut clock = Clock::default();

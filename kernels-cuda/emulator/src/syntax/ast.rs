@@ -97,6 +97,8 @@ pub struct Function {
     pub parameters: Vec<Variable>,
     /// `.maxntid` or `.reqntid`, multiplied.
     pub max_threads: Option<u32>,
+    /// `.reqnctapercluster`: blocks of a cluster, along x.
+    pub cluster: u32,
     pub body: Vec<Statement>,
 }
 

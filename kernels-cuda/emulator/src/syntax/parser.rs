@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
         }
         let name = self.word()?.into();
         let parameters = if self.take_mark('(') { self.parameters()? } else { Vec::new() };
-        let mut max_threads = None;
+        let (mut max_threads, mut cluster) = (None, 1);
         loop {
             match self.peek(0) {
                 Some(Tok::Word(word @ (".maxntid" | ".reqntid"))) => {
@@ -194,7 +194,16 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     self.product()?;
                 }
-                Some(Tok::Word(".noreturn")) => self.at += 1,
+                Some(Tok::Word(".reqnctapercluster")) => {
+                    self.at += 1;
+                    cluster = u32::try_from(self.integer()?).unwrap_or(u32::MAX);
+                    while self.take_mark(',') {
+                        if self.integer()? != 1 {
+                            return Err(self.unexpected("a cluster along x alone"));
+                        }
+                    }
+                }
+                Some(Tok::Word(".noreturn" | ".explicitcluster")) => self.at += 1,
                 Some(Tok::Word(".pragma")) => self.skip_past(';')?,
                 Some(Tok::Mark(';')) => {
                     self.at += 1;
@@ -205,7 +214,7 @@ impl<'a> Parser<'a> {
             }
         }
         let body = self.body()?;
-        Ok(Some(Function { name, entry, parameters, max_threads, body }))
+        Ok(Some(Function { name, entry, parameters, max_threads, cluster, body }))
     }
 
     /// `128, 1, 1`
