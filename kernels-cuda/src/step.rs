@@ -20,14 +20,7 @@ use crate::{
 
 module!("clip");
 
-parameters!(StepNumbers {
-    stream: u64,
-    rate: f32,
-    decay: f32,
-    correction: f32,
-    gradient_scale: f32,
-    norm: f64,
-});
+parameters!(StepNumbers { stream: u64, rate: f32, decay: f32, correction: f32, gradient_scale: f32, norm: f64 });
 
 /// What of an optimiser's parameters differs from step to step.
 #[derive(Clone, Copy, Default)]
@@ -40,15 +33,7 @@ pub(crate) struct StepRates {
 /// As in `clip.cu`.
 const VALUES: usize = 256;
 
-parameters!(Parameters {
-    values: [u64; VALUES],
-    step: u64,
-    limit: f64,
-    squares: u32,
-    count: u32,
-    first: u32,
-    last: u32,
-});
+parameters!(Parameters { values: [u64; VALUES], step: u64, limit: f64, squares: u32, count: u32, first: u32, last: u32 });
 
 /// A step that is being captured ([`Plan::capture_step`]).
 pub struct Step<'a> {
@@ -63,7 +48,8 @@ impl Step<'_> {
     /// # Errors
     /// For a state of another shape or type, with gaps, or of the plan's own memory.
     pub fn carry(&self, state: &Tensor, new: &Tensor) -> Result<()> {
-        let message = |why: &str| format!("{} {} for a state of {} {}: {why}", new.dtype(), new.shape(), state.dtype(), state.shape());
+        let message =
+            |why: &str| format!("{} {} for a state of {} {}: {why}", new.dtype(), new.shape(), state.dtype(), state.shape());
         let refused = |why: &str| Error::shape("plan", message(why));
         if (state.dtype(), state.shape()) != (new.dtype(), new.shape()) {
             return Err(refused("they differ"));
