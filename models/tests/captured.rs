@@ -21,6 +21,7 @@ fn recipe(system: &str, optimiser: &str) -> Recipe {
     recipe.optimiser = serde_json::from_str(optimiser).unwrap();
     recipe.schedule = serde_json::from_str(r#"{"kind": "cosine", "warm_up": 2}"#).unwrap();
     (recipe.clip_norm, recipe.average) = (Some(0.5), Some(0.9));
+    recipe.data = serde_json::from_str(r#"{"kind": "camera_motion", "seed": 1, "held_out": 0}"#).unwrap();
     if system == "uniformerv2" {
         recipe.regularisation.global_drop_path = 0.3;
     }
@@ -88,9 +89,9 @@ fn replays(recipe: &Recipe, steps: usize, caching: bool) {
 #[test]
 fn replayed_steps_have_the_bits_of_eager_ones() {
     replays(&recipe("tubevit", ADAM), 4, true);
-    replays(&recipe("vivit", SGD), 4, false);
-    replays(&Recipe { accumulate: 2, ..recipe("vidtr", ADAMW) }, 4, true);
-    replays(&recipe("uniformerv2", ADAMW), 4, true);
+    replays(&recipe("vivit", SGD), 3, false);
+    replays(&Recipe { accumulate: 2, ..recipe("vidtr", ADAMW) }, 3, true);
+    replays(&recipe("uniformerv2", ADAMW), 3, true);
     let plain = r#"{"kind": "sgd", "momentum": 0.0}"#;
     replays(&Recipe { clip_norm: None, average: None, precision: "bf16".into(), ..recipe("vidtr", plain) }, 3, true);
 }
