@@ -11,8 +11,14 @@ use std::{
 };
 
 use common::{counted::device, folder, small};
-use tubelet_engine::{Device, Philox};
-use tubelet_models::train::{Event, Options, Recipe, Trainer, loader::Batch, parallel::Alone, run};
+use tubelet_cuda::driver::blank;
+use tubelet_engine::{DType, Device, Philox};
+use tubelet_models::{
+    inspect::{ADAMW, measure_training, rehearsal},
+    params::Params,
+    registry::Config,
+    train::{Event, Options, Recipe, Trainer, loader::Batch, parallel::Alone, run},
+};
 
 /// A recipe in which everything changes from step to step that can, or is random.
 fn recipe(system: &str, optimiser: &str) -> Recipe {
@@ -132,6 +138,29 @@ fn a_captured_run_resumes_with_the_bits_of_an_eager_one() {
     assert_eq!([3, 9].map(|last| train(&here[1], true, last)), [3, 5]);
     let [eager, captured] = here.map(|folder| fs::read(folder.join("weights.safetensors")).unwrap());
     assert!(eager == captured);
+}
+
+/// A captured step reserves what an eager one has at its peak, state included, and next to nothing for how tensors lie in it: models of full size, on a
+/// device on paper.
+#[test]
+fn steps_reserve_what_the_meter_counts() {
+    for name in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"] {
+        let (config, device) = (Config::named(name).unwrap(), blank::device((8, 0)));
+        let peak = measure_training(&config, ADAMW, 1, DType::BF16, &[]).unwrap().peak_bytes as usize;
+        let params = Params::empty(&device, DType::F32);
+        let (mut trainer, batch) = rehearsal(&config, ADAMW, 1, DType::BF16, &[], params).unwrap();
+        trainer.capture(true).unwrap();
+        (0..2).for_each(|_| drop(trainer.step(&batch).unwrap()));
+        let (memory, launches) = trainer.planned().unwrap();
+        let live = device.memory().live;
+        println!(
+            "{name}: {launches} launches, {} MiB planned, {} with the state; the peak is {}",
+            memory >> 20,
+            live >> 20,
+            peak >> 20
+        );
+        assert!(live <= peak + peak / 100, "{name}: {live} bytes, {peak} at the peak");
+    }
 }
 
 #[test]
