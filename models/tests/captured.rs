@@ -83,7 +83,7 @@ fn replays(recipe: &Recipe, steps: usize, caching: bool) {
             assert_eq!(counted.memory().live, live);
         }
         for ((name, expected), (_, got)) in bits(&eager).iter().zip(&bits(&captured)) {
-            assert!(expected == got, "{:?}: {name} after step {step}", recipe.model);
+            assert!(expected == got, "{:?}: {name} after step {step}", recipe.optimiser);
         }
     }
     let (memory, launches) = captured.planned().unwrap();
