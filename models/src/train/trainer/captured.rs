@@ -135,8 +135,8 @@ impl Trainer {
     /// All that a step changes in memory of its own: values that were the same so far, as a parameter and its average, lie together.
     fn own_state(&mut self) -> Result<()> {
         let Trainer { store, memory, average, .. } = self;
-        let all = store.values.values_mut().chain(memory.values_mut().flatten()).chain(average.values_mut());
-        all.into_iter().try_for_each(|x| {
+        let mut all = store.values.values_mut().chain(memory.values_mut().flatten()).chain(average.values_mut());
+        all.try_for_each(|x| {
             *x = copy(x, x.dtype())?;
             Ok(())
         })

@@ -17,10 +17,12 @@ impl Trainer {
         if captured { Err(Error::invalid("capture", "built without CUDA")) } else { Ok(()) }
     }
 
-    pub(super) fn forget_plan(&mut self) {}
+    pub(super) fn forget_plan(&mut self) {
+        self.captured = None;
+    }
 
     pub(super) fn replays(&self) -> bool {
-        false
+        self.captured.is_some()
     }
 
     pub(super) fn replay(&mut self, _: &dyn Group, _: &[Batch]) -> Result<StepReport> {
