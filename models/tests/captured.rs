@@ -14,7 +14,7 @@ use common::{counted::device, folder, small};
 use tubelet_cuda::driver::blank;
 use tubelet_engine::{DType, Device, Philox};
 use tubelet_models::{
-    inspect::{ADAMW, measure_training, rehearsal},
+    inspect::{self, measure_training, rehearsal},
     params::Params,
     registry::Config,
     train::{Event, Options, Recipe, Trainer, loader::Batch, parallel::Alone, run},
@@ -146,9 +146,9 @@ fn a_captured_run_resumes_with_the_bits_of_an_eager_one() {
 fn steps_reserve_what_the_meter_counts() {
     for name in ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"] {
         let (config, device) = (Config::named(name).unwrap(), blank::device((8, 0)));
-        let peak = measure_training(&config, ADAMW, 1, DType::BF16, &[]).unwrap().peak_bytes as usize;
+        let peak = measure_training(&config, inspect::ADAMW, 1, DType::BF16, &[]).unwrap().peak_bytes as usize;
         let params = Params::empty(&device, DType::F32);
-        let (mut trainer, batch) = rehearsal(&config, ADAMW, 1, DType::BF16, &[], params).unwrap();
+        let (mut trainer, batch) = rehearsal(&config, inspect::ADAMW, 1, DType::BF16, &[], params).unwrap();
         trainer.capture(true).unwrap();
         (0..2).for_each(|_| drop(trainer.step(&batch).unwrap()));
         let (memory, launches) = trainer.planned().unwrap();
