@@ -150,7 +150,9 @@ fn steps_reserve_what_the_meter_counts() {
         let params = Params::empty(&device, DType::F32);
         let (mut trainer, batch) = rehearsal(&config, inspect::ADAMW, 1, DType::BF16, &[], params).unwrap();
         trainer.capture(true).unwrap();
-        (0..2).for_each(|_| drop(trainer.step(&batch).unwrap()));
+        for _ in 0..2 {
+            trainer.step(&batch).unwrap();
+        }
         let (memory, launches) = trainer.planned().unwrap();
         let live = device.memory().live;
         println!(
