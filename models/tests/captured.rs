@@ -27,7 +27,7 @@ fn recipe(system: &str, optimiser: &str) -> Recipe {
     recipe.optimiser = serde_json::from_str(optimiser).unwrap();
     recipe.schedule = serde_json::from_str(r#"{"kind": "cosine", "warm_up": 2}"#).unwrap();
     (recipe.clip_norm, recipe.average) = (Some(0.5), Some(0.9));
-    recipe.data = serde_json::from_str(r#"{"kind": "camera_motion", "seed": 1, "held_out": 0}"#).unwrap();
+    recipe.data = serde_json::from_str(r#"{"kind": "camera_motion", "seed": 1, "held_out": 1}"#).unwrap();
     if system == "uniformerv2" {
         recipe.regularisation.global_drop_path = 0.3;
     }
