@@ -31,7 +31,8 @@ struct Found {
     beside: usize,
 }
 
-/// Plans of every model, pass and batch that is asked for. One that cannot be made is a line below the table.
+/// Plans of every model, pass and batch that is asked for. One that cannot be made, as where a batch is too large, is a line below the table; a failure is
+/// that there is none at all.
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let batches = match arguments.batches.as_slice() {
         [] => vec![arguments.batch],
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     let mut table =
         Table::new(["model", "pass", "clips", "launches", "planned MiB", "MiB a clip", "beside MiB", "ms", "clips/s"]);
-    let mut failures = Vec::new();
+    let (mut failures, mut made) = (Vec::new(), 0);
     for name in &arguments.models {
         for &pass in passes {
             for &batch in &batches {
@@ -52,6 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
                     ("training", device) => training(arguments, &arguments.config(name)?, batch, &device),
                     (_, device) => inference(arguments, &arguments.config(name)?, batch, &device),
                 };
+                made += usize::from(found.is_ok());
                 match found {
                     Ok(found) if arguments.json => print(name, pass, batch, &found),
                     Ok(found) => row(&mut table, name, pass, batch, &found),
@@ -64,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         table.print();
     }
     failures.iter().for_each(|failure| say!("{failure}"));
-    Ok(failures.is_empty())
+    Ok(made > 0)
 }
 
 fn mib(bytes: usize) -> f64 {
