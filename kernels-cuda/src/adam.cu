@@ -3,6 +3,7 @@
 // Memory-bound: nine streams of 16 bytes a thread where the addresses allow. A model has hundreds of small tensors, for which a launch each would cost
 // more than the step: the table of tensors goes with the launch as its parameter, and each block looks up whose elements it has.
 #include "multi_tensor.cuh"
+#include "step.cuh"
 
 struct Tensors {
     const float* param;
@@ -34,27 +35,47 @@ struct Parameters {
     float rate;
     float correction;
     float eps;
+    const StepNumbers* step;  // null unless captured
 };
+
+// What differs from step to step.
+struct Rates {
+    float gradient_scale;
+    float decay;
+    float rate;
+    float correction;
+};
+
+DEVICE Rates rates_of(const Parameters& p) {
+    const StepNumbers* step = p.step;
+    if (!step) return {p.gradient_scale, p.decay, p.rate, p.correction};
+    // Some parameters do not decay; a decay that is not decoupled is the same in every step.
+    const float decay = p.decoupled && p.decay != 0.0f ? step->decay : p.decay;
+    return {step->gradient_scale, decay, step->rate, step->correction};
+}
 
 struct Step {
     const Parameters& p;
     const Tensors& t;
+    const Rates r;
 
     template <int V> DEVICE void at(u32 i) const {
         Pack<float, V> param = load_pack<float, V>(t.param + i), gradient = load_pack<float, V>(t.gradient + i);
         Pack<float, V> m = load_or_zero<V>(t.m, i), v = load_or_zero<V>(t.v, i), largest = load_or_zero<V>(t.largest, i);
 #pragma unroll
         for (int k = 0; k < V; ++k) {
-            float value = param.x[k], g = p.gradient_scale * gradient.x[k];
+            // Where the gradient is no number everything stays as it is, so that the host can look for the reason.
+            if (r.gradient_scale != r.gradient_scale) break;
+            float value = param.x[k], g = r.gradient_scale * gradient.x[k];
             if (p.decoupled) {
-                value -= value * p.decay;
+                value -= value * r.decay;
             } else {
-                g += p.decay * value;
+                g += r.decay * value;
             }
             m.x[k] = p.beta1 * m.x[k] + p.rest1 * g;
             v.x[k] = p.beta2 * v.x[k] + p.rest2 * g * g;
             largest.x[k] = p.amsgrad ? max_nan(v.x[k], largest.x[k]) : v.x[k];
-            param.x[k] = value - p.rate * m.x[k] / (sqrtf(largest.x[k]) * p.correction + p.eps);
+            param.x[k] = value - r.rate * m.x[k] / (sqrtf(largest.x[k]) * r.correction + p.eps);
         }
         store_pack<float, V>(t.new_param + i, param);
         store_pack<float, V>(t.new_m + i, m);
@@ -65,5 +86,5 @@ struct Step {
 
 KERNEL adam(PARAMETERS p) {
     const Tensors& t = p.group[group_of_block(p.group, p.groups)];
-    each_four(t.count, t.first_block, t.wide, Step{p, t});
+    each_four(t.count, t.first_block, t.wide, Step{p, t, rates_of(p)});
 }

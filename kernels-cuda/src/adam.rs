@@ -5,6 +5,7 @@ use tubelet_engine::{Result, Tensor, ops::adam::Adam};
 use crate::{
     backend::{CudaBackend, THREADS, operand, optional, result},
     multi_tensor::{Group, launches},
+    step::StepRates,
 };
 
 module!("adam");
@@ -39,6 +40,7 @@ parameters!(Parameters {
     rate: f32,
     correction: f32,
     eps: f32,
+    step: u64,
 });
 
 /// The operands and results of one group, in the order of `Tensors`.
@@ -55,11 +57,21 @@ fn group(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], outputs: &[T
     Group::new(cuda, name, all)
 }
 
+/// What differs from step to step.
+pub(crate) fn rates(op: &Adam) -> StepRates {
+    let step = f64::from(op.step);
+    let (correct1, correct2) = (1.0 - op.beta1.powf(step), 1.0 - op.beta2.powf(step));
+    StepRates {
+        rate: (op.learning_rate / correct1) as f32,
+        decay: (op.learning_rate * op.weight_decay) as f32,
+        correction: correct2.sqrt().recip() as f32,
+    }
+}
+
 pub(crate) fn run(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
     let pairs = inputs.chunks(5).zip(outputs.chunks(4));
     let groups = pairs.map(|(inputs, outputs)| group(cuda, op, inputs, outputs)).collect::<Result<Vec<_>>>()?;
-    let step = f64::from(op.step);
-    let (correct1, correct2) = (1.0 - op.beta1.powf(step), 1.0 - op.beta2.powf(step));
+    let StepRates { rate, decay, correction } = rates(op);
     let describe = |group: &Group<9>, first_block| {
         let [param, gradient, m, v, largest, new_param, new_m, new_v, new_largest] = group.addresses;
         let (count, first_block) = (cuda.count("adam", group.count)?, cuda.count("adam", first_block)?);
@@ -73,14 +85,15 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], out
             decoupled: op.decoupled.into(),
             amsgrad: op.amsgrad.into(),
             gradient_scale: op.gradient_scale as f32,
-            decay: if op.decoupled { op.learning_rate * op.weight_decay } else { op.weight_decay } as f32,
+            decay: if op.decoupled { decay } else { op.weight_decay as f32 },
             beta1: op.beta1 as f32,
             rest1: (1.0 - op.beta1) as f32,
             beta2: op.beta2 as f32,
             rest2: (1.0 - op.beta2) as f32,
-            rate: (op.learning_rate / correct1) as f32,
-            correction: correct2.sqrt().recip() as f32,
+            rate,
+            correction,
             eps: op.eps as f32,
+            step: cuda.step_numbers(),
         };
         cuda.launch(&MODULE, "adam", blocks, THREADS, &parameters)
     })

@@ -87,12 +87,12 @@ impl CudaBackend {
         Arena::rehearsal(&self.pool)
     }
 
-    /// Begins a recording of what this thread asks for; `false` where one is under way.
-    pub(crate) fn record(&self, arena: Arc<Arena>) -> bool {
+    /// Begins a recording of what this thread asks for, with a step's numbers at address `step`, if it is one; `false` where one is under way.
+    pub(crate) fn record(&self, arena: Arc<Arena>, step: u64) -> bool {
         let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         let absent = !recordings.contains_key(&thread::current().id());
         if absent {
-            recordings.insert(thread::current().id(), Recording::new(arena));
+            recordings.insert(thread::current().id(), Recording::new(arena, step));
         }
         absent
     }
@@ -107,8 +107,13 @@ impl CudaBackend {
         self.recordings.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&thread::current().id()).map(ask)
     }
 
+    /// Where a captured step's numbers lie, for kernels that take them from there; 0 outside of such a capture.
+    pub(crate) fn step_numbers(&self) -> u64 {
+        self.recording(|recording| recording.step).unwrap_or(0)
+    }
+
     /// Whether a buffer is of the plan that this thread captures, if it does: what is in it depends on the replay.
-    fn captures(&self, buffer: &dyn DeviceBuffer) -> Result<Option<bool>> {
+    pub(crate) fn captures(&self, buffer: &dyn DeviceBuffer) -> Result<Option<bool>> {
         let buffer = self.own(buffer)?;
         Ok(self.recording(|recording| buffer.is_of(&recording.arena)))
     }

@@ -4,7 +4,7 @@
 //! running needs the driver alone. [`cuda`] is a device of this machine; where there is no driver, it is an error that says so.
 //! With the feature `emulator`, `emulated` executes the same PTX on the CPU and refuses stray accesses, races and reads of what nobody wrote.
 //!
-//! [`Plan`] captures a computation once and replays it; [`Ranks`] are several devices that sum what each has found.
+//! [`Plan`] captures a computation once, a training step too, and replays it; [`Ranks`] are several devices that sum what each has found.
 //!
 //! ```no_run
 //! let device = tubelet_cuda::cuda(0)?;
@@ -30,6 +30,7 @@ mod ranks;
 mod resample;
 mod rows;
 mod sequences;
+mod step;
 mod tubes;
 
 // The rows of the grid.
@@ -75,6 +76,7 @@ pub use driver::emulated;
 pub use plan::Plan;
 pub use profile::Times;
 pub use ranks::Ranks;
+pub use step::Step;
 
 use tubelet_engine::{Device, Result};
 

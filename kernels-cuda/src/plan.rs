@@ -17,11 +17,13 @@ pub(crate) struct Recording {
     pub work: Vec<Work>,
     /// What the work uses beside the arena: weights, tables, constants.
     pub kept: Vec<Box<dyn Any + Send + Sync>>,
+    /// The address of the step's numbers, if it is a step; otherwise 0.
+    pub step: u64,
 }
 
 impl Recording {
-    pub fn new(arena: Arc<Arena>) -> Self {
-        Recording { arena, work: Vec::new(), kept: Vec::new() }
+    pub fn new(arena: Arc<Arena>, step: u64) -> Self {
+        Recording { arena, work: Vec::new(), kept: Vec::new(), step }
     }
 
     /// Keeps a tensor whose memory is not the plan's own.
@@ -41,23 +43,26 @@ impl Drop for Recorder<'_> {
     }
 }
 
-/// Records what `compute` does, with inputs as large as `examples`, in an arena: the recording, the inputs, the output.
-fn record<const N: usize, T>(
-    device: &Device,
-    arena: Arc<Arena>,
-    examples: [&Tensor; N],
-    compute: &mut impl FnMut([&Tensor; N]) -> Result<T>,
-) -> Result<(Recording, Vec<Tensor>, T)> {
+/// The backend of a CUDA device.
+pub(crate) fn backend(device: &Device) -> Result<&CudaBackend> {
     let other = || Error::invalid("plan", format!("{} is not a CUDA device", device.name()));
-    let cuda = device.downcast::<CudaBackend>().ok_or_else(other)?;
-    if !cuda.record(arena) {
+    device.downcast::<CudaBackend>().ok_or_else(other)
+}
+
+/// Records what `compute` does, with inputs as large as `examples`, in an arena: the recording, the inputs, the output.
+fn record<T>(
+    device: &Device,
+    (arena, step): (Arc<Arena>, u64),
+    examples: &[&Tensor],
+    compute: &mut dyn FnMut(&[Tensor]) -> Result<T>,
+) -> Result<(Recording, Vec<Tensor>, T)> {
+    let cuda = backend(device)?;
+    if !cuda.record(arena, step) {
         return Err(cuda.foreign("a plan is captured on this thread already".into()));
     }
     let recorder = Recorder(cuda);
-    let inputs = examples.map(|x| Tensor::empty(device, x.dtype(), x.shape()));
-    let inputs = inputs.into_iter().collect::<Result<Vec<_>>>()?;
-    let mut views = inputs.iter();
-    let output = compute(examples.map(|example| views.next().unwrap_or(example)))?;
+    let inputs = examples.iter().map(|x| Tensor::empty(device, x.dtype(), x.shape())).collect::<Result<Vec<_>>>()?;
+    let output = compute(&inputs)?;
     let recording = cuda.recorded().ok_or_else(|| cuda.foreign("the recording has ended".into()))?;
     drop(recorder);
     Ok((recording, inputs, output))
@@ -67,7 +72,7 @@ fn record<const N: usize, T>(
 /// emulator as a list of launches. The same kernels as in eager execution, and so the same bits.
 ///
 /// A replay allocates nothing, uploads nothing and decides nothing. What the computation read beside its inputs (weights) the plan keeps alive. Whatever was
-/// computed on the host at capture is as it was then, random draws among it: this is for inference, not for training.
+/// computed on the host at capture is as it was then, random draws among it; [`Plan::capture_step`] is for training, where these change.
 ///
 /// ```
 /// use tubelet_cuda::{Plan, emulated};
@@ -89,6 +94,8 @@ pub struct Plan<T = Tensor> {
     _kept: Vec<Box<dyn Any + Send + Sync>>,
     launches: usize,
     device: Device,
+    /// What changes from step to step, if this is one.
+    pub(crate) numbers: Option<CudaBuffer>,
 }
 
 impl<T> Plan<T> {
@@ -105,16 +112,30 @@ impl<T> Plan<T> {
         examples: [&Tensor; N],
         mut compute: impl FnMut([&Tensor; N]) -> Result<T>,
     ) -> Result<Self> {
-        let other = || Error::invalid("plan", format!("{} is not a CUDA device", device.name()));
-        let cuda = device.downcast::<CudaBackend>().ok_or_else(other)?;
-        let rehearsal = record(device, cuda.rehearsal(), examples, &mut compute)?;
+        Self::captured(device, &examples, 0, &mut |inputs| {
+            let mut views = inputs.iter();
+            compute(examples.map(|example| views.next().unwrap_or(example)))
+        })
+    }
+
+    /// A plan of what `compute` does, as a step whose numbers lie at `step` unless that is 0.
+    pub(crate) fn captured(
+        device: &Device,
+        examples: &[&Tensor],
+        step: u64,
+        compute: &mut dyn FnMut(&[Tensor]) -> Result<T>,
+    ) -> Result<Self> {
+        let cuda = backend(device)?;
+        let rehearsal = record(device, (cuda.rehearsal(), step), examples, compute)?;
         let arena = rehearsal.0.arena.performance()?;
         drop(rehearsal);
-        let (Recording { arena, work, kept }, inputs, output) = record(device, arena, examples, &mut compute)?;
+        let (recording, inputs, output) = record(device, (arena, step), examples, compute)?;
+        let Recording { arena, work, kept, .. } = recording;
         let launches = work.len();
         let graph = cuda.driver().graph(work)?;
-        let mut plan = Plan { graph, inputs, output, arena, _kept: kept, launches, device: device.clone() };
-        for (i, example) in examples.into_iter().enumerate() {
+        let device = device.clone();
+        let mut plan = Plan { graph, inputs, output, arena, _kept: kept, launches, device, numbers: None };
+        for (i, example) in examples.iter().enumerate() {
             plan.copy(i, example)?;
         }
         Ok(plan)
@@ -176,7 +197,7 @@ impl<T> Plan<T> {
     }
 
     /// The device's backend, unless this thread captures a plan: what is done at once is no part of that.
-    fn cuda(&self) -> Result<&CudaBackend> {
+    pub(crate) fn cuda(&self) -> Result<&CudaBackend> {
         let cuda = self.device.downcast::<CudaBackend>();
         let cuda = cuda.filter(|cuda| cuda.recording(|_| ()).is_none());
         cuda.ok_or_else(|| Error::invalid("plan", "a plan is not replayed while another is captured"))

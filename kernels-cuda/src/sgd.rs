@@ -5,6 +5,7 @@ use tubelet_engine::{Result, Tensor, ops::sgd::Sgd};
 use crate::{
     backend::{CudaBackend, THREADS, operand, optional, result},
     multi_tensor::{Group, launches},
+    step::StepRates,
 };
 
 module!("sgd");
@@ -31,6 +32,7 @@ parameters!(Parameters {
     rest: f32,
     rate: f32,
     unused: u32,
+    step: u64,
 });
 
 /// The operands and results of one group, in the order of `Tensors`.
@@ -39,6 +41,11 @@ fn group(cuda: &CudaBackend, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> 
     let (param, gradient) = (operand(name, inputs, 0)?, operand(name, inputs, 1)?);
     let (new_param, new_buffer) = (result(name, outputs, 0)?, result(name, outputs, 1)?);
     Group::new(cuda, name, [Some(param), Some(gradient), optional(inputs, 2), Some(new_param), Some(new_buffer)])
+}
+
+/// What differs from step to step.
+pub(crate) fn rates(op: &Sgd) -> StepRates {
+    StepRates { rate: op.learning_rate as f32, ..StepRates::default() }
 }
 
 pub(crate) fn run(cuda: &CudaBackend, op: &Sgd, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
@@ -58,8 +65,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Sgd, inputs: &[Option<&Tensor>], outp
             decay: op.weight_decay as f32,
             momentum: op.momentum as f32,
             rest: (1.0 - op.dampening) as f32,
-            rate: op.learning_rate as f32,
+            rate: rates(op).rate,
             unused: 0,
+            step: cuda.step_numbers(),
         };
         cuda.launch(&MODULE, "sgd", blocks, THREADS, &parameters)
     })

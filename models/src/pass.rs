@@ -76,7 +76,7 @@ pub struct Pass {
 }
 
 /// Streams of one step: more than any model draws.
-const STREAMS: u64 = 1 << 20;
+pub(crate) const STREAMS: u64 = 1 << 20;
 
 impl Pass {
     /// Plain inference.

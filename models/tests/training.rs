@@ -74,8 +74,16 @@ fn a_run_survives_checkpoints_that_cannot_be_written() {
     fs::create_dir_all(never_room.join("next.safetensors")).unwrap();
     let mut notes = 0;
     let (device, stop, recipe) = (Device::cpu().unwrap(), never(), Recipe { checkpoint_every: 1, ..recipe });
-    let options =
-        Options { device, folder: never_room.clone(), resume: false, start: None, start_model: None, threads: 1, stop: &stop };
+    let options = Options {
+        device,
+        folder: never_room.clone(),
+        resume: false,
+        start: None,
+        start_model: None,
+        threads: 1,
+        captured: false,
+        stop: &stop,
+    };
     let error = run(recipe, &options, &mut |event| notes += u32::from(matches!(event, Event::Note(_)))).unwrap_err();
     assert!(error.to_string().contains("next.safetensors"), "{error}");
     assert_eq!(notes, 3);
@@ -146,6 +154,7 @@ fn a_run_in_a_used_folder_needs_resume() {
         start: None,
         start_model: None,
         threads: 1,
+        captured: false,
         stop: &stop,
     };
     let error = run(recipe.clone(), &options(false), &mut |_| {}).unwrap_err().to_string();
@@ -180,6 +189,7 @@ fn a_second_stage_starts_from_the_first_and_leaves_the_spatial_encoder_alone() {
         start: Some(start.clone()),
         start_model: Some(first),
         threads: 1,
+        captured: false,
         stop: &never(),
     };
     assert!(run(recipe, &options, &mut |_| {}).unwrap().finished);
@@ -251,6 +261,7 @@ fn broken_videos_are_counted_and_training_goes_on() {
         start: None,
         start_model: None,
         threads: 1,
+        captured: false,
         stop: &stop,
     };
     let error = run(recipe, &options, &mut |_| {}).unwrap_err().to_string();
@@ -304,6 +315,7 @@ fn a_loss_that_explodes_names_the_operation() {
         start: None,
         start_model: None,
         threads: 1,
+        captured: false,
         stop: &stop,
     };
     let error = run(recipe, &options, &mut |_| {}).unwrap_err().to_string();

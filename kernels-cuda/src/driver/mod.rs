@@ -1,5 +1,6 @@
 //! What the backend needs from whatever executes PTX: the driver of a GPU, or an emulator.
 
+pub mod blank;
 #[cfg(feature = "emulator")]
 pub mod channels;
 mod communicator;

@@ -32,6 +32,14 @@ pub struct Batch {
     pub labels: Vec<usize>,
 }
 
+impl Batch {
+    /// Part `i` of `parts` equal parts: the bytes of its clips, and their targets.
+    pub fn part(&self, parts: usize, i: usize) -> (&[u8], &[Vec<f32>]) {
+        let (clips, bytes) = (self.targets.len() / parts.max(1), self.video.len() / self.targets.len().max(1));
+        (&self.video[i * clips * bytes..(i + 1) * clips * bytes], &self.targets[i * clips..(i + 1) * clips])
+    }
+}
+
 /// How batches are made.
 pub struct Plan {
     /// What from.

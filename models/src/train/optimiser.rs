@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{
-    Error, Result, Tensor,
+    Error, Op, Result, Tensor,
     ops::{
         adam::{Adam, adam},
-        binary::mul,
+        binary::{add, mul},
         reduce::{Reduction, reduce},
         sgd::{Sgd, sgd},
     },
@@ -74,6 +74,14 @@ pub struct Slot<'a> {
     pub memory: &'a mut Vec<Tensor>,
 }
 
+/// What becomes of a tensor of the state: given the old one and what it shall be, it gives the one that is kept.
+pub type Settle<'a> = dyn FnMut(&Tensor, Tensor) -> Result<Tensor> + 'a;
+
+/// Eagerly, new tensors take the place of old ones.
+pub fn replace(_: &Tensor, new: Tensor) -> Result<Tensor> {
+    Ok(new)
+}
+
 /// Bytes of parameters that one launch updates: old and new values and moments live side by side for so many only.
 const LAUNCH: usize = 16 << 20;
 
@@ -89,60 +97,93 @@ impl Optimiser {
         if fits { Ok(()) } else { Err(Error::invalid("optimiser", format!("{self:?}"))) }
     }
 
+    /// Tensors of memory for each parameter, after the first step.
+    pub fn moments(&self) -> usize {
+        match *self {
+            Optimiser::Sgd { momentum, .. } => usize::from(momentum > 0.0),
+            Optimiser::Adam { .. } | Optimiser::AdamW { .. } => 2,
+        }
+    }
+
+    /// Step `step` (from 1) as an operation, for parameters that decay or do not.
+    pub fn operation(&self, step: u32, learning_rate: f64, gradient_scale: f64, decay: bool) -> Op {
+        let part = |weight_decay: f64| if decay { weight_decay } else { 0.0 };
+        match *self {
+            Optimiser::Sgd { momentum, weight_decay, nesterov } => {
+                let weight_decay = part(weight_decay);
+                Sgd { learning_rate, momentum, dampening: 0.0, weight_decay, nesterov, gradient_scale }.into()
+            }
+            Optimiser::Adam { betas: [beta1, beta2], eps, weight_decay }
+            | Optimiser::AdamW { betas: [beta1, beta2], eps, weight_decay } => {
+                let weight_decay = part(weight_decay);
+                let (decoupled, amsgrad) = (matches!(self, Optimiser::AdamW { .. }), false);
+                Adam { learning_rate, beta1, beta2, eps, weight_decay, decoupled, amsgrad, step, gradient_scale }.into()
+            }
+        }
+    }
+
     /// Step `step` (from 1) at a learning rate; gradients are multiplied by `gradient_scale` first.
-    pub fn step(&self, step: u32, learning_rate: f64, gradient_scale: f64, slots: Vec<Slot<'_>>) -> Result<()> {
+    pub fn step(
+        &self,
+        step: u32,
+        learning_rate: f64,
+        gradient_scale: f64,
+        slots: Vec<Slot<'_>>,
+        settle: &mut Settle<'_>,
+    ) -> Result<()> {
         let (decayed, others): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| decays(slot.name, slot.value));
         for (slots, decay) in [(decayed, true), (others, false)] {
+            let op = self.operation(step, learning_rate, gradient_scale, decay);
             let mut launch = Vec::new();
             let mut bytes = 0;
             for slot in slots {
                 bytes += slot.value.elements() * slot.value.dtype().size();
                 launch.push(slot);
                 if bytes >= LAUNCH {
-                    self.launch(step, learning_rate, gradient_scale, decay, std::mem::take(&mut launch))?;
+                    launch_on(&op, std::mem::take(&mut launch), settle)?;
                     bytes = 0;
                 }
             }
-            self.launch(step, learning_rate, gradient_scale, decay, launch)?;
+            launch_on(&op, launch, settle)?;
         }
         Ok(())
     }
+}
 
-    fn launch(&self, step: u32, learning_rate: f64, gradient_scale: f64, decay: bool, slots: Vec<Slot<'_>>) -> Result<()> {
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let part = |weight_decay: f64| if decay { weight_decay } else { 0.0 };
-        match *self {
-            Optimiser::Sgd { momentum, weight_decay, nesterov } => {
-                let weight_decay = part(weight_decay);
-                let op = Sgd { learning_rate, momentum, dampening: 0.0, weight_decay, nesterov, gradient_scale };
-                let groups: Vec<_> = slots.iter().map(|s| [Some(&*s.value), Some(&s.gradient), s.memory.first()]).collect();
-                let results = sgd(op, &groups)?;
-                for (slot, [value, velocity]) in slots.into_iter().zip(results) {
-                    *slot.value = value;
-                    *slot.memory = if momentum > 0.0 { vec![velocity] } else { Vec::new() };
-                }
-            }
-            Optimiser::Adam { betas: [beta1, beta2], eps, weight_decay }
-            | Optimiser::AdamW { betas: [beta1, beta2], eps, weight_decay } => {
-                let weight_decay = part(weight_decay);
-                let (decoupled, amsgrad) = (matches!(self, Optimiser::AdamW { .. }), false);
-                let op = Adam { learning_rate, beta1, beta2, eps, weight_decay, decoupled, amsgrad, step, gradient_scale };
-                let memory = |s: &Slot<'_>, i: usize| s.memory.get(i).cloned();
-                let moments: Vec<_> = slots.iter().map(|s| [memory(s, 0), memory(s, 1)]).collect();
-                let groups: Vec<_> = slots
-                    .iter()
-                    .zip(&moments)
-                    .map(|(s, [m, v])| [Some(&*s.value), Some(&s.gradient), m.as_ref(), v.as_ref(), None])
-                    .collect();
-                let results = adam(op, &groups)?;
-                for (slot, [value, m, v, _]) in slots.into_iter().zip(results) {
-                    *slot.value = value;
-                    *slot.memory = vec![m, v];
-                }
+/// One launch of an optimiser's operation on some parameters.
+fn launch_on(op: &Op, slots: Vec<Slot<'_>>, settle: &mut Settle<'_>) -> Result<()> {
+    if slots.is_empty() {
+        return Ok(());
+    }
+    match op {
+        Op::Sgd(op) => {
+            let groups: Vec<_> = slots.iter().map(|s| [Some(&*s.value), Some(&s.gradient), s.memory.first()]).collect();
+            let results = sgd(*op, &groups)?;
+            for (slot, [value, velocity]) in slots.into_iter().zip(results) {
+                let memory = if op.momentum > 0.0 { vec![velocity] } else { Vec::new() };
+                slot.settle(value, memory, settle)?;
             }
         }
+        Op::Adam(op) => {
+            let groups: Vec<_> =
+                slots.iter().map(|s| [Some(&*s.value), Some(&s.gradient), s.memory.first(), s.memory.get(1), None]).collect();
+            let results = adam(*op, &groups)?;
+            for (slot, [value, m, v, _]) in slots.into_iter().zip(results) {
+                slot.settle(value, vec![m, v], settle)?;
+            }
+        }
+        other => return Err(Error::invalid(other.name(), "it is no optimiser")),
+    }
+    Ok(())
+}
+
+impl Slot<'_> {
+    /// Takes what a step has made of it.
+    fn settle(self, value: Tensor, memory: Vec<Tensor>, settle: &mut Settle<'_>) -> Result<()> {
+        *self.value = settle(self.value, value)?;
+        let mut old = std::mem::take(self.memory).into_iter();
+        *self.memory =
+            memory.into_iter().map(|new| old.next().map_or(Ok(new.clone()), |old| settle(&old, new))).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -153,18 +194,33 @@ fn decays(name: &str, value: &Tensor) -> bool {
     matrix && !["pos_embed", "cls_", "global_token"].iter().any(|part| name.contains(part))
 }
 
+/// `Σ g²` of each gradient.
+pub fn squares<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<Tensor>> {
+    let square = |gradient: &Tensor| {
+        let axes: Vec<usize> = (0..gradient.rank()).collect();
+        reduce(Reduction::Sum, &mul(gradient, gradient)?, &axes)
+    };
+    gradients.into_iter().map(square).collect()
+}
+
 /// `√Σ g²` over all gradients.
 ///
 /// # Errors
-/// An [`Error::Invalid`] where it is not a finite number: some operation overflowed.
+/// As [`finite`].
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
-    let mut squares = 0.0;
-    for gradient in gradients {
-        let axes: Vec<usize> = (0..gradient.rank()).collect();
-        squares += reduce(Reduction::Sum, &mul(gradient, gradient)?, &axes)?.to_f64_vec()?[0];
+    let mut sum = 0.0;
+    for square in squares(gradients)? {
+        sum += square.to_f64_vec()?[0];
     }
-    let norm: f64 = squares.sqrt();
-    if norm.is_finite() { Ok(norm) } else { Err(Error::invalid("gradient", format!("its norm is {norm}"))) }
+    finite("gradient", "its norm", sum.sqrt())
+}
+
+/// `value`.
+///
+/// # Errors
+/// An [`Error::Invalid`] where it is not a finite number: some operation overflowed.
+pub fn finite(of: &str, what: &str, value: f64) -> Result<f64> {
+    if value.is_finite() { Ok(value) } else { Err(Error::invalid(of, format!("{what} is {value}"))) }
 }
 
 /// The factor that clips a norm to `limit`: PyTorch's `min(1, limit/(norm + 1e-6))`.
@@ -172,15 +228,17 @@ pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
 }
 
-/// Exponential moving averages of parameters: `average ← decay·average + (1 − decay)·value`.
-pub fn moving_average(averages: &mut BTreeMap<String, Tensor>, values: &BTreeMap<String, Tensor>, decay: f64) -> Result<()> {
+/// Exponential moving averages of parameters, `average ← decay·average + rest·value`, of which the first is the value itself.
+pub fn moving_average(
+    averages: &mut BTreeMap<String, Tensor>,
+    values: &BTreeMap<String, Tensor>,
+    [decay, rest]: &[Tensor; 2],
+    settle: &mut Settle<'_>,
+) -> Result<()> {
     for (name, value) in values {
         let next = match averages.get(name) {
             None => value.clone(),
-            Some(average) => {
-                let scalar = |x: f64| Tensor::full(value.device(), value.dtype(), &[], x as f32);
-                tubelet_engine::ops::binary::add(&mul(average, &scalar(decay)?)?, &mul(value, &scalar(1.0 - decay)?)?)?
-            }
+            Some(average) => settle(average, add(&mul(average, decay)?, &mul(value, rest)?)?)?,
         };
         averages.insert(name.clone(), next);
     }
@@ -206,7 +264,7 @@ mod tests {
             let mut value = Tensor::full(&device, DType::F32, &[2, 2], 2.0).unwrap();
             let gradient = Tensor::zeros(&device, DType::F32, &[2, 2]).unwrap();
             let slot = Slot { name: "a.weight", value: &mut value, gradient, memory: &mut Vec::new() };
-            optimiser.step(1, 0.01, 1.0, vec![slot]).unwrap();
+            optimiser.step(1, 0.01, 1.0, vec![slot], &mut replace).unwrap();
             // One rounding to f32 near 2, and eps beside a gradient of 0.2.
             assert!(value.to_f64_vec().unwrap().iter().all(|x| (x - expected).abs() < 3e-7), "{optimiser:?} {value:?}");
         }

@@ -41,6 +41,8 @@ pub struct Options<'a> {
     pub start_model: Option<Config>,
     /// Threads that make batches.
     pub threads: usize,
+    /// Whether steps are captured and replayed (CUDA devices, one process), with the same bits: see [`Trainer::capture`].
+    pub captured: bool,
     /// Once set, the run ends after the current step, with a checkpoint.
     pub stop: &'a AtomicBool,
 }
@@ -109,6 +111,10 @@ pub fn run_with(group: &dyn Group, recipe: Recipe, options: &Options<'_>, observ
     let run = Run::start(group, recipe, options, observe);
     let Run { config, mut trainer, sets, mut log } = agree(group, device, run)?;
     trainer.synchronise(group)?;
+    if options.captured && group.size() > 1 {
+        return Err(Error::invalid("--captured", "only steps of one process are captured"));
+    }
+    trainer.capture(options.captured)?;
     let recipe = trainer.recipe().clone();
     let load = |(i, set): (usize, &Set)| {
         let plan = Plan {

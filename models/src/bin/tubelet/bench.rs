@@ -2,7 +2,6 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use tubelet_cuda::Plan;
 use tubelet_models::{
     Error, Pass, Result, devices,
     engine::{DType, Tensor},
@@ -11,48 +10,71 @@ use tubelet_models::{
     registry::Config,
 };
 
-use crate::{source::dtype, table::Table};
+use crate::{source::dtype, sweep, table::Table};
 
 /// Time whole models on this machine. (Kernels, with confidence intervals: `cargo bench -p tubelet-benches`.)
 #[derive(Args)]
 pub struct Arguments {
     /// Presets or configuration files.
     #[arg(default_values_t = ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"].map(String::from))]
-    models: Vec<String>,
+    pub models: Vec<String>,
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
-    device: String,
+    pub device: String,
     /// f32, bf16 or f16.
     #[arg(long, default_value = "f32", value_parser = dtype)]
-    dtype: DType,
+    pub dtype: DType,
     /// Clips at once.
     #[arg(long, default_value_t = 1)]
-    batch: usize,
+    pub batch: usize,
     /// Training steps with AdamW instead of inference, with the peak of the device's memory.
     #[arg(long)]
-    train: bool,
+    pub train: bool,
     /// Parameters whose names start so are not trained (SFA: patch_embed, spatial); may be given several times.
     #[arg(long, requires = "train")]
-    freeze: Vec<String>,
+    pub freeze: Vec<String>,
     /// Another number of frames than the configuration's (ViViT).
     #[arg(long)]
     frames: Option<usize>,
     /// Timed passes after one that is not.
     #[arg(long, default_value_t = 5)]
-    passes: usize,
+    pub passes: usize,
     /// What each kernel of a forward pass takes, by the device's clock (wgpu, cuda; on cuda-emulated, by the emulator's own time). The
     /// passes themselves are slower for it.
     #[arg(long, conflicts_with = "train")]
     profile: bool,
-    /// Replay a captured plan instead of computing eagerly (cuda, where it is a CUDA graph; cuda-emulated).
-    #[arg(long, conflicts_with_all = ["train", "profile"])]
-    captured: bool,
+    /// Replay a captured plan instead of computing eagerly (cuda, where it is a CUDA graph; cuda-emulated), with the memory that it reserves.
+    #[arg(long, conflicts_with = "profile")]
+    pub captured: bool,
+    /// With --captured: plans of inference and of training (with --train of training alone) at each of these numbers of clips, as 1,8,64,256.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), requires = "captured", conflicts_with = "batch")]
+    pub batches: Vec<u32>,
+    /// With --captured: what plans reserve, and no times; nothing is computed, so no GPU is needed. Of the kernels for all chips, with
+    /// `--device cuda-emulated:90` of those for Hopper.
+    #[arg(long, requires = "captured")]
+    pub planned: bool,
     /// One JSON object per model.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
+}
+
+impl Arguments {
+    /// A configuration, perhaps with another number of frames.
+    pub fn config(&self, name: &str) -> Result<Config> {
+        let mut config = Config::named(name)?;
+        match (&mut config, self.frames) {
+            (Config::Vivit(vivit), Some(frames)) => vivit.input.frames = frames,
+            (_, Some(_)) => return Err(Error::invalid("--frames", "only ViViT takes any number of frames")),
+            (_, None) => {}
+        }
+        Ok(config)
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.captured {
+        return sweep::run(arguments);
+    }
     if arguments.train {
         return train(arguments);
     }
@@ -62,26 +84,16 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     let mut table = Table::new(["model", "ms", "clips/s", "GFLOP/s"]);
     for name in &arguments.models {
-        let config = config(name, arguments.frames)?;
+        let config = arguments.config(name)?;
         let gflop = measure(&config, arguments.batch, arguments.dtype)?.flops as f64 / 1e9;
         let model = config.random(&device, arguments.dtype, 0)?;
         let input = model.input();
         let shape = [arguments.batch, input.frames, input.size[0], input.size[1], 3];
         let noise: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919) >> 3) as u8).collect();
         let video = Tensor::from_slice(&device, &shape, &noise)?;
-        let forward = |video: &Tensor| model.forward(video, &mut Pass::inference());
-        let mut plan = match arguments.captured {
-            true => Some(Plan::capture(&device, [&video], |[video]| forward(video))?),
-            false => None,
-        };
-        let mut pass = || -> Result<f64> {
+        let pass = || -> Result<f64> {
             let start = Instant::now();
-            match &mut plan {
-                Some(plan) => {
-                    plan.replay()?;
-                }
-                None => drop(forward(&video)?),
-            }
+            drop(model.forward(&video, &mut Pass::inference())?);
             device.synchronize()?;
             Ok(start.elapsed().as_secs_f64())
         };
@@ -116,17 +128,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-/// A configuration, perhaps with another number of frames.
-fn config(name: &str, frames: Option<usize>) -> Result<Config> {
-    let mut config = Config::named(name)?;
-    match (&mut config, frames) {
-        (Config::Vivit(vivit), Some(frames)) => vivit.input.frames = frames,
-        (_, Some(_)) => return Err(Error::invalid("--frames", "only ViViT takes any number of frames")),
-        (_, None) => {}
-    }
-    Ok(config)
-}
-
 /// MiB of memory that this process had at its peak, the program itself included, where the system says so (Linux).
 fn resident_peak() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -139,7 +140,7 @@ fn resident_peak() -> Option<f64> {
 fn train(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(["model", "ms a step", "clips/s", "GFLOP/s", "MiB at the peak", "trained M"]);
     for name in &arguments.models {
-        let (config, freeze) = (config(name, arguments.frames)?, &arguments.freeze);
+        let (config, freeze) = (arguments.config(name)?, &arguments.freeze);
         let gflop = measure_training(&config, ADAMW, arguments.batch, arguments.dtype, freeze)?.flops as f64 / 1e9;
         // A device of its own for each model, so that the peak is the model's.
         let device = devices::open(&arguments.device)?;

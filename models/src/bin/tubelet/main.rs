@@ -14,6 +14,7 @@ mod kernels;
 mod parity;
 mod rollout;
 mod source;
+mod sweep;
 mod table;
 mod train;
 mod verify;

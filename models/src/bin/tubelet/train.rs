@@ -57,6 +57,9 @@ pub struct Arguments {
     /// `--device cuda` the first process of a machine has its first GPU, the second the second, and so on.
     #[arg(long, conflicts_with = "mpi")]
     nccl: bool,
+    /// Capture a step once and replay it (cuda, where it is one CUDA graph; cuda-emulated): the same bits, more memory beside evaluation's. For one process.
+    #[arg(long, conflicts_with_all = ["mpi", "nccl"])]
+    captured: bool,
     /// Another number of steps than the recipe's, of each stage.
     #[arg(long)]
     steps: Option<u64>,
@@ -84,6 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         start: arguments.start.clone(),
         start_model: arguments.start_model.as_deref().map(Config::named).transpose()?,
         threads: arguments.threads,
+        captured: arguments.captured,
         stop: &stop,
     };
     // Last of all: until here each process fails by itself, and mpirun ends the others.

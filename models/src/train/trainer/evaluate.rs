@@ -64,10 +64,11 @@ impl Trainer {
             }
             let Some(labels) = views.first().map(|view| &view.labels) else { continue };
             let row: Vec<bool> = (0..classes).map(|class| labels.contains(&class)).collect();
-            let target = row.iter().map(|&x| f32::from(u8::from(x))).collect();
+            let target: Vec<f32> = row.iter().map(|&x| f32::from(u8::from(x))).collect();
             let combined = combine(rows, how);
             let logits = Tensor::from_slice(&self.device, &[1, classes], &combined)?;
-            loss += f64::from(self.loss(goal, &logits, &[target], 0.0)?.to_vec::<f32>()?[0]);
+            let target = Tensor::from_slice(&self.device, &[1, classes], &target)?;
+            loss += f64::from(super::loss(goal, &logits, &target, 0.0)?.to_vec::<f32>()?[0]);
             if let Some(&label) = labels.first() {
                 found.accuracy.add(&combined, label);
                 let best = (0..classes).fold(0, |best, class| if combined[class] > combined[best] { class } else { best });

@@ -12,7 +12,7 @@ use crate::train::{
 };
 
 impl Trainer {
-    /// Everything that a later [`Trainer::restore`] needs.
+    /// Everything that a later [`Trainer::restore`] needs, as it is until the next step: where steps are captured, their tensors change.
     pub fn state(&self) -> Result<State> {
         let recipe = serde_json::to_string(&self.recipe).map_err(|error| Error::invalid("recipe", error.to_string()))?;
         let mut tensors = BTreeMap::new();
@@ -40,6 +40,7 @@ impl Trainer {
         if !fits {
             return Err(Error::invalid("--resume", "the checkpoint holds other parameters than this model's"));
         }
+        self.forget_plan();
         self.store.values = values;
         self.average = state.below("average.");
         self.memory = BTreeMap::new();
@@ -72,6 +73,7 @@ impl Trainer {
         let first = first[0].to_vec::<f32>()?;
         let same = if first[..4] == own[..4] { Ok(()) } else { Err(Error::invalid("recipe", "it is another one than rank 0's")) };
         agree(group, &self.device, same)?;
+        self.forget_plan();
         self.step = first[4..8].iter().fold(0, |step, &part| step << 16 | part as u64);
         let (moments, averaged) = (first[8] as usize, first[9] > 0.0);
         if group.rank() != 0 {
