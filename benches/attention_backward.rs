@@ -1,6 +1,6 @@
 //! Joint, spatial, temporal and cross attention at the models' shapes. Any result and log-sum-exp will do: the work is the same.
 
-use tubelet_benches::{Case, group, normal};
+use tubelet_benches::{Case, group, log_sums, normal};
 use tubelet_engine::{Device, ops::attention_backward::AttentionBackward};
 
 fn cases(d: &Device) -> Vec<Case> {
@@ -15,7 +15,7 @@ fn cases(d: &Device) -> Vec<Case> {
         let q = [b, x, y, 12, 64];
         let mut k = q;
         k[axis] = keys;
-        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), normal(d, &q[..4]), normal(d, &q)];
+        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), log_sums(d, &q[..4]), normal(d, &q)];
         Case::new(label, AttentionBackward { scale: 0.125, axis }, inputs)
     })
     .into()

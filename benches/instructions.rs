@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use tubelet_benches::{Case, bytes, device, dtype, normal, weight};
+use tubelet_benches::{Case, bytes, device, dtype, log_sums, normal, weight};
 use tubelet_engine::{
     Device, Function, Operand,
     ops::{
@@ -42,7 +42,7 @@ fn cases(d: &Device) -> Vec<Case> {
         Case::new(
             "attention_backward 67",
             AttentionBackward { scale: 0.125, axis: 2 },
-            [heads(), heads(), heads(), heads(), normal(d, &q[..4]), heads()],
+            [heads(), heads(), heads(), heads(), log_sums(d, &q[..4]), heads()],
         ),
         Case::new("conv3d [2, 16, 16]", conv.clone(), [video.clone(), weight(d, &[width, 2, 16, 16, 3], Operand::Conv3dWeight)]),
         Case::new(
