@@ -1,6 +1,11 @@
 //! What the benches share: operands, cases, and the measured roofline.
 
-use std::{hint::black_box, thread, time::Instant};
+use std::{
+    hint::black_box,
+    process::{Command, Stdio},
+    thread,
+    time::Instant,
+};
 
 use criterion::{Criterion, Throughput};
 use tubelet_engine::{DType, Device, Op, Operand, Philox, Spec, Tensor, ops};
@@ -28,6 +33,12 @@ impl Case {
         let results = ops::run(&self.op, &inputs);
         let done = results.and_then(|results| device.map_or(Ok(()), Device::synchronize).map(|()| results));
         done.unwrap_or_else(|error| panic!("{}: {error}", self.label))
+    }
+
+    /// Whether the operation takes these operands: some come in f32 alone.
+    pub fn fits(&self) -> bool {
+        let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
+        self.op.infer(&inputs).is_ok()
     }
 
     /// `(FLOPs of products, compulsory bytes)` of a run.
@@ -74,6 +85,20 @@ pub fn bytes(device: &Device, shape: &[usize]) -> Tensor {
 /// A weight laid out for its kernel, as models have it.
 pub fn weight(device: &Device, shape: &[usize], operand: Operand) -> Tensor {
     normal(device, shape).prepare(operand).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a command prints, where there is such a command.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// Date, commit and processor.
+pub fn provenance() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let processor = model.trim_start_matches([' ', '\t', ':']);
+    format!("{}, commit {}, {processor}", said("date", &["-u", "+%F"]), said("git", &["rev-parse", "--short", "HEAD"]))
 }
 
 /// Measures cases under criterion, with their throughput, and prints the part of the roofline that the first runs reach.

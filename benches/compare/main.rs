@@ -17,12 +17,12 @@ mod peers;
 mod training;
 
 use std::{
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     thread,
     time::Duration,
 };
 
-use tubelet_benches::{Roofline, device, dtype};
+use tubelet_benches::{Roofline, device, dtype, provenance};
 use tubelet_engine::Device;
 use tubelet_wgsl::Wgpu;
 
@@ -80,20 +80,6 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// A cell: a dash where nothing was measured.
 fn cell(value: f64, digits: usize) -> String {
     if value.is_nan() { "–".into() } else { format!("{value:.digits$}") }
-}
-
-/// What a command prints, where there is such a command.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-}
-
-/// Date, commit and processor.
-fn provenance() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let processor = model.trim_start_matches([' ', '\t', ':']);
-    format!("{}, commit {}, {processor}", said("date", &["-u", "+%F"]), said("git", &["rev-parse", "--short", "HEAD"]))
 }
 
 /// Runs this program again for each number of threads and each element type: they are settled once for a process.
