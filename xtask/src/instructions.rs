@@ -55,9 +55,9 @@ fn count(root: &Path) -> Result<Table, String> {
     if !built.status.success() {
         return Err(String::from_utf8_lossy(&built.stderr).into_owned());
     }
-    let program = executable(&String::from_utf8_lossy(&built.stdout)).ok_or("cargo names no program")?;
+    let program = &executable(&String::from_utf8_lossy(&built.stdout)).ok_or("cargo names no program")?;
     let columns: Vec<Result<Vec<(String, u64)>, String>> = thread::scope(|scope| {
-        let running = COLUMNS.map(|column| scope.spawn(|| callgrind(&program, column)));
+        let running = COLUMNS.map(|column| scope.spawn(move || callgrind(program, column)));
         running.map(|thread| thread.join().unwrap_or_else(|_| Err("callgrind's thread panicked".into()))).into()
     });
     let mut table = Table::new();
