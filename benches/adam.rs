@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::adam::Adam};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     let op = Adam {
         learning_rate: 1e-3,
         beta1: 0.9,

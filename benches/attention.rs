@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::attention::Attention};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [
         ("joint 1569", [1, 1, 1569], 2, 1569),
         ("joint 540", [1, 1, 540], 2, 540),

@@ -1,9 +1,9 @@
 //! Joint, spatial, temporal and cross attention at the models' shapes. Any result and log-sum-exp will do: the work is the same.
 
-use tubelet_benches::{Case, group, normal};
+use tubelet_benches::{Case, group, log_sums, normal};
 use tubelet_engine::{Device, ops::attention_backward::AttentionBackward};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [
         ("joint 1569", [1, 1, 1569], 2, 1569),
         ("joint 540", [1, 1, 540], 2, 540),
@@ -17,7 +17,7 @@ fn cases(d: &Device) -> Vec<Case> {
         let q = [b, x, y, 12, 64];
         let mut k = q;
         k[axis] = keys;
-        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), normal(d, &q[..4]), normal(d, &q)];
+        let inputs = [normal(d, &q), normal(d, &k), normal(d, &k), normal(d, &q), log_sums(d, &q[..4]), normal(d, &q)];
         Case::new(label, AttentionBackward { scale: 0.125, axis }, inputs)
     })
     .into()

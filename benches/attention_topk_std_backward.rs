@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, Tensor, ops::attention_topk_std_backward::AttentionTopkStdBackward};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     let x = || normal(d, &[1, 8, 196, 12, 64]);
     let kept: Vec<i32> = (0..6 * 196 * 12).map(|i| i / (196 * 12)).collect();
     let kept = Tensor::from_slice(d, &[1, 6, 196, 12], &kept).unwrap_or_else(|error| panic!("{error}"));

@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{DType, Device, Tensor, ops::batch_norm_backward::BatchNormBackward};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     let (x, c) = (normal(d, &[1568, 768]), Tensor::full(d, DType::F32, &[768], 1.0).unwrap_or_else(|error| panic!("{error}")));
     let op = BatchNormBackward { eps: 1e-5, batch: true };
     vec![Case::new("batch 1568x768", op, [x.clone(), c.clone(), c.clone(), c, x])]

@@ -6,7 +6,7 @@ use tubelet_engine::{
     ops::binary::{Binary, Operator},
 };
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [[1576, 768], [1, 768]]
         .map(|shape| {
             Case::new(

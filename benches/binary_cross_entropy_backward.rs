@@ -9,7 +9,7 @@ use tubelet_engine::{
     },
 };
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     let op = BinaryCrossEntropyBackward { loss: BinaryCrossEntropy { reduction: LossReduction::Mean } };
     let inputs = vec![Some(normal(d, &[64, 157])), Some(normal(d, &[64, 157])), None, Some(normal(d, &[]))];
     vec![Case { label: "64x157".into(), op: op.into(), inputs }]

@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, bytes, group, weight};
 use tubelet_engine::{Device, Operand, ops::conv3d::Conv3d};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [
         ([8, 8, 8], [16, 32, 32]),
         ([16, 4, 4], [6, 32, 32]),

@@ -6,7 +6,7 @@ use tubelet_engine::{
     ops::{conv3d::Conv3d, conv3d_backward_weight::Conv3dBackwardWeight},
 };
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [([8, 8, 8], [16, 32, 32]), ([1, 16, 16], [1, 16, 16]), ([2, 16, 16], [2, 16, 16])]
         .map(|(kernel, stride): ([usize; 3], [usize; 3])| {
             let conv = Conv3d { scale: vec![0.01; 3], shift: vec![-1.0; 3], ..Conv3d::new(stride) };

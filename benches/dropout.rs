@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::dropout::Dropout};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [("elements", 0), ("samples", 2)]
         .map(|(label, shared)| {
             let op = Dropout { probability: 0.1, seed: 1, stream: 0, shared };

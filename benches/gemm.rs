@@ -3,7 +3,7 @@
 use tubelet_benches::{Case, group, normal, weight};
 use tubelet_engine::{Device, Operand, ops::gemm::Gemm};
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [
         (197, 768, 768),
         (540, 768, 768),

@@ -1,6 +1,11 @@
 //! What the benches share: operands, cases, and the measured roofline.
 
-use std::{hint::black_box, thread, time::Instant};
+use std::{
+    hint::black_box,
+    process::{Command, Stdio},
+    thread,
+    time::Instant,
+};
 
 use criterion::{Criterion, Throughput};
 use tubelet_engine::{DType, Device, Op, Operand, Philox, Spec, Tensor, ops};
@@ -30,6 +35,12 @@ impl Case {
         done.unwrap_or_else(|error| panic!("{}: {error}", self.label))
     }
 
+    /// Whether the operation takes these operands: some come in f32 alone.
+    pub fn fits(&self) -> bool {
+        let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
+        self.op.infer(&inputs).is_ok()
+    }
+
     /// `(FLOPs of products, compulsory bytes)` of a run.
     pub fn cost(&self) -> (f64, f64) {
         let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
@@ -52,6 +63,11 @@ pub fn normal(device: &Device, shape: &[usize]) -> Tensor {
     Tensor::from_f32(device, dtype(), shape, &data).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// As [`normal`], in f32 whatever the element type: attention's log-sum-exp.
+pub fn log_sums(device: &Device, shape: &[usize]) -> Tensor {
+    normal(device, shape).cast(DType::F32).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The element type of `TUBELET_DTYPE`: f32 unless it names another.
 pub fn dtype() -> DType {
     let Ok(name) = std::env::var("TUBELET_DTYPE") else { return DType::F32 };
@@ -69,6 +85,20 @@ pub fn bytes(device: &Device, shape: &[usize]) -> Tensor {
 /// A weight laid out for its kernel, as models have it.
 pub fn weight(device: &Device, shape: &[usize], operand: Operand) -> Tensor {
     normal(device, shape).prepare(operand).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a command prints, where there is such a command.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// Date, commit and processor.
+pub fn provenance() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let processor = model.trim_start_matches([' ', '\t', ':']);
+    format!("{}, commit {}, {processor}", said("date", &["-u", "+%F"]), said("git", &["rev-parse", "--short", "HEAD"]))
 }
 
 /// Measures cases under criterion, with their throughput, and prints the part of the roofline that the first runs reach.
@@ -102,8 +132,10 @@ pub fn best(n: usize, mut run: impl FnMut()) -> f64 {
 /// What the machine can do at most, measured in this run.
 #[derive(Clone, Copy, Debug)]
 pub struct Roofline {
-    /// Multiply-adds from registers alone, all threads, FLOP/s.
+    /// Multiply-adds of f32 from registers alone, all threads, FLOP/s.
     pub flops: f64,
+    /// Products of bf16 in pairs from registers alone (AVX512-BF16), where the machine has them.
+    pub pairs: Option<f64>,
     /// `a = b + s·c` over arrays larger than any cache, all threads, bytes/s.
     pub bytes: f64,
 }
@@ -113,13 +145,14 @@ impl Roofline {
     pub fn measure() -> Self {
         let threads = std::env::var("TUBELET_THREADS").ok().and_then(|n| n.parse().ok());
         let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-        let steps = 4_000_000;
+        let steps = 4_000_000usize;
         let on_all = |work: &(dyn Fn() + Sync)| thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
         let flops = best(5, || {
             on_all(&|| {
                 black_box(multiply_adds(steps));
             })
         });
+        let pairs = best_of_pairs(steps, &on_all).map(|seconds| (2 * threads * steps * FLOPS_PER_STEP) as f64 / seconds);
         let n = 1 << 24;
         let arrays: Vec<[Vec<f32>; 3]> = (0..threads).map(|_| [(); 3].map(|()| vec![1f32; n / threads])).collect();
         let arrays = std::sync::Mutex::new(arrays);
@@ -127,13 +160,29 @@ impl Roofline {
             let mut arrays = arrays.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             thread::scope(|scope| arrays.iter_mut().for_each(|[a, b, c]| drop(scope.spawn(|| triad(a, b, c)))));
         });
-        Roofline { flops: (threads * steps * FLOPS_PER_STEP) as f64 / flops, bytes: (12 * n) as f64 / bytes }
+        Roofline { flops: (threads * steps * FLOPS_PER_STEP) as f64 / flops, pairs, bytes: (12 * n) as f64 / bytes }
+    }
+
+    /// FLOP/s of products of an element type: of bf16 whichever of pairs and f32 is faster.
+    pub fn peak(&self, dtype: DType) -> f64 {
+        self.pairs.filter(|_| dtype == DType::BF16).map_or(self.flops, |pairs| pairs.max(self.flops))
+    }
+
+    /// What part of the shortest possible time a run took.
+    pub fn part(&self, dtype: DType, flops: f64, bytes: f64, seconds: f64) -> f64 {
+        (flops / self.peak(dtype)).max(bytes / self.bytes) / seconds
+    }
+
+    /// The measured roofs in words.
+    pub fn said(&self) -> String {
+        let pairs = self.pairs.map_or(String::new(), |pairs| format!(", {:.0} GFLOP/s of bf16 in pairs", pairs / 1e9));
+        let (flops, bytes) = (self.flops / 1e9, self.bytes / 1e9);
+        format!("{flops:.0} GFLOP/s of f32 multiply-adds from registers{pairs}, {bytes:.1} GB/s triad")
     }
 
     /// GFLOP/s or GB/s, and the part of what the machine can do at this intensity.
     pub fn describe(&self, flops: f64, bytes: f64, seconds: f64) -> String {
-        let bound = (flops / self.flops).max(bytes / self.bytes);
-        let part = 100.0 * bound / seconds;
+        let part = 100.0 * self.part(dtype(), flops, bytes, seconds);
         let rate = if flops > 0.0 {
             format!("{:.0} GFLOP/s", flops / seconds / 1e9)
         } else {
@@ -151,6 +200,21 @@ fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
 
 /// Twenty-four chains of 16 lanes, two operations each.
 const FLOPS_PER_STEP: usize = 24 * 16 * 2;
+
+/// Seconds of as many steps with twice the operations each.
+fn best_of_pairs(steps: usize, on_all: &dyn Fn(&(dyn Fn() + Sync))) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+        return Some(best(5, || {
+            on_all(&|| {
+                // SAFETY: the machine has the instructions.
+                black_box(unsafe { pairs_avx512(steps) });
+            })
+        }));
+    }
+    let _ = (steps, on_all);
+    None
+}
 
 fn multiply_adds(steps: usize) -> f32 {
     #[cfg(target_arch = "x86_64")]
@@ -179,4 +243,21 @@ fn multiply_adds_avx512(steps: usize) -> f32 {
         }
     }
     _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_set1_ps(0.0), |a, b| _mm512_add_ps(a, b)))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pairs_avx512(steps: usize) -> f32 {
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    };
+    let mut sums = [_mm512_setzero_ps(); 24];
+    // Hidden, or the compiler multiplies beforehand.
+    let factor = black_box(_mm512_cvtne2ps_pbh(_mm512_set1_ps(0.999), _mm512_set1_ps(0.001)));
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, factor, factor);
+        }
+    }
+    _mm512_reduce_add_ps(sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b)))
 }

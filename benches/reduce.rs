@@ -6,7 +6,7 @@ use tubelet_engine::{
     ops::reduce::{Reduce, Reduction},
 };
 
-fn cases(d: &Device) -> Vec<Case> {
+pub fn cases(d: &Device) -> Vec<Case> {
     [vec![1], vec![2], vec![3]]
         .map(|axes| {
             Case::new(

@@ -1,5 +1,6 @@
 //! Build steps that need more than a Rust compiler; their results are committed, so that building does not.
 
+mod instructions;
 mod nvrtc;
 mod ptx;
 mod ptxas;
@@ -23,6 +24,11 @@ cargo xtask sass [--check]
   Disassembles what the kernels for Hopper became with nvdisasm 13.5.37, and writes how often its own instructions stand in each to
   kernels-cuda/ptx/sass.txt.
 
+cargo xtask instructions [--check]
+
+  Counts the instructions of kernels on fixed inputs with valgrind's callgrind and writes them to benches/results/instructions.txt.
+  --check writes nothing and fails where a count is more than 5% from the committed one.
+
   TUBELET_NVDISASM      nvdisasm, if it is not on the path
   TUBELET_PTXAS         ptxas, if it is not on the path
   TUBELET_NVRTC         libnvrtc.so, if it is not among the system's libraries
@@ -31,6 +37,7 @@ cargo xtask sass [--check]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.split_first() {
+        Some((command, rest)) if command == "instructions" => instructions::run(rest),
         Some((command, rest)) if command == "ptx" => ptx::run(rest),
         Some((command, rest)) if command == "ptxas" => ptxas::run(rest),
         Some((command, rest)) if command == "sass" => sass::run(rest),

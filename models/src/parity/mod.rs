@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tubelet_engine::{Device, Error, Result, Tensor};
+use tubelet_engine::{DType, Device, Error, Result, Tensor};
 
 use crate::{checkpoint::Checkpoint, params::TensorFile};
 
@@ -147,6 +147,27 @@ pub fn run(folder: &Path, device: &Device, progress: &mut dyn FnMut(&Path)) -> R
         let mut sheet = Sheet { report: &mut report, file: name };
         if let Err(error) = one(&path, device, &mut sheet) {
             sheet.push("", f64::NAN, 0.0, error.to_string());
+        }
+    }
+    Ok(report)
+}
+
+/// What another element type costs: for every model's file below `folder` the logits computed in `dtype` beside those that the file holds in f32.
+/// Nothing is judged: a tolerance is not a number.
+///
+/// # Errors
+/// Where the folder cannot be read, and what loading and computing say.
+pub fn logits_in(folder: &Path, device: &Device, dtype: DType) -> Result<Report> {
+    let (mut files, mut report) = (Vec::new(), Report::default());
+    collect(folder, &mut files)?;
+    files.sort();
+    for path in files {
+        let file = Checkpoint::open(&path)?;
+        let fixture = Fixture { file: &file, device };
+        if fixture.meta("config").is_some() {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let mut sheet = Sheet { report: &mut report, file: name };
+            sheet.compare("logits", &models::logits(&fixture, dtype)?, &fixture.get("logits")?, f64::NAN)?;
         }
     }
     Ok(report)

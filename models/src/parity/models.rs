@@ -62,11 +62,11 @@ impl TensorFile for Weights<'_> {
     }
 }
 
-pub(super) fn compare(fixture: &Fixture<'_>, sheet: &mut Sheet<'_>) -> Result<()> {
+/// The configuration that a fixture describes.
+fn config(fixture: &Fixture<'_>, input: &Tensor) -> Result<Config> {
     let system = fixture.meta("system").unwrap_or_default();
     let text = fixture.meta("config").unwrap_or_default();
     let fields: Value = serde_json::from_str(text).map_err(|error| Error::format("config", error.to_string()))?;
-    let input = fixture.get("input")?;
     let mut fields = fields;
     // The class does not record the width of its output; the result does.
     if let (Some(map), Some(&classes)) = (fields.as_object_mut(), fixture.get("logits")?.shape().last()) {
@@ -74,7 +74,25 @@ pub(super) fn compare(fixture: &Fixture<'_>, sheet: &mut Sheet<'_>) -> Result<()
         map.entry("num_labels").or_insert(classes.into());
     }
     let config = Config::from_official(system, &fields, input.shape())?;
-    let config = config.ok_or_else(|| Error::invalid("system", format!("{system:?} is not known")))?;
+    config.ok_or_else(|| Error::invalid("system", format!("{system:?} is not known")))
+}
+
+/// The logits of a fixture's model in another element type.
+pub(super) fn logits(fixture: &Fixture<'_>, dtype: DType) -> Result<Tensor> {
+    let input = fixture.get("input")?;
+    let config = config(fixture, &input)?;
+    let weights = Weights::new(fixture, "weights.");
+    let naming = config.naming(&weights, None)?;
+    let mut params = Params::from_file(fixture.device, dtype, &weights, &*naming);
+    let model = config.build(&mut params)?;
+    params.finish()?;
+    let system = fixture.meta("system").unwrap_or_default();
+    model.forward(&channels_last(system, &input.cast(dtype)?)?, &mut Pass::inference())?.cast(DType::F32)
+}
+
+pub(super) fn compare(fixture: &Fixture<'_>, sheet: &mut Sheet<'_>) -> Result<()> {
+    let input = fixture.get("input")?;
+    let config = config(fixture, &input)?;
     let naming = config.naming(&Weights::new(fixture, "weights."), None)?;
     let case = Case { fixture, config: &config, naming: &*naming, input, labels: labels(fixture)? };
     case.compare("", Pass::watched(), sheet)?;

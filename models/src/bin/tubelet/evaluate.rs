@@ -13,6 +13,7 @@ use tubelet_models::{
 
 use crate::{
     classify::progress,
+    source::dtype,
     train::{confusion, describe},
 };
 
@@ -36,10 +37,16 @@ pub struct Arguments {
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// f32, bf16 or f16; by default the recipe's.
+    #[arg(long, value_parser = dtype)]
+    dtype: Option<DType>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut recipe = Stages::named(&arguments.recipe)?.into_last()?;
+    if let Some(dtype) = arguments.dtype {
+        recipe.precision = dtype.name().into();
+    }
     match &mut recipe.data {
         Data::CameraMotion { pictures, still, .. } => {
             pictures.clone_from(&arguments.pictures);

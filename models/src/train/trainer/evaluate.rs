@@ -24,6 +24,8 @@ pub struct Evaluation {
     pub mean_average_precision: Option<f64>,
     /// `confusion[label][prediction]`, counts.
     pub confusion: Vec<Vec<usize>>,
+    /// The best class of every clip that could be read, in their order.
+    pub predictions: Vec<usize>,
     /// Clips that could not be read.
     pub skipped: usize,
 }
@@ -69,9 +71,10 @@ impl Trainer {
             let logits = Tensor::from_slice(&self.device, &[1, classes], &combined)?;
             let target = Tensor::from_slice(&self.device, &[1, classes], &target)?;
             loss += f64::from(super::loss(goal, &logits, &target, 0.0)?.to_vec::<f32>()?[0]);
+            let best = (0..classes).fold(0, |best, class| if combined[class] > combined[best] { class } else { best });
+            found.predictions.push(best);
             if let Some(&label) = labels.first() {
                 found.accuracy.add(&combined, label);
-                let best = (0..classes).fold(0, |best, class| if combined[class] > combined[best] { class } else { best });
                 if let Some(count) = found.confusion.get_mut(label).and_then(|row| row.get_mut(best)) {
                     *count += 1;
                 }
