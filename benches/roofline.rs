@@ -155,8 +155,10 @@ fn roofs(area: &Area<'_>, kernels: &[Kernel], roofline: &Roofline) -> Result<(),
     let points = || kernels.iter().flat_map(|kernel| &kernel.points);
     let intensities = || points().map(|p| p.flops / p.bytes);
     let (left, right) = (intensities().fold(1.0, f64::min) / 2.0, intensities().fold(100.0, f64::max) * 2.0);
-    let top = 2e-9 * roofline.peak(DType::BF16);
-    let bottom = points().map(|p| p.flops / p.seconds * 1e-9).fold(1.0, f64::min) / 2.0;
+    let rates = || points().map(|p| p.flops / p.seconds * 1e-9);
+    // What lies in a cache may be above the roofs.
+    let top = rates().fold(roofline.peak(DType::BF16) * 1e-9, f64::max) * 2.0;
+    let bottom = rates().fold(1.0, f64::min) / 2.0;
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .x_label_area_size(45)
@@ -166,16 +168,21 @@ fn roofs(area: &Area<'_>, kernels: &[Kernel], roofline: &Roofline) -> Result<(),
     let mut mesh = chart.configure_mesh();
     mesh.x_desc("FLOPs of products by compulsory byte").y_desc("GFLOP/s").light_line_style(WHITE).label_style(("sans-serif", 14));
     mesh.draw().map_err(text)?;
+    let (x0, y0) = area.get_base_pixel();
     let mut taken: Vec<[i32; 4]> = Vec::new();
     for (peak, bf16) in [(roofline.flops, false), (roofline.peak(DType::BF16), true)] {
         let colour = Point { flops: 0.0, bytes: 0.0, seconds: 0.0, bf16 }.colour();
-        // A thousand steps: straight lines on these axes, but for the corner.
-        let at = |i: i32| left * (right / left).powf(f64::from(i) / 1000.0);
-        let line = (0..=1000).map(|i| (at(i), (at(i) * roofline.bytes).min(peak) * 1e-9)).filter(|(_, y)| *y >= bottom);
+        let start = left.max(bottom * 1e9 / roofline.bytes);
+        let line = [start, peak / roofline.bytes, right].map(|x| (x, (x * roofline.bytes).min(peak) * 1e-9));
         chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(text)?;
+        // One above its line, the other below: the two peaks may be close.
+        let (x, y) = chart.backend_coord(&(right, peak * 1e-9));
+        let (x, y) = (x - x0 - 70, y - y0 + if bf16 { -9 } else { 10 });
+        let label = format!("{} peak {:.0} GFLOP/s", if bf16 { "bf16" } else { "f32" }, peak * 1e-9);
+        area.draw(&Text::new(label, (x, y), centred(12, &colour))).map_err(text)?;
+        taken.push([x - 70, y - 8, x + 70, y + 8]);
     }
     let place = |p: &Point| chart.backend_coord(&(p.flops / p.bytes, p.flops / p.seconds * 1e-9));
-    let (x0, y0) = area.get_base_pixel();
     for point in points() {
         let (x, y) = place(point);
         taken.push([x - x0 - 4, y - y0 - 4, x - x0 + 4, y - y0 + 4]);
@@ -227,7 +234,9 @@ fn bandwidths(area: &Area<'_>, kernels: &[Kernel], roofline: &Roofline) -> Resul
     area.draw(&Text::new(caption, (triad, bottom + 10), centred(12, &BLACK))).map_err(text)?;
     for (i, kernel) in kernels.iter().enumerate() {
         let y = 16 * i as i32 + 8;
-        area.draw(&Text::new(kernel.name.clone(), (10, y - 6), ("sans-serif", 12).into_font())).map_err(text)?;
+        let rates: Vec<String> = kernel.points.iter().map(|point| format!("{:.1}", rate(point))).collect();
+        let name = format!("{}: {} GB/s", kernel.name, rates.join(", "));
+        area.draw(&Text::new(name, (10, y - 6), ("sans-serif", 12).into_font())).map_err(text)?;
         area.draw(&PathElement::new([(names, y), (names + width, y)], BLACK.mix(0.15))).map_err(text)?;
         for point in &kernel.points {
             area.draw(&Circle::new((across(rate(point)), y), 4, point.colour().filled())).map_err(text)?;
