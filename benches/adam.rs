@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::adam::Adam};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let op = Adam {
         learning_rate: 1e-3,

@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::attention::Attention};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [
         ("joint 1569", [1, 1, 1569], 2, 1569),

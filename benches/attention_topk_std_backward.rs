@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, Tensor, ops::attention_topk_std_backward::AttentionTopkStdBackward};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let x = || normal(d, &[1, 8, 196, 12, 64]);
     let kept: Vec<i32> = (0..6 * 196 * 12).map(|i| i / (196 * 12)).collect();

@@ -6,6 +6,7 @@ use tubelet_engine::{
     ops::binary::{Binary, Operator},
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [[1576, 768], [1, 768]]
         .map(|shape| {

@@ -6,6 +6,7 @@ use tubelet_engine::{
     ops::{binary_cross_entropy::BinaryCrossEntropy, cross_entropy::LossReduction},
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let op = BinaryCrossEntropy { reduction: LossReduction::Mean };
     vec![Case::new("64x157", op, [normal(d, &[64, 157]), normal(d, &[64, 157])])]

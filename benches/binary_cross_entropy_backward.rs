@@ -9,6 +9,7 @@ use tubelet_engine::{
     },
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let op = BinaryCrossEntropyBackward { loss: BinaryCrossEntropy { reduction: LossReduction::Mean } };
     let inputs = vec![Some(normal(d, &[64, 157])), Some(normal(d, &[64, 157])), None, Some(normal(d, &[]))];

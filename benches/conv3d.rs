@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, bytes, group, weight};
 use tubelet_engine::{Device, Operand, ops::conv3d::Conv3d};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [
         ([8, 8, 8], [16, 32, 32]),

@@ -6,6 +6,7 @@ use tubelet_engine::{
     ops::{conv3d::Conv3d, conv3d_backward_weight::Conv3dBackwardWeight},
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [([8, 8, 8], [16, 32, 32]), ([1, 16, 16], [1, 16, 16]), ([2, 16, 16], [2, 16, 16])]
         .map(|(kernel, stride): ([usize; 3], [usize; 3])| {

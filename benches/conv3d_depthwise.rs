@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, ops::conv3d_depthwise::Conv3dDepthwise};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [([3, 3, 3], [1, 1, 1]), ([3, 1, 1], [1, 0, 0])]
         .map(|(kernel, padding): ([usize; 3], [usize; 3])| {

@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{DType, Device, ops::copy::Copy};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let x = normal(d, &[1576, 768]);
     let turned = x.transpose().unwrap_or_else(|error| panic!("{error}"));

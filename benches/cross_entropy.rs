@@ -6,6 +6,7 @@ use tubelet_engine::{
     ops::cross_entropy::{CrossEntropy, LossReduction},
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let op = CrossEntropy { label_smoothing: 0.1, reduction: LossReduction::Mean };
     vec![Case::new("64x400", op, [normal(d, &[64, 400]), normal(d, &[64, 400])])]

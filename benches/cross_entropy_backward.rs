@@ -9,6 +9,7 @@ use tubelet_engine::{
     },
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     let loss = CrossEntropy { label_smoothing: 0.1, reduction: LossReduction::Mean };
     vec![Case::new("64x400", CrossEntropyBackward { loss }, [normal(d, &[64, 400]), normal(d, &[64, 400]), normal(d, &[])])]

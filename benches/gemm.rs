@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal, weight};
 use tubelet_engine::{Device, Operand, ops::gemm::Gemm};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [
         (197, 768, 768),

@@ -6,6 +6,7 @@ use tubelet_engine::{
     ops::reduce::{Reduce, Reduction},
 };
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [vec![1], vec![2], vec![3]]
         .map(|axes| {

@@ -3,6 +3,7 @@
 use tubelet_benches::{Case, group, normal};
 use tubelet_engine::{Device, Function, ops::unary::Unary};
 
+/// The operation at the shapes that models give it.
 pub fn cases(d: &Device) -> Vec<Case> {
     [Function::Relu, Function::GeluErf, Function::GeluTanh, Function::GeluQuick]
         .map(|function| Case::new(&format!("{function} 1576x3072"), Unary { function }, [normal(d, &[1576, 3072])]))

@@ -36,6 +36,7 @@ fn attention(d: &Device) -> Vec<Row> {
         ("joint 540", [1, 1, 540, 12, 64], 2, 540, [1, 12, 540, 64]),
         ("spatial 8×197", [1, 8, 197, 12, 64], 2, 197, [8, 12, 197, 64]),
         ("temporal 197×9", [1, 9, 197, 12, 64], 1, 9, [197, 12, 9, 64]),
+        ("temporal 196×32", [1, 32, 196, 12, 64], 1, 32, [196, 12, 32, 64]),
         ("one query, 1576 keys", [1, 1, 1, 12, 64], 2, 1576, [1, 12, 1, 64]),
     ];
     let row = |backward: bool, (label, q, axis, keys, torch): (&str, [usize; 5], usize, usize, [usize; 4])| {
