@@ -3,7 +3,7 @@
 use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
-    convert::{load, store},
+    convert::{load_at, store},
     layer_norm_backward::write_parameters,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
@@ -76,9 +76,8 @@ impl<T: Element> Kernel for Sums<'_, T> {
             // SAFETY: all rows are valid for `len`.
             |j, lanes| unsafe {
                 let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
-                let operand = |(row, step): (*const T, usize)| load::<S, T>(row.add(j * step), step, lanes);
-                let hat = S::mul(S::sub(operand(self.x), at(self.mean.as_ptr())), at(self.inverse.as_ptr()));
-                let gradient = operand(self.gradient);
+                let hat = S::mul(S::sub(load_at::<S, T>(self.x, j, lanes), at(self.mean.as_ptr())), at(self.inverse.as_ptr()));
+                let gradient = load_at::<S, T>(self.gradient, j, lanes);
                 store::<S, f32>(self.dweight.add(j), S::fma(gradient, hat, at(self.dweight)), lanes);
                 store::<S, f32>(self.dbias.add(j), S::add(gradient, at(self.dbias)), lanes);
             },
@@ -107,9 +106,8 @@ impl<T: Element> Kernel for Row<'_, T> {
             // SAFETY: all rows are valid for `len`.
             |j, lanes| unsafe {
                 let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
-                let operand = |(row, step): (*const T, usize)| load::<S, T>(row.add(j * step), step, lanes);
-                let hat = S::mul(S::sub(operand(self.x), at(mean)), at(inverse));
-                let rest = S::sub(S::sub(operand(self.gradient), at(shift)), S::mul(hat, at(slope)));
+                let hat = S::mul(S::sub(load_at::<S, T>(self.x, j, lanes), at(mean)), at(inverse));
+                let rest = S::sub(S::sub(load_at::<S, T>(self.gradient, j, lanes), at(shift)), S::mul(hat, at(slope)));
                 store::<S, T>(self.dx.add(j), S::mul(rest, at(scale)), lanes);
             },
         );

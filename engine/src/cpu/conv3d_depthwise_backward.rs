@@ -116,6 +116,7 @@ impl<T: Element> Kernel for Weight<'_, T> {
         let p = self.plan;
         let ([b, t, h], [kt, kh, kw]) = (self.index, p.kernel);
         let [_, nt, nh, _, channels] = p.x.size;
+        let steps = [p.gradient.strides[4], p.x.strides[4]];
         for c in (0..channels).step_by(S::LANES) {
             let lanes = S::LANES.min(channels - c);
             // SAFETY: all indices lie in their layouts; the sums are this block's.
@@ -127,9 +128,21 @@ impl<T: Element> Kernel for Weight<'_, T> {
                         let Some(h) = (h + j).checked_sub(p.padding[1]).filter(|&h| h < nh) else { continue };
                         let x = p.x.row([b, t, h], c);
                         let sums = self.sums.add((i * kh + j) * kw * channels + c);
-                        match kw {
-                            3 => self.columns::<S, 3, 2>(gradient, x, 0, sums, lanes),
-                            _ => (0..kw).for_each(|k| self.columns::<S, 1, 4>(gradient, x, k, sums, lanes)),
+                        // Whole vectors of channels side by side are the rule: loads without a choice.
+                        let dense = lanes == S::LANES && steps == [1, 1];
+                        match (kw, dense) {
+                            (3, true) => self.columns::<S, 3, 2>([gradient, x], 0, sums, S::LANES, [1, 1]),
+                            (3, false) => self.columns::<S, 3, 2>([gradient, x], 0, sums, lanes, steps),
+                            (_, true) => {
+                                for k in 0..kw {
+                                    self.columns::<S, 1, 4>([gradient, x], k, sums, S::LANES, [1, 1]);
+                                }
+                            }
+                            (_, false) => {
+                                for k in 0..kw {
+                                    self.columns::<S, 1, 4>([gradient, x], k, sums, lanes, steps);
+                                }
+                            }
                         }
                     }
                 }
@@ -143,15 +156,15 @@ impl<T: Element> Weight<'_, T> {
     /// column is loaded once for all taps and the latency of one sum is hidden behind the others.
     ///
     /// # Safety
-    /// `gradient` and `x` are rows of the plan's at the same channel, `sums` has all taps.
+    /// `gradient` and `at` are rows of the plan's at the same channel, whose channels lie at `steps`; `sums` has all taps.
     #[inline(always)]
     unsafe fn columns<S: Simd, const K: usize, const U: usize>(
         &self,
-        gradient: *const T,
-        x: *const T,
+        [gradient, at]: [*const T; 2],
         first: usize,
         sums: *mut f32,
         lanes: usize,
+        steps: [usize; 2],
     ) {
         /// Columns of the operand under `U` columns of the gradient: enough for every `K` and `U` above.
         const WINDOW: usize = 4;
@@ -162,17 +175,16 @@ impl<T: Element> Weight<'_, T> {
         let high = (columns + pad).saturating_sub(first + K - 1).clamp(low, width);
         // SAFETY: columns outside the operand are left out; the rest is the caller's word.
         unsafe {
-            let g = |w: usize| load::<S, T>(gradient.add(w * p.gradient.strides[3]), p.gradient.strides[4], lanes);
-            let at = |w: usize| load::<S, T>(x.add(w * p.x.strides[3]), p.x.strides[4], lanes);
+            let [across_gradient, across_x] = [p.gradient.strides[3], p.x.strides[3]];
             let mut chains = [[S::splat(0.0); K]; U];
             let whole = low + (high - low) / U * U;
             for w in (low..whole).step_by(U) {
                 let mut window = [S::splat(0.0); WINDOW];
                 for (n, x) in window.iter_mut().enumerate().take(K + U - 1) {
-                    *x = at(w + n + first - pad);
+                    *x = load::<S, T>(at.add((w + n + first - pad) * across_x), steps[1], lanes);
                 }
                 for (u, chain) in chains.iter_mut().enumerate() {
-                    let g = g(w + u);
+                    let g = load::<S, T>(gradient.add((w + u) * across_gradient), steps[0], lanes);
                     for (k, sum) in chain.iter_mut().enumerate() {
                         *sum = S::fma(g, window[u + k], *sum);
                     }
@@ -181,13 +193,18 @@ impl<T: Element> Weight<'_, T> {
             for w in (0..low).chain(whole..width) {
                 for (k, sum) in chains[0].iter_mut().enumerate() {
                     // Padding is left out, not multiplied: 0 times an infinite gradient is no number.
-                    if let Some(at_column) = (w + first + k).checked_sub(pad).filter(|&column| column < columns) {
-                        *sum = S::fma(g(w), at(at_column), *sum);
+                    let column = (w + first + k).wrapping_sub(pad);
+                    if column < columns {
+                        let g = load::<S, T>(gradient.add(w * across_gradient), steps[0], lanes);
+                        *sum = S::fma(g, load::<S, T>(at.add(column * across_x), steps[1], lanes), *sum);
                     }
                 }
             }
             for k in 0..K {
-                let total = chains.iter().skip(1).fold(chains[0][k], |total, chain| S::add(total, chain[k]));
+                let mut total = chains[0][k];
+                for chain in &chains[1..] {
+                    total = S::add(total, chain[k]);
+                }
                 let to = sums.add((first + k) * p.x.size[4]);
                 store::<S, f32>(to, S::add(load::<S, f32>(to, 1, lanes), total), lanes);
             }

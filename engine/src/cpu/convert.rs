@@ -40,6 +40,17 @@ pub(super) unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: 
     }
 }
 
+/// [`load`] of the elements from `j` on of a row, given by where it begins and the distance of its elements. A function, because a closure in a
+/// kernel may become a call without the kernel's instructions.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn load_at<S: Simd, T: Element>((row, step): (*const T, usize), j: usize, lanes: usize) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { load::<S, T>(row.add(j * step), step, lanes) }
+}
+
 /// The first `lanes` of a vector, rounded to the element type.
 ///
 /// # Safety

@@ -21,15 +21,14 @@ fn typed<T: Element>(op: &Interpolate, x: &Tensor, out: &Tensor, cpu: &Cpu) -> R
     cpu.with_scratch(s[0] * t * h, width * channels, |task, scratch| {
         let (b, i, j) = (task / (t * h), task / h % t, task % h);
         let blended = scratch.ptr().cast::<f32>();
+        let mut taps = Vec::with_capacity(4);
+        for &(plane, along_t) in &along_t[i] {
+            let first = |row: usize| ((b * depth + plane) * height + row) * width;
+            taps.extend(along_h[j].iter().map(|&(row, along_h)| (first(row), along_t * along_h)));
+        }
         // SAFETY: the scratch holds a row and belongs to this task, which writes its own row.
         unsafe {
-            blended.write_bytes(0, width * channels);
-            for &(plane, along_t) in &along_t[i] {
-                for &(row, along_h) in &along_h[j] {
-                    let first = ((b * depth + plane) * height + row) * width;
-                    resample::blend(cpu.level, along_t * along_h, &rows, first, width, blended);
-                }
-            }
+            resample::blend(cpu.level, &taps, &rows, width, blended);
             resample::gather(cpu.level, &along_w, channels, blended, base.get().add(task * w * channels));
         }
     })

@@ -40,7 +40,7 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     };
     let (len, count) = (plan.len, plan.rows.rows);
     let per_task = (TASK / len).max(1);
-    cpu.with_scratch(count.div_ceil(per_task), 2 * (len + 16), |task, scratch| {
+    cpu.with_scratch(count.div_ceil(per_task), TOGETHER * 2 * (len + 16), |task, scratch| {
         let rows = (task * per_task, ((task + 1) * per_task).min(count));
         cpu.level.run(Task { plan: &plan, rows, scratch: Shared(scratch.ptr().cast()) });
     })
@@ -57,7 +57,7 @@ struct Plan<T> {
     sum: Option<Shared<T>>,
 }
 
-/// A range of rows, with scratch for two rows and a vector each.
+/// A range of rows, with scratch for two rows and a vector each for [`TOGETHER`].
 struct Task<'a, T> {
     plan: &'a Plan<T>,
     rows: (usize, usize),
@@ -70,12 +70,10 @@ impl<T: Element> Kernel for Task<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let p = self.plan;
-        // Rows that are read as they lie: f32, one element after the other.
-        let dense = T::DTYPE == DType::F32 && p.rows.step == 1 && p.residual.as_ref().is_none_or(|r| r.step == 1);
         let (mut row, end) = self.rows;
-        // SAFETY: the rows lie in their layouts, each task has its own, and `scratch` holds two.
+        // SAFETY: the rows lie in their layouts, each task has its own, and `scratch` holds two for each that go together.
         unsafe {
-            if dense && p.len <= SHORT {
+            if p.len <= SHORT {
                 while row + TOGETHER <= end {
                     self.normalise::<S, TOGETHER>(row);
                     row += TOGETHER;
@@ -93,7 +91,7 @@ impl<T: Element> Task<'_, T> {
     /// Rows `first..first + R`.
     ///
     /// # Safety
-    /// They must exist, and be dense if they are more than one: scratch is for one.
+    /// They must exist, and `scratch` hold two rows and a vector each for each of them.
     #[inline(always)]
     unsafe fn normalise<S: Simd, const R: usize>(&self, first: usize) {
         let p = self.plan;
@@ -104,6 +102,7 @@ impl<T: Element> Task<'_, T> {
         unsafe {
             let mut x: [*const f32; R] = [std::ptr::null(); R];
             for (i, x) in x.iter_mut().enumerate() {
+                let scratch = scratch.add(i * 2 * (len + 16));
                 *x = p.rows.row::<S>(first + i, scratch);
                 if let (Some(residual), Some(sum)) = (&p.residual, p.sum) {
                     let other = residual.row::<S>(first + i, scratch.add(len + 16));
@@ -178,7 +177,7 @@ unsafe fn add<S: Simd, T: Element>(len: usize, x: *const f32, residual: *const f
 /// # Safety
 /// The rows are valid for `len`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R]) -> [f32; R] {
+pub(super) unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R]) -> [f32; R] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut chains = [[S::splat(0.0); 2]; R];
@@ -209,7 +208,7 @@ unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R]) -> [f32;
 /// # Safety
 /// As [`sums`].
 #[inline(always)]
-unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32; R], mean: [f32; R]) -> [f32; R] {
+pub(super) unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32; R], mean: [f32; R]) -> [f32; R] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut chains = [[S::splat(0.0); 2]; R];

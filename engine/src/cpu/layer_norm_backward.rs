@@ -5,6 +5,7 @@ use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
     convert::store,
+    layer_norm::{squares, sums},
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
     with_float,
@@ -88,67 +89,53 @@ impl<T: Element> Row<'_, T> {
     unsafe fn statistics<S: Simd>(&self) -> (S::V, S::V) {
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut sum = [S::splat(0.0); 4];
-            vectors::<S>(
-                self.len,
-                #[inline(always)]
-                |j, lanes| {
-                    let i = j / S::LANES % 4;
-                    sum[i] = S::add(sum[i], load_f32::<S>(self.x.add(j), lanes));
-                },
-            );
             let n = self.len as f32;
-            let average = S::sum(total::<S>(sum)) / n;
-            let mean = S::splat(average);
-            let mut squares = [S::splat(0.0); 4];
-            let mut tail = 0.0;
-            vectors::<S>(
-                self.len,
-                #[inline(always)]
-                |j, lanes| {
-                    if lanes == S::LANES {
-                        let d = S::sub(S::load(self.x.add(j)), mean);
-                        let i = j / S::LANES % 4;
-                        squares[i] = S::fma(d, d, squares[i]);
-                    } else {
-                        (j..self.len).for_each(|j| tail += (*self.x.add(j) - average).powi(2));
-                    }
-                },
-            );
-            let variance = (S::sum(total::<S>(squares)) + tail) / n;
-            (mean, S::splat(1.0 / (variance + self.eps).sqrt()))
+            let mean = sums::<S, 1>(self.len, [self.x])[0] / n;
+            let variance = squares::<S, 1>(self.len, [self.x], [mean])[0] / n;
+            (S::splat(mean), S::splat(1.0 / (variance + self.eps).sqrt()))
         }
     }
 }
 
-#[inline(always)]
-fn total<S: Simd>(sums: [S::V; 4]) -> S::V {
-    // SAFETY: whoever has `S` runs on a machine with its instructions.
-    unsafe { S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])) }
-}
-
 impl<T: Element> Row<'_, T> {
+    /// `x̂` from `j` on. (Functions, because closures in a kernel may become calls without the kernel's instructions.)
+    ///
+    /// # Safety
+    /// The row is valid for `j + lanes`.
+    #[inline(always)]
+    unsafe fn hat<S: Simd>(&self, j: usize, lanes: usize, (mean, inverse): (S::V, S::V)) -> S::V {
+        // SAFETY: passed on from the caller.
+        unsafe { S::mul(S::sub(load_f32::<S>(self.x.add(j), lanes), mean), inverse) }
+    }
+
+    /// The gradient times the weight.
+    ///
+    /// # Safety
+    /// As [`Row::hat`].
+    #[inline(always)]
+    unsafe fn scaled<S: Simd>(&self, j: usize, lanes: usize, gradient: S::V) -> S::V {
+        match self.weight {
+            // SAFETY: passed on from the caller.
+            Some(weight) => unsafe { S::mul(gradient, load_f32::<S>(weight.as_ptr().add(j), lanes)) },
+            None => gradient,
+        }
+    }
+
     #[inline(always)]
     fn run<S: Simd>(self) {
         // SAFETY: all rows are valid for `len`.
         unsafe {
-            let (mean, inverse) = self.statistics::<S>();
-            let hat = |j: usize, lanes: usize| S::mul(S::sub(load_f32::<S>(self.x.add(j), lanes), mean), inverse);
-            let scaled = |j: usize, lanes: usize, gradient: S::V| match self.weight {
-                Some(weight) => S::mul(gradient, load_f32::<S>(weight.as_ptr().add(j), lanes)),
-                None => gradient,
-            };
-            let (mut sum_g, mut sum_gx) = ([S::splat(0.0); 4], [S::splat(0.0); 4]);
+            let statistics = self.statistics::<S>();
+            let (mut sum_g, mut sum_gx) = (S::splat(0.0), S::splat(0.0));
             vectors::<S>(
                 self.len,
                 #[inline(always)]
                 |j, lanes| {
-                    let (x, gradient) = (hat(j, lanes), load_f32::<S>(self.gradient.add(j), lanes));
-                    let g = scaled(j, lanes, gradient);
-                    let i = j / S::LANES % 4;
+                    let (x, gradient) = (self.hat::<S>(j, lanes, statistics), load_f32::<S>(self.gradient.add(j), lanes));
+                    let g = self.scaled::<S>(j, lanes, gradient);
                     // Lanes beyond the row have a gradient of 0.
-                    sum_g[i] = S::add(sum_g[i], g);
-                    sum_gx[i] = S::fma(g, x, sum_gx[i]);
+                    sum_g = S::add(sum_g, g);
+                    sum_gx = S::fma(g, x, sum_gx);
                     let dweight = S::fma(gradient, x, load_f32::<S>(self.dweight.add(j), lanes));
                     store::<S, f32>(self.dweight.add(j), dweight, lanes);
                     let dbias = S::add(gradient, load_f32::<S>(self.dbias.add(j), lanes));
@@ -156,15 +143,15 @@ impl<T: Element> Row<'_, T> {
                 },
             );
             let n = self.len as f32;
-            let mean_g = S::splat(S::sum(total::<S>(sum_g)) / n);
-            let mean_gx = S::splat(S::sum(total::<S>(sum_gx)) / n);
+            let mean_g = S::splat(S::sum(sum_g) / n);
+            let mean_gx = S::splat(S::sum(sum_gx) / n);
             vectors::<S>(
                 self.len,
                 #[inline(always)]
                 |j, lanes| {
-                    let g = scaled(j, lanes, load_f32::<S>(self.gradient.add(j), lanes));
-                    let rest = S::sub(S::sub(g, mean_g), S::mul(hat(j, lanes), mean_gx));
-                    store::<S, T>(self.dx.add(j), S::mul(rest, inverse), lanes);
+                    let g = self.scaled::<S>(j, lanes, load_f32::<S>(self.gradient.add(j), lanes));
+                    let rest = S::sub(S::sub(g, mean_g), S::mul(self.hat::<S>(j, lanes, statistics), mean_gx));
+                    store::<S, T>(self.dx.add(j), S::mul(rest, statistics.1), lanes);
                 },
             );
         }

@@ -7,18 +7,12 @@ use super::{
 };
 use crate::{Element, ops::taps::Taps};
 
-/// Adds `weight` times the pixels `first..first + width` of an operand `[…, C]` to `to`.
+/// The sum of `weight` times the pixels `first..first + width` of an operand `[…, C]` for each `(first, weight)`.
 ///
 /// # Safety
 /// The pixels exist, and `to` is valid for `width·C`.
-pub(super) unsafe fn blend<T: Element>(level: Level, weight: f32, rows: &Strided<T>, first: usize, width: usize, to: *mut f32) {
-    // Pixels side by side are one long row.
-    let (count, len) = if rows.dense() { (1, width * rows.len) } else { (width, rows.len) };
-    for i in 0..count {
-        // SAFETY: passed on from the caller.
-        let (from, to) = unsafe { (rows.base.get().add(rows.offset(first + i)), to.add(i * len)) };
-        level.run(Add { weight, from, step: rows.step, len, to });
-    }
+pub(super) unsafe fn blend<T: Element>(level: Level, taps: &[(usize, f32)], rows: &Strided<T>, width: usize, to: *mut f32) {
+    level.run(Blend { taps, rows, width, to });
 }
 
 /// Adds `weight` times `len` numbers to `to`.
@@ -26,7 +20,7 @@ pub(super) unsafe fn blend<T: Element>(level: Level, weight: f32, rows: &Strided
 /// # Safety
 /// Both are valid for `len`.
 pub(super) unsafe fn add(level: Level, weight: f32, from: *const f32, len: usize, to: *mut f32) {
-    level.run(Add { weight, from, step: 1, len, to });
+    level.run(Add { weight, from, len, to });
 }
 
 /// `to[j] = Σ weight·from[i]` for the pixels of `C` channels of a row.
@@ -53,15 +47,47 @@ pub(super) unsafe fn round<T: Element>(level: Level, from: *const f32, len: usiz
     level.run(Round { from, len, to });
 }
 
-struct Add<T> {
+struct Blend<'a, T> {
+    taps: &'a [(usize, f32)],
+    rows: &'a Strided<T>,
+    width: usize,
+    to: *mut f32,
+}
+
+impl<T: Element> Kernel for Blend<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Blend { taps, rows, width, to } = self;
+        // Pixels side by side are one long row.
+        let (count, len) = if rows.dense() { (1, width * rows.len) } else { (width, rows.len) };
+        for i in 0..count {
+            vectors::<S>(
+                len,
+                #[inline(always)]
+                // SAFETY: the word of the caller of `blend`.
+                |j, lanes| unsafe {
+                    let mut sum = S::splat(0.0);
+                    for &(first, weight) in taps {
+                        let from = rows.base.get().add(rows.offset(first + i) + j * rows.step);
+                        sum = S::fma(S::splat(weight), load::<S, T>(from, rows.step, lanes), sum);
+                    }
+                    store::<S, f32>(to.add(i * len + j), sum, lanes);
+                },
+            );
+        }
+    }
+}
+
+struct Add {
     weight: f32,
-    from: *const T,
-    step: usize,
+    from: *const f32,
     len: usize,
     to: *mut f32,
 }
 
-impl<T: Element> Kernel for Add<T> {
+impl Kernel for Add {
     type Output = ();
 
     #[inline(always)]
@@ -69,9 +95,9 @@ impl<T: Element> Kernel for Add<T> {
         vectors::<S>(
             self.len,
             #[inline(always)]
-            // SAFETY: the word of the callers of `blend` and `add`.
+            // SAFETY: the word of the caller of `add`.
             |j, lanes| unsafe {
-                let x = load::<S, T>(self.from.add(j * self.step), self.step, lanes);
+                let x = load_f32::<S>(self.from.add(j), lanes);
                 let sum = S::fma(S::splat(self.weight), x, load_f32::<S>(self.to.add(j), lanes));
                 store::<S, f32>(self.to.add(j), sum, lanes);
             },

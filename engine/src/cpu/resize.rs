@@ -23,10 +23,8 @@ fn typed<T: Element>(op: &Resize, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result
         let blended = scratch.ptr().cast::<f32>();
         // SAFETY: the scratch holds a row and belongs to this task, which writes its own row.
         unsafe {
-            blended.write_bytes(0, width * channels);
-            for &(row, weight) in &vertical[i] {
-                resample::blend(cpu.level, weight, &rows, (image * height + row) * width, width, blended);
-            }
+            let taps: Vec<_> = vertical[i].iter().map(|&(row, weight)| ((image * height + row) * width, weight)).collect();
+            resample::blend(cpu.level, &taps, &rows, width, blended);
             let y = base.get().add(task * op.width * channels);
             resample::gather(cpu.level, &horizontal, channels, blended, y);
         }

@@ -44,7 +44,15 @@ impl<T: Element> Kernel for Row<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Row { log, x, step, powers, y, len } = self;
+        // Without a choice in the loops where elements lie side by side.
+        if self.step == 1 { self.at_step::<S>(1) } else { self.at_step::<S>(self.step) }
+    }
+}
+
+impl<T: Element> Row<T> {
+    #[inline(always)]
+    fn at_step<S: Simd>(&self, step: usize) {
+        let &Row { log, x, powers, y, len, .. } = self;
         // SAFETY: `x` and `y` are valid for `len`, `powers` for `len` and a vector.
         unsafe {
             let mut max = f32::NEG_INFINITY;

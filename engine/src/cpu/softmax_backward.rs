@@ -2,7 +2,7 @@
 
 use super::{
     Cpu, Shared,
-    convert::{load, store},
+    convert::{load_at, store},
     simd::{Kernel, Simd, math},
     strided::{Strided, TASK, vectors},
     with_float,
@@ -46,12 +46,7 @@ impl<T: Element> Kernel for Row<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Row { log, dx, len, .. } = self;
-        // SAFETY: the rows are valid for `len`.
-        let y = |j: usize, lanes: usize| unsafe { load::<S, T>(self.y.0.add(j * self.y.1), self.y.1, lanes) };
-        // SAFETY: as above.
-        let gradient =
-            |j: usize, lanes: usize| unsafe { load::<S, T>(self.gradient.0.add(j * self.gradient.1), self.gradient.1, lanes) };
+        let Row { log, y, gradient, dx, len } = self;
         // SAFETY: the rows are valid for `len`.
         unsafe {
             let mut sum = S::splat(0.0);
@@ -59,8 +54,8 @@ impl<T: Element> Kernel for Row<T> {
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let g = gradient(j, lanes);
-                    sum = if log { S::add(sum, g) } else { S::fma(g, y(j, lanes), sum) };
+                    let g = load_at::<S, T>(gradient, j, lanes);
+                    sum = if log { S::add(sum, g) } else { S::fma(g, load_at::<S, T>(y, j, lanes), sum) };
                 },
             );
             let sum = S::splat(S::sum(sum));
@@ -68,7 +63,7 @@ impl<T: Element> Kernel for Row<T> {
                 len,
                 #[inline(always)]
                 |j, lanes| {
-                    let (g, y) = (gradient(j, lanes), y(j, lanes));
+                    let (g, y) = (load_at::<S, T>(gradient, j, lanes), load_at::<S, T>(y, j, lanes));
                     let x = if log { S::sub(g, S::mul(math::exp::<S>(y), sum)) } else { S::mul(y, S::sub(g, sum)) };
                     store::<S, T>(dx.add(j), x, lanes);
                 },
