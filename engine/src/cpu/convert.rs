@@ -2,7 +2,10 @@
 
 use half::{bf16, f16};
 
-use super::simd::Simd;
+use super::{
+    simd::{Kernel, Simd},
+    strided::vectors,
+};
 use crate::{DType, Element};
 
 /// The lanes of the widest vector.
@@ -102,25 +105,35 @@ pub(super) unsafe fn widen<S: Simd, T: Element>(from: *const T, step: usize, len
     }
 }
 
+/// `len` elements from one type to another.
+pub(super) struct Cast<T, U> {
+    pub src: *const T,
+    pub step: usize,
+    pub dst: *mut U,
+    pub len: usize,
+}
+
+impl<T: Element, U: Element> Kernel for Cast<T, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        vectors::<S>(
+            self.len,
+            #[inline(always)]
+            // SAFETY: who makes one says that both are valid for `len`.
+            |j, lanes| unsafe { store::<S, U>(self.dst.add(j), load_at::<S, T>((self.src, self.step), j, lanes), lanes) },
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{Level, simd::Kernel, strided::vectors};
+    use crate::cpu::Level;
 
-    /// Converts `from` to `to` a vector at a time.
-    struct Convert<'a, T, U>(&'a [T], &'a mut [U]);
-
-    impl<T: Element, U: Element> Kernel for Convert<'_, T, U> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<S: Simd>(self) {
-            let (from, to) = (self.0.as_ptr(), self.1.as_mut_ptr());
-            // SAFETY: both slices are as long as the first.
-            vectors::<S>(self.0.len(), |j, lanes| unsafe {
-                store::<S, U>(to.add(j), load::<S, T>(from.add(j), 1, lanes), lanes)
-            });
-        }
+    fn convert<T: Element, U: Element>(level: Level, from: &[T], to: &mut [U]) {
+        level.run(Cast { src: from.as_ptr(), step: 1, dst: to.as_mut_ptr(), len: from.len().min(to.len()) });
     }
 
     /// Every number of the type, the numbers around the middle between each and the next, and parts of vectors.
@@ -134,10 +147,10 @@ mod tests {
         let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
         for level in Level::ALL.into_iter().filter(|level| level.available()) {
             let mut widened = vec![0f32; all.len()];
-            level.run(Convert(&all, &mut widened));
+            convert(level, &all, &mut widened);
             assert!(all.iter().zip(&widened).all(|(x, &y)| same(x.to_f32(), y)), "{level}: {} to f32", T::DTYPE);
             let mut narrowed = vec![T::from_f32(0.0); floats.len()];
-            level.run(Convert(&floats, &mut narrowed));
+            convert(level, &floats, &mut narrowed);
             let wrong = floats.iter().zip(&narrowed).find(|(x, y)| !same(T::from_f32(**x).to_f32(), y.to_f32()));
             assert!(wrong.is_none(), "{level}: f32 to {}: {wrong:?}", T::DTYPE);
         }

@@ -4,9 +4,8 @@
 
 use super::{
     Cpu, Shared,
-    convert::{load, store},
-    simd::{Kernel, Simd},
-    strided::{Strided, TASK, row_offset, vectors},
+    convert::Cast,
+    strided::{Strided, TASK, row_offset},
 };
 use crate::{DType, Element, Result, Tensor, ops::copy::Copy, with_element};
 
@@ -61,31 +60,6 @@ fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
         }
     });
     Ok(())
-}
-
-/// A part of a row from one floating-point type to another.
-struct Cast<T, U> {
-    src: *const T,
-    step: usize,
-    dst: *mut U,
-    len: usize,
-}
-
-impl<T: Element, U: Element> Kernel for Cast<T, U> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        vectors::<S>(
-            self.len,
-            #[inline(always)]
-            // SAFETY: both are valid for `len` by the word of `rows`.
-            |j, lanes| unsafe {
-                let x = load::<S, T>(self.src.add(j * self.step), self.step, lanes);
-                store::<S, U>(self.dst.add(j), x, lanes);
-            },
-        );
-    }
 }
 
 /// Dimension `d` has stride 1 in `x`, the last has it in `out`.

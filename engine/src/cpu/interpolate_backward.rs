@@ -1,6 +1,6 @@
 //! Gradient of trilinear resampling: a task owns one batch element (of a kernel, one output channel) and adds to it in the gradient's order.
 
-use super::{Cpu, Shared, resample, strided::Strided, with_float};
+use super::{Cpu, Shared, convert::Cast, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{interpolate_backward::InterpolateBackward, taps::linear},
@@ -34,7 +34,7 @@ fn typed<T: Element>(op: &InterpolateBackward, gradient: &Tensor, out: &Tensor, 
                     }
                 }
             }
-            resample::round(cpu.level, sums, floats, base.get().add(b * floats));
+            cpu.level.run(Cast { src: sums, step: 1, dst: base.get().add(b * floats), len: floats });
         }
     })
 }

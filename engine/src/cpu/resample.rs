@@ -39,14 +39,6 @@ pub(super) unsafe fn spread<T: Element>(level: Level, taps: &Taps, rows: &Stride
     level.run(Spread { taps, rows, first, to });
 }
 
-/// Rounds `len` sums into `to`.
-///
-/// # Safety
-/// Both are valid for `len`.
-pub(super) unsafe fn round<T: Element>(level: Level, from: *const f32, len: usize, to: *mut T) {
-    level.run(Round { from, len, to });
-}
-
 struct Blend<'a, T> {
     taps: &'a [(usize, f32)],
     rows: &'a Strided<T>,
@@ -164,25 +156,5 @@ impl<T: Element> Kernel for Spread<'_, T> {
                 },
             );
         }
-    }
-}
-
-struct Round<T> {
-    from: *const f32,
-    len: usize,
-    to: *mut T,
-}
-
-impl<T: Element> Kernel for Round<T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        vectors::<S>(
-            self.len,
-            #[inline(always)]
-            // SAFETY: the word of the caller of `round`.
-            |j, lanes| unsafe { store::<S, T>(self.to.add(j), load_f32::<S>(self.from.add(j), lanes), lanes) },
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! Gradient of separable resampling: a task owns one image; each row of the gradient is spread over the columns first, then over the rows.
 
-use super::{Cpu, Shared, resample, strided::Strided, with_float};
+use super::{Cpu, Shared, convert::Cast, resample, strided::Strided, with_float};
 use crate::{
     Element, Result, Tensor,
     ops::{resize_backward::ResizeBackward, taps::resized},
@@ -31,7 +31,7 @@ fn typed<T: Element>(op: &ResizeBackward, gradient: &Tensor, out: &Tensor, cpu: 
                     resample::add(cpu.level, weight, spread, line, sums.add(row * line));
                 }
             }
-            resample::round(cpu.level, sums, floats, base.get().add(image * floats));
+            cpu.level.run(Cast { src: sums, step: 1, dst: base.get().add(image * floats), len: floats });
         }
     })
 }

@@ -66,7 +66,7 @@ impl Level {
         }
     }
 
-    /// The best that this machine has: `avx512-bf16` only where its products are faster than those of f32, which is measured once.
+    /// The best that this machine has: `avx512-bf16` only where its products are known to be faster than those of f32.
     pub fn best() -> Level {
         Level::ALL.into_iter().find(|level| level.available() && level.pays()).unwrap_or(Level::Portable)
     }
