@@ -119,9 +119,21 @@ element!(f64, F64, f64::from, |x| x as f32, |x| x, |x| x);
 element!(f32, F32, |x| x, |x| x, |x| x as f32, f64::from);
 // `half` drops the low bits of an f64 before it rounds; by way of an f32 rounded to odd the result is rounded once.
 element!(bf16, BF16, bf16::from_f32, bf16::to_f32, |x| bf16::from_f32(round_to_odd(x)), bf16::to_f64);
-element!(f16, F16, f16::from_f32, f16::to_f32, |x| f16::from_f32(round_to_odd(x)), f16::to_f64);
+element!(f16, F16, narrow_f16, widen_f16, |x| narrow_f16(round_to_odd(x)), |x| f64::from(widen_f16(x)));
 element!(u8, U8, |x: f32| x.round_ties_even() as u8, f32::from, |x: f64| x.round_ties_even() as u8, f64::from);
 element!(i32, I32, |x: f32| x.round_ties_even() as i32, |x| x as f32, |x: f64| x.round_ties_even() as i32, f64::from);
+
+/// A call, as [`widen_f16`]: at each conversion `half` asks for the processor's instruction and has the bit arithmetic beside it, which would be
+/// inlined into every loop. Where it matters kernels convert vectors, by instructions of their level.
+#[inline(never)]
+fn narrow_f16(x: f32) -> f16 {
+    f16::from_f32(x)
+}
+
+#[inline(never)]
+fn widen_f16(x: f16) -> f32 {
+    x.to_f32()
+}
 
 /// The neighbour of `x` among f32 whose last bit is 1, or `x` itself: further rounding to 22 bits or less then is as if from `x` (Boldo and
 /// Melquiond, "When double rounding is odd").

@@ -12,12 +12,14 @@ pub mod layers;
 pub mod model;
 pub mod official;
 pub mod params;
+#[cfg(feature = "train")]
 pub mod parity;
 mod pass;
 #[cfg(feature = "cli")]
 pub mod picture;
 pub mod registry;
 pub mod rollout;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod tubevit;
 pub mod uniformerv2;

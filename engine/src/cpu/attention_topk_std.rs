@@ -22,7 +22,7 @@ fn typed<T: Element>(op: &AttentionTopkStd, inputs: &[Option<&Tensor>], outputs:
     let (kept, std) = (Grid::<i32>::new(kept, 1, cpu)?, Grid::<f32>::new(std, 1, cpu)?);
     let frames = q.shape[1];
     let [width, value_width] = [q.shape[4], v.shape[4]].map(padded);
-    let parts = [frames * width, frames * width, frames * value_width, frames * padded(frames)];
+    let parts = [frames * width.max(value_width), frames * width, frames * value_width, frames * padded(frames)];
     let sequences = q.sequences();
     let chunk = chunk(sequences, frames * frames * (width + value_width), cpu.pool.threads());
     cpu.with_scratch(sequences.div_ceil(chunk), parts.iter().sum(), |task, scratch| {
@@ -50,7 +50,7 @@ struct Pool<'a, T> {
     out: Sequence<T>,
     kept: Sequence<i32>,
     std: Sequence<f32>,
-    /// Rooms for queries, keys, values, and rows of probabilities, in whole vectors.
+    /// Rooms for queries and then results, for keys, values, and rows of probabilities, in whole vectors.
     parts: [usize; 4],
     scratch: *mut f32,
 }
@@ -89,7 +89,7 @@ impl<T: Element> Kernel for Pool<'_, T> {
                 }
                 self.kept.base.get().add(slot * self.kept.stride).write(frame as i32);
             }
-            combine::<S, T>(rows, [stride, 1], &v, self.op.keep.min(frames), &self.out, 1.0);
+            combine::<S, T>(rows, [stride, 1], &v, self.op.keep.min(frames), &self.out, 1.0, self.scratch);
         }
     }
 }

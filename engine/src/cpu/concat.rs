@@ -3,8 +3,9 @@
 use super::{
     Cpu, Shared,
     strided::{Strided, TASK, row_offset},
+    with_word,
 };
-use crate::{Element, Result, Tensor, ops::concat::Concat, with_element};
+use crate::{Element, Result, Tensor, ops::concat::Concat};
 
 pub fn run(op: &Concat, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let mut start = 0;
@@ -12,7 +13,7 @@ pub fn run(op: &Concat, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
         let size = x.shape()[op.axis];
         if x.elements() > 0 {
             let place = outputs[0].narrow(op.axis, start, size)?;
-            with_element!(x.dtype(), T => copy_rows::<T>(x, &place, cpu)?);
+            with_word!("concat", x.dtype(), W => copy_rows::<W>(x, &place, cpu))?;
         }
         start += size;
     }
@@ -20,9 +21,9 @@ pub fn run(op: &Concat, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
 }
 
 /// Copies `x` into the view `place` of an output.
-fn copy_rows<T: Element>(x: &Tensor, place: &Tensor, cpu: &Cpu) -> Result<()> {
-    let rows = Strided::<T>::new(x, cpu)?;
-    let base = Shared(cpu.ptr::<T>(place)?);
+fn copy_rows<W: Element>(x: &Tensor, place: &Tensor, cpu: &Cpu) -> Result<()> {
+    let rows = Strided::<W>::new(x, cpu)?;
+    let base = Shared(cpu.ptr::<W>(place)?);
     let together = (TASK / rows.len).max(1);
     cpu.pool.for_each(rows.rows.div_ceil(together), |task| {
         for row in task * together..((task + 1) * together).min(rows.rows) {

@@ -7,9 +7,10 @@ use half::bf16;
 
 use super::{
     Cpu, Shared,
+    epilogue::{Epilogue, Residual},
     panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
     patches::Patches,
-    product::{Product, Residual, Rows},
+    product::{Product, Rows},
     strided::row_offset,
     with_float,
 };
@@ -88,12 +89,14 @@ fn typed<'a, V: Element, T: Element, R: Rows>(
             n,
             k: steps(T::DTYPE, k, cpu),
             panels: Shared(panels),
-            alpha: 1.0,
-            function: None,
-            bias: bias.map(shifted),
-            residual: position_at.map(|p| Residual { base: shifted(p), offset: &offset, step: 1 }),
-            out: shifted(cpu.ptr(out)?),
-            out_stride: out_channels,
+            epilogue: Epilogue {
+                alpha: 1.0,
+                function: None,
+                bias: bias.map(shifted),
+                residual: position_at.map(|p| Residual { base: shifted(p), offset: &offset, step: 1 }),
+                out: shifted(cpu.ptr(out)?),
+                stride: out_channels,
+            },
         }
         .run(cpu)?;
     }

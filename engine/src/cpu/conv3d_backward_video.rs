@@ -5,6 +5,7 @@
 use super::{
     Cpu, Shared,
     conv3d_backward_weight::{rows, write},
+    epilogue::Epilogue,
     panels::{self, Weight, in_pairs, pack_panels, panel_bytes},
     product::{Product, Rows},
     strided::Strided,
@@ -61,12 +62,14 @@ fn typed<T: Element, R: Rows>(
                     n,
                     k: panels::steps(T::DTYPE, k, cpu),
                     panels: Shared(panels.ptr().cast()),
-                    alpha: 1.0,
-                    function: None,
-                    bias: None,
-                    residual: None,
-                    out: Shared(patches.ptr().cast()),
-                    out_stride: n,
+                    epilogue: Epilogue {
+                        alpha: 1.0,
+                        function: None,
+                        bias: None,
+                        residual: None,
+                        out: Shared(patches.ptr().cast()),
+                        stride: n,
+                    },
                 }
                 .run(cpu)?;
                 let slab = Slab {

@@ -9,9 +9,10 @@ use half::bf16;
 use super::transpose::{SIDE, interleave};
 use super::{
     Cpu, Shared,
+    epilogue::{Epilogue, Residual},
     panels::{in_pairs, panel_bytes, steps},
     patches::Patches,
-    product::{Product, Residual, Rows, panel_width},
+    product::{Product, Rows, panel_width},
     simd::{Kernel, Simd},
     strided::Strided,
     with_float,
@@ -78,13 +79,15 @@ fn typed<V: Element, T: Element, D: Element, R: Rows>(
                 n,
                 k: steps(T::DTYPE, count, cpu),
                 panels: Shared(panels.ptr().cast()),
-                alpha: 1.0,
-                function: None,
-                bias: None,
-                // Each element is read, once, before it is written.
-                residual: Some(Residual { base: to, offset: &offset, step: 1 }),
-                out: to,
-                out_stride: n,
+                epilogue: Epilogue {
+                    alpha: 1.0,
+                    function: None,
+                    bias: None,
+                    // Each element is read, once, before it is written.
+                    residual: Some(Residual { base: to, offset: &offset, step: 1 }),
+                    out: to,
+                    stride: n,
+                },
             }
             .run(cpu)?;
         }

@@ -128,21 +128,14 @@ impl<T: Element> Kernel for Weight<'_, T> {
                         let Some(h) = (h + j).checked_sub(p.padding[1]).filter(|&h| h < nh) else { continue };
                         let x = p.x.row([b, t, h], c);
                         let sums = self.sums.add((i * kh + j) * kw * channels + c);
-                        // Whole vectors of channels side by side are the rule: loads without a choice.
-                        let dense = lanes == S::LANES && steps == [1, 1];
-                        match (kw, dense) {
-                            (3, true) => self.columns::<S, 3, 2>([gradient, x], 0, sums, S::LANES, [1, 1]),
-                            (3, false) => self.columns::<S, 3, 2>([gradient, x], 0, sums, lanes, steps),
-                            (_, true) => {
-                                for k in 0..kw {
-                                    self.columns::<S, 1, 4>([gradient, x], k, sums, S::LANES, [1, 1]);
-                                }
-                            }
-                            (_, false) => {
-                                for k in 0..kw {
-                                    self.columns::<S, 1, 4>([gradient, x], k, sums, lanes, steps);
-                                }
-                            }
+                        let at = [gradient, x];
+                        // Whole vectors of channels side by side are the rule: loads without a choice, and more than one chain of sums.
+                        if lanes < S::LANES || steps != [1, 1] {
+                            (0..kw).for_each(|k| self.columns::<S, 1, 1>(at, k, sums, lanes, steps));
+                        } else if kw == 3 {
+                            self.columns::<S, 3, 2>(at, 0, sums, S::LANES, [1, 1]);
+                        } else {
+                            (0..kw).for_each(|k| self.columns::<S, 1, 4>(at, k, sums, S::LANES, [1, 1]));
                         }
                     }
                 }

@@ -3,10 +3,10 @@
 use half::{bf16, f16};
 
 use super::{
-    simd::{Kernel, Simd},
+    simd::{Kernel, Level, Simd},
     strided::vectors,
 };
-use crate::{DType, Element};
+use crate::{DType, Element, with_element};
 
 /// The lanes of the widest vector.
 const WIDEST: usize = 16;
@@ -85,6 +85,15 @@ pub(super) unsafe fn store<S: Simd, T: Element>(p: *mut T, y: S::V, lanes: usize
     }
 }
 
+/// To bf16, rounded to nearest, ties to even, without branches, so that loops of it become vectors.
+#[inline(always)]
+pub(super) fn narrow(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    // Half of what is cut off, less for a tie whose last bit is even; a NaN keeps its bits, and the one that makes it quiet.
+    let rounded = if x.is_nan() { bits | 1 << 22 } else { bits + 0x7FFF + (bits >> 16 & 1) };
+    bf16::from_bits((rounded >> 16) as u16)
+}
+
 /// `len` elements at a step to `to`, as f32.
 ///
 /// # Safety
@@ -124,6 +133,50 @@ impl<T: Element, U: Element> Kernel for Cast<T, U> {
             // SAFETY: who makes one says that both are valid for `len`.
             |j, lanes| unsafe { store::<S, U>(self.dst.add(j), load_at::<S, T>((self.src, self.step), j, lanes), lanes) },
         );
+    }
+}
+
+/// Numbers that are converted at a time by [`elements`] where they go through f64.
+const THROUGH: usize = 256;
+
+/// `len` elements of one type, at a step, to another: to a float from what f32 holds by vectors, else through f64, which holds every element.
+///
+/// # Safety
+/// Both are of these types, and valid for `len`.
+pub(super) unsafe fn elements(
+    level: Level,
+    (from, src, step): (DType, *const u8, usize),
+    (to, dst): (DType, *mut u8),
+    len: usize,
+) {
+    macro_rules! casts {
+        ($($from:ident $T:ty, $($to:ident $U:ty),*;)*) => {
+            match (from, to) {
+                $($((DType::$from, DType::$to) => {
+                    return level.run(Cast::<$T, $U> { src: src.cast(), step, dst: dst.cast(), len });
+                })*)*
+                _ => {}
+            }
+        };
+    }
+    casts! {
+        F32 f32, BF16 bf16, F16 f16;
+        BF16 bf16, F32 f32, F16 f16;
+        F16 f16, F32 f32, BF16 bf16;
+        U8 u8, F32 f32, BF16 bf16, F16 f16;
+    }
+    let mut numbers = [0f64; THROUGH];
+    for low in (0..len).step_by(THROUGH) {
+        let count = THROUGH.min(len - low);
+        let numbers = &mut numbers[..count];
+        with_element!(from, T => numbers.iter_mut().enumerate().for_each(|(j, x)| {
+            // SAFETY: the caller's word.
+            *x = unsafe { *src.cast::<T>().add((low + j) * step) }.to_f64();
+        }));
+        with_element!(to, U => numbers.iter().enumerate().for_each(|(j, &x)| {
+            // SAFETY: the caller's word.
+            unsafe { dst.cast::<U>().add(low + j).write(U::from_f64(x)) }
+        }));
     }
 }
 

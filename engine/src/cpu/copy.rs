@@ -4,38 +4,51 @@
 
 use super::{
     Cpu, Shared,
-    convert::Cast,
+    convert::elements,
     strided::{Strided, TASK, row_offset},
+    with_word,
 };
-use crate::{DType, Element, Result, Tensor, ops::copy::Copy, with_element};
+use crate::{Element, Result, Tensor, ops::copy::Copy};
 
 /// Side of a block of a transposing copy: 16 f32 are a cache line.
 const BLOCK: usize = 16;
 
 pub fn run(_: &Copy, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let ([Some(x)], [out]) = (inputs, outputs) else { return Ok(()) };
-    with_element!(x.dtype(), T => with_element!(out.dtype(), U => typed::<T, U>(x, out, cpu)))
-}
-
-/// Through f32 between floats and small integers, through f64 where 24 bits are not enough.
-#[inline(always)]
-fn convert<T: Element, U: Element>(x: T) -> U {
-    if T::DTYPE == DType::I32 || U::DTYPE == DType::I32 { U::from_f64(x.to_f64()) } else { U::from_f32(x.to_f32()) }
-}
-
-fn typed<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let rank = x.rank();
     let strides = x.layout().strides();
     let dense = (0..rank.saturating_sub(1)).find(|&d| strides[d] == 1 && x.shape()[d] > 1);
-    match dense {
-        Some(d) if strides[rank - 1] > 1 && x.shape()[rank - 1] > 1 => transposing::<T, U>(x, d, out, cpu),
-        _ => rows::<T, U>(x, out, cpu),
+    with_word!("copy", x.dtype(), W => match dense {
+        Some(d) if strides[rank - 1] > 1 && x.shape()[rank - 1] > 1 => transposing::<W>(x, d, out, cpu),
+        _ => rows::<W>(x, out, cpu),
+    })
+}
+
+/// Where elements of an output lie, whatever their type.
+struct Output {
+    base: Shared<u8>,
+    size: usize,
+}
+
+impl Output {
+    fn new(out: &Tensor, cpu: &Cpu) -> Result<Self> {
+        let size = out.dtype().size();
+        Ok(Output { base: Shared(with_word!("copy", out.dtype(), W => cpu.ptr::<W>(out).map(|p| p.cast::<u8>()))?), size })
+    }
+
+    /// Element `i` of the view.
+    ///
+    /// # Safety
+    /// There is one.
+    unsafe fn at(&self, i: usize) -> *mut u8 {
+        // SAFETY: the caller's word.
+        unsafe { self.base.get().add(i * self.size) }
     }
 }
 
-fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
-    let rows = if x.layout().is_contiguous() { Strided::<T>::flat(x, cpu)? } else { Strided::new(x, cpu)? };
-    let base = Shared(cpu.ptr::<U>(out)?);
+fn rows<W: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {
+    let rows = if x.layout().is_contiguous() { Strided::<W>::flat(x, cpu)? } else { Strided::new(x, cpu)? };
+    let to = Output::new(out, cpu)?;
     let pieces = rows.len.div_ceil(TASK);
     let together = (TASK / rows.len).max(1);
     cpu.pool.for_each(rows.rows.div_ceil(together) * pieces, |task| {
@@ -46,15 +59,13 @@ fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
             // SAFETY: the piece lies in the row, and each task writes its own part of the output.
             unsafe {
                 let src = rows.base.get().add(rows.offset(row) + low * rows.step);
-                let dst = base.get().add(row * rows.len + low);
-                if T::DTYPE == U::DTYPE && rows.step == 1 {
-                    dst.copy_from_nonoverlapping(src.cast(), len);
-                } else if T::DTYPE.is_float() && U::DTYPE.is_float() {
-                    cpu.level.run(Cast { src, step: rows.step, dst, len });
+                let dst = to.at(row * rows.len + low);
+                if x.dtype() != out.dtype() {
+                    elements(cpu.level, (x.dtype(), src.cast(), rows.step), (out.dtype(), dst), len);
+                } else if rows.step == 1 {
+                    dst.cast::<W>().copy_from_nonoverlapping(src, len);
                 } else {
-                    for j in 0..len {
-                        dst.add(j).write(convert(*src.add(j * rows.step)));
-                    }
+                    (0..len).for_each(|j| dst.cast::<W>().add(j).write(*src.add(j * rows.step)));
                 }
             }
         }
@@ -62,27 +73,37 @@ fn rows<T: Element, U: Element>(x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<(
     Ok(())
 }
 
-/// Dimension `d` has stride 1 in `x`, the last has it in `out`.
-fn transposing<T: Element, U: Element>(x: &Tensor, d: usize, out: &Tensor, cpu: &Cpu) -> Result<()> {
+/// Dimension `d` has stride 1 in `x`, the last has it in `out`. Elements that are converted are first put in order.
+fn transposing<W: Element>(x: &Tensor, d: usize, out: &Tensor, cpu: &Cpu) -> Result<()> {
     let last = x.rank() - 1;
     let (m, n) = (x.shape()[d], x.shape()[last]);
     let outer: Vec<usize> = (0..last).filter(|&i| i != d).chain([d, last]).collect();
     // Both views list the outer dimensions first, then the pair.
     let (from, to) = (x.layout().permute(&outer)?, out.layout().permute(&outer)?);
     let (step, row) = (from.strides()[last], to.strides()[last - 1]);
-    let (src, dst) = (Shared(cpu.ptr::<T>(x)?), Shared(cpu.ptr::<U>(out)?));
-    let blocks = m.div_ceil(BLOCK);
-    cpu.pool.for_each(x.elements() / (m * n) * blocks, |task| {
+    let (src, dst) = (Shared(cpu.ptr::<W>(x)?), Output::new(out, cpu)?);
+    let (blocks, converted) = (m.div_ceil(BLOCK), x.dtype() != out.dtype());
+    let room = if converted { BLOCK * n * size_of::<W>() / size_of::<f32>() + 1 } else { 0 };
+    cpu.with_scratch(x.elements() / (m * n) * blocks, room, |task, scratch| {
         let (low, high) = (task % blocks * BLOCK, m.min((task % blocks + 1) * BLOCK));
         let (a, b) = (row_offset(&from, 2, task / blocks), row_offset(&to, 2, task / blocks));
-        for j0 in (0..n).step_by(BLOCK) {
-            for i in low..high {
-                for j in j0..n.min(j0 + BLOCK) {
-                    // SAFETY: indices lie in the layouts, and each task writes its own rows.
-                    unsafe { dst.get().add(b + i * row + j).write(convert(*src.get().add(a + i + j * step))) };
+        // SAFETY: indices lie in the layouts, each task writes its own rows, and the scratch holds a block of them.
+        unsafe {
+            let ordered = |i: usize| {
+                if converted { scratch.ptr().cast::<W>().add((i - low) * n) } else { dst.at(b + i * row).cast() }
+            };
+            for j0 in (0..n).step_by(BLOCK) {
+                for i in low..high {
+                    for j in j0..n.min(j0 + BLOCK) {
+                        ordered(i).add(j).write(*src.get().add(a + i + j * step));
+                    }
+                }
+            }
+            if converted {
+                for i in low..high {
+                    elements(cpu.level, (x.dtype(), ordered(i).cast(), 1), (out.dtype(), dst.at(b + i * row)), n);
                 }
             }
         }
-    });
-    Ok(())
+    })
 }

@@ -2,11 +2,11 @@
 
 use super::{
     Cpu, Shared,
-    convert::{load, store},
-    simd::{Kernel, Simd},
-    strided::{Strided, TASK, vectors},
+    convert::{Cast, load, store},
+    simd::{Kernel, Level, Simd},
+    strided::{Strided, TASK},
 };
-use crate::{Element, Result, Tensor};
+use crate::{DType, Element, Result, Tensor};
 
 /// A function of `N` numbers.
 pub(super) trait Elementwise<const N: usize>: Copy + Sync {
@@ -37,41 +37,73 @@ pub(super) fn run<T: Element, const N: usize>(
         let first = task / pieces * together;
         for row in first..(first + together).min(rows) {
             // SAFETY: the pieces lie in their rows, and each task writes its own part of the output.
-            let (x, y) = unsafe {
+            unsafe {
                 let at = |x: &Strided<T>| (x.base.get().add(x.offset(row) + low * x.step).cast_const(), x.step);
-                (std::array::from_fn(|i| at(&operands[i])), base.get().add(row * columns + low))
-            };
-            cpu.level.run(Piece { function, x, y, len });
+                piece(cpu.level, function, std::array::from_fn(|i| at(&operands[i])), base.get().add(row * columns + low), len);
+            }
         }
     });
     Ok(())
 }
 
-/// A part of a row.
-struct Piece<F, T, const N: usize> {
-    function: F,
-    /// Where each operand's piece begins, and the distance of its elements.
+/// Elements of a half type that are functions' arguments at a time: they and the results stay in L1.
+const BLOCK: usize = 1024;
+
+/// `y = function(x)` for `len` elements, of half types by blocks of f32: functions are long, and compiled for f32 alone.
+///
+/// # Safety
+/// `x` and `y` are valid for `len`.
+unsafe fn piece<T: Element, const N: usize>(
+    level: Level,
+    function: impl Elementwise<N>,
     x: [(*const T, usize); N],
     y: *mut T,
     len: usize,
+) {
+    if T::DTYPE == DType::F32 {
+        return level.run(Piece { function, x: x.map(|(from, step)| (from.cast(), step)), y: y.cast(), len });
+    }
+    let mut blocks = [[0f32; BLOCK]; N];
+    let base = blocks.as_mut_ptr().cast::<f32>();
+    // SAFETY: there are as many blocks.
+    let block = |i: usize| unsafe { base.add(i * BLOCK) };
+    for low in (0..len).step_by(BLOCK) {
+        let len = BLOCK.min(len - low);
+        for (i, (from, step)) in x.into_iter().enumerate() {
+            // SAFETY: the caller's word.
+            level.run(Cast { src: unsafe { from.add(low * step) }, step, dst: block(i), len });
+        }
+        level.run(Piece { function, x: std::array::from_fn(|i| (block(i).cast_const(), 1)), y: base, len });
+        // SAFETY: the caller's word.
+        level.run(Cast { src: base.cast_const(), step: 1, dst: unsafe { y.add(low) }, len });
+    }
 }
 
-impl<F: Elementwise<N>, T: Element, const N: usize> Kernel for Piece<F, T, N> {
+/// A function of `len` numbers, made by who vouches for the pointers; the result may be in an operand's place.
+pub(super) struct Piece<F, const N: usize> {
+    pub function: F,
+    /// Where each operand begins, and the distance of its elements.
+    pub x: [(*const f32, usize); N],
+    pub y: *mut f32,
+    pub len: usize,
+}
+
+impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: `x` and `y` are valid for `len`.
-        vectors::<S>(
-            self.len,
-            #[inline(always)]
-            |j, lanes| unsafe {
+        // One loop for whole vectors and the rest: a second copy of all functions would be for nothing.
+        for j in (0..self.len).step_by(S::LANES) {
+            let lanes = S::LANES.min(self.len - j);
+            // SAFETY: whoever made it says that `x` and `y` are valid for `len`.
+            unsafe {
                 let mut x = [S::splat(0.0); N];
                 for (x, (from, step)) in x.iter_mut().zip(self.x) {
-                    *x = load::<S, T>(from.add(j * step), step, lanes);
+                    *x = load::<S, f32>(from.add(j * step), step, lanes);
                 }
-                store::<S, T>(self.y.add(j), self.function.of::<S>(x), lanes);
-            },
-        );
+                store::<S, f32>(self.y.add(j), self.function.of::<S>(x), lanes);
+            }
+        }
     }
 }

@@ -7,8 +7,9 @@ use half::bf16;
 use super::{
     Cpu, Shared,
     convert::widen,
+    epilogue::{Epilogue, Residual},
     panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
-    product::{Product, Residual, Rows, panel_width},
+    product::{Product, Rows, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
     with_float,
@@ -139,12 +140,14 @@ fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tenso
         n,
         k: steps,
         panels: Shared(panels),
-        alpha: op.alpha,
-        function: op.function,
-        bias: bias.as_ref().map(|bias| cpu.ptr::<T>(bias).map(Shared)).transpose()?,
-        residual: residual.as_ref().map(|r| Residual { base: r.base, offset: &residual_offset, step: r.step }),
-        out: Shared(cpu.ptr(out)?),
-        out_stride: n,
+        epilogue: Epilogue {
+            alpha: op.alpha,
+            function: op.function,
+            bias: bias.as_ref().map(|bias| cpu.ptr::<T>(bias).map(Shared)).transpose()?,
+            residual: residual.as_ref().map(|r| Residual { base: r.base, offset: &residual_offset, step: r.step }),
+            out: Shared(cpu.ptr(out)?),
+            stride: n,
+        },
     }
     .run(cpu)
 }

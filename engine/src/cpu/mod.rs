@@ -37,6 +37,7 @@ mod cross_entropy;
 mod cross_entropy_backward;
 mod dropout;
 mod elementwise;
+mod epilogue;
 mod gather;
 mod gather_backward;
 mod gemm;
@@ -142,7 +143,12 @@ impl Cpu {
     }
 
     /// Calls `body(i, scratch)` for each task with a buffer of `floats` f32 that no other task uses meanwhile; one buffer per thread.
-    fn with_scratch<F: Fn(usize, &HostBuffer) + Sync>(&self, tasks: usize, floats: usize, body: F) -> Result<()> {
+    fn with_scratch(&self, tasks: usize, floats: usize, body: impl Fn(usize, &HostBuffer) + Sync) -> Result<()> {
+        self.run_with_scratch(tasks, floats, &body)
+    }
+
+    /// [`Self::with_scratch`], compiled once for all bodies.
+    fn run_with_scratch(&self, tasks: usize, floats: usize, body: &(dyn Fn(usize, &HostBuffer) + Sync)) -> Result<()> {
         let buffers = (0..self.pool.threads().min(tasks)).map(|_| self.memory.allocate(floats.max(1) * size_of::<f32>()));
         let free = Mutex::new(buffers.collect::<Result<Vec<_>>>()?);
         self.pool.for_each(tasks, |i| {
@@ -156,9 +162,9 @@ impl Cpu {
         Ok(())
     }
 
-    /// The first element of a tensor's view. Valid for reads within its layout; for writes, if it is an output of the running operation.
+    /// The first element of a tensor's view, of its type or of [one as large](with_word). Valid for reads within its layout; for writes, if it is an output of the running operation.
     fn ptr<T: Element>(&self, x: &Tensor) -> Result<*mut T> {
-        debug_assert_eq!(x.dtype(), T::DTYPE);
+        debug_assert_eq!(x.dtype().size(), size_of::<T>(), "{} as {}", x.dtype(), T::DTYPE);
         let base = memory::host("cpu", x.buffer())?.ptr().cast::<T>();
         // SAFETY: a layout's offset lies in its buffer or one past its end.
         Ok(unsafe { base.add(x.layout().offset()) })
@@ -202,6 +208,28 @@ macro_rules! with_float {
     };
 }
 use with_float;
+
+/// For operations that move elements without looking at them: with a type of the elements' size.
+macro_rules! with_word {
+    ($op:literal, $dtype:expr, $W:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => {
+                type $W = u8;
+                $body
+            }
+            2 => {
+                type $W = $crate::half::f16;
+                $body
+            }
+            4 => {
+                type $W = i32;
+                $body
+            }
+            _ => Err($crate::Error::DType { op: $op, operand: "result", got: $dtype, expected: "at most 4 bytes" }),
+        }
+    };
+}
+use with_word;
 
 macro_rules! dispatch {
     ($(($variant:ident, $module:ident)),*) => {

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::{
     Cpu, Shared,
+    convert::narrow,
     product::Rows,
     simd::{Kernel, Level, Simd},
 };
@@ -119,7 +120,7 @@ impl<'a, V: Element> Patches<'a, V> {
                     // SAFETY: passed on from the caller.
                     unsafe {
                         let x = (*src.add(i * sw + c * sc)).to_f32();
-                        dst.add(i * C + c).write(narrow(if normalised { x * scale[c] + shift[c] } else { x }));
+                        dst.add(i * C + c).write(gathered(if normalised { x * scale[c] + shift[c] } else { x }));
                     }
                 }
             }
@@ -146,7 +147,7 @@ impl<'a, V: Element> Patches<'a, V> {
                         x = x * self.scale[low + i] + self.shift[low + i];
                     }
                 }
-                dst.add(i).write(narrow(x));
+                dst.add(i).write(gathered(x));
                 channel += 1;
                 if channel == channels {
                     (column, channel) = (column + 1, 0);
@@ -160,28 +161,22 @@ impl<'a, V: Element> Patches<'a, V> {
     fn convert<D: Element>(&self, src: &[V], low: usize, dst: &mut [D]) {
         if self.scale.is_empty() {
             for (y, x) in dst.iter_mut().zip(src) {
-                *y = narrow(x.to_f32());
+                *y = gathered(x.to_f32());
             }
             return;
         }
         let (scale, shift) = (&self.scale[low..low + dst.len()], &self.shift[low..low + dst.len()]);
         for (((y, x), scale), shift) in dst.iter_mut().zip(src).zip(scale).zip(shift) {
-            *y = narrow(x.to_f32() * *scale + *shift);
+            *y = gathered(x.to_f32() * *scale + *shift);
         }
     }
 }
 
-/// To the element type of a gathered row: f32, or bf16 rounded to nearest, without branches, so that loops become vectors.
+/// To the element type of a gathered row: f32, or bf16 without branches, so that loops become vectors.
 #[inline(always)]
-fn narrow<D: Element>(x: f32) -> D {
-    if D::DTYPE != DType::BF16 {
-        return D::from_f32(x);
-    }
-    let bits = x.to_bits();
-    // Half of what is cut off, less for a tie whose last bit is even; a NaN keeps its bits, and the one that makes it quiet.
-    let rounded = if x.is_nan() { bits | 1 << 22 } else { bits + 0x7FFF + (bits >> 16 & 1) };
+fn gathered<D: Element>(x: f32) -> D {
     // SAFETY: `D` is bf16.
-    unsafe { std::mem::transmute_copy(&bf16::from_bits((rounded >> 16) as u16)) }
+    if D::DTYPE == DType::BF16 { unsafe { std::mem::transmute_copy(&narrow(x)) } } else { D::from_f32(x) }
 }
 
 impl<V: Element> Patches<'_, V> {

@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    hint,
+    hint, mem,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -51,15 +51,12 @@ fn wait(done: impl Fn() -> bool) {
     }
 }
 
-/// A loop body with its type erased. Valid while [`Pool::for_each`] has not returned.
+/// A loop's body, to be called while [`Pool::for_each`] has not returned, and its length.
 #[derive(Clone, Copy)]
 struct Job {
-    call: unsafe fn(*const (), usize),
-    body: *const (),
+    body: &'static (dyn Fn(usize) + Sync),
     len: usize,
 }
-// SAFETY: the body is `Sync` and outlives every thread that has entered the job.
-unsafe impl Send for Job {}
 
 /// The next index of a thread's share, in a pair of cache lines of its own: processors fetch them by pairs.
 #[repr(align(128))]
@@ -108,8 +105,8 @@ impl Shared {
                 if i >= end {
                     break;
                 }
-                // SAFETY: `for_each` keeps the body alive until everybody inside has left.
-                unsafe { (job.call)(job.body, i) };
+                // `for_each` keeps the body alive until everybody inside has left.
+                (job.body)(i);
             }
         }
     }
@@ -173,17 +170,20 @@ impl Pool {
     }
 
     /// Calls `body(i)` once for each `i` in `0..len`, in any order, on any threads; returns when all are done.
-    pub fn for_each<F: Fn(usize) + Sync>(&self, len: usize, body: F) {
+    pub fn for_each(&self, len: usize, body: impl Fn(usize) + Sync) {
+        self.run(len, &body);
+    }
+
+    /// [`Self::for_each`], compiled once for all bodies.
+    fn run(&self, len: usize, body: &(dyn Fn(usize) + Sync)) {
         let turn = if len > 1 && !self.helpers.is_empty() { self.turn.try_lock().ok() } else { None };
         let Some(_turn) = turn else {
             return (0..len).for_each(body);
         };
-        unsafe fn call<F: Fn(usize)>(body: *const (), i: usize) {
-            // SAFETY: `body` is the `&F` below.
-            unsafe { (*body.cast::<F>())(i) }
-        }
         let shared = &*self.shared;
-        let job = Job { call: call::<F>, body: (&raw const body).cast(), len };
+        // SAFETY: only the lifetime changes; nobody calls the body after this function has returned.
+        let body = unsafe { mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
+        let job = Job { body, len };
         let asleep = {
             let mut state = shared.lock();
             for (thread, next) in shared.next.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The blocked matrix product under `gemm` and `conv3d`: `out[i, j] = residual + f(alpha · Σₖ rows[i, k]·weight[j, k] + bias[j])`.
+//! The blocked matrix product under `gemm` and `conv3d`: `out[i, j] = epilogue(Σₖ rows[i, k]·weight[j, k])`, with an [epilogue](super::epilogue).
 //!
 //! The weight lies in [panels](super::panels) of `NR` columns, `[N/NR][K][NR]`; rows are gathered block by block into `[K/KC][rows][LDA]`, by a copy, a
 //! conversion, or, for convolutions, straight from the video. A tile of up to `MR × NR` sums stays in registers for `KC` steps: per step two
@@ -11,11 +11,11 @@
 
 use super::{
     Cpu, Shared,
-    convert::{load, store},
-    simd::{Kernel, Level, Simd, math},
+    epilogue::{Epilogue, Finish},
+    simd::{Kernel, Level, Simd},
     unit::Unit,
 };
-use crate::{Element, Function, Result};
+use crate::{Element, Result};
 
 /// Steps of K between trips of the sums to memory.
 pub(super) const KC: usize = 384;
@@ -56,13 +56,6 @@ pub(super) fn panel_width(cpu: &Cpu) -> usize {
     cpu.level.run(Width)
 }
 
-/// A view of rows whose element `(i, j)` of batch `b` lies at `offset(b·M + i) + j·step`.
-pub(super) struct Residual<'a, T> {
-    pub base: Shared<T>,
-    pub offset: &'a (dyn Fn(usize) -> usize + Sync),
-    pub step: usize,
-}
-
 /// One product, or a batch of products with a weight each.
 pub(super) struct Product<'a, R, T> {
     pub rows: &'a R,
@@ -73,13 +66,7 @@ pub(super) struct Product<'a, R, T> {
     pub k: usize,
     /// `batch` times the [panels](super::panels) of a weight.
     pub panels: Shared<f32>,
-    pub alpha: f32,
-    pub function: Option<Function>,
-    pub bias: Option<Shared<T>>,
-    pub residual: Option<Residual<'a, T>>,
-    /// `[batch·m, out_stride]`, of which columns from 0 on are written.
-    pub out: Shared<T>,
-    pub out_stride: usize,
+    pub epilogue: Epilogue<'a, T>,
 }
 
 /// How the work is cut: the tasks of a batch element are `m_blocks × n_blocks`.
@@ -180,10 +167,8 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                         }
                     }
                 }
-                for r in 0..count {
-                    let columns = (group * width, (end * width).min(p.n));
-                    finish::<S, R, T>(p, first + r, columns, self.sums.add(r * GROUP * width));
-                }
+                let columns = (group * width, (end * width).min(p.n));
+                S::enter(Finish { epilogue: &p.epilogue, first, count, columns, sums: self.sums, distance: GROUP * width });
             }
         }
     }
@@ -305,35 +290,6 @@ unsafe fn tile<S: Simd, const ROWS: usize, const COLUMNS: bool>(
                 let at = c.add(r * ldc + v * S::LANES);
                 S::store(at, if add { S::add(S::load(at), sum) } else { sum });
             }
-        }
-    }
-}
-
-/// The epilogue of columns `low..high` of output row `row`, whose sums begin at `sums`.
-///
-/// # Safety
-/// As the fields of [`Product`] say; `sums` is valid for the columns rounded up to a vector.
-#[inline(always)]
-unsafe fn finish<S: Simd, R, T: Element>(p: &Product<'_, R, T>, row: usize, (low, high): (usize, usize), sums: *mut f32) {
-    // SAFETY: passed on from the caller; partial vectors touch only columns below `high`.
-    unsafe {
-        let out = p.out.get().add(row * p.out_stride);
-        let residual = p.residual.as_ref().map(|r| (r.base.get().add((r.offset)(row)), r.step));
-        let mut j = low;
-        while j < high {
-            let lanes = S::LANES.min(high - j);
-            let mut y = S::mul(S::load(sums.add(j - low)), S::splat(p.alpha));
-            if let Some(bias) = p.bias {
-                y = S::add(y, load::<S, T>(bias.get().add(j), 1, lanes));
-            }
-            if let Some(function) = p.function {
-                y = math::apply::<S>(function, y);
-            }
-            if let Some((at, step)) = residual {
-                y = S::add(y, load::<S, T>(at.add(j * step), step, lanes));
-            }
-            store::<S, T>(out.add(j), y, lanes);
-            j += lanes;
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Separable resampling: for each output row the input rows are blended first, all columns at once, then the columns.
 
-use super::{Cpu, Shared, resample, strided::Strided};
+use super::{Cpu, Shared, resample, strided::Strided, with_float};
 use crate::{
-    Element, Result, Tensor,
+    DType, Element, Result, Tensor,
     ops::{resize::Resize, taps::resized},
-    with_element,
 };
 
 pub fn run(op: &Resize, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x)] = *inputs else { return Ok(()) };
-    with_element!(x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
+    if x.dtype() == DType::U8 {
+        return typed::<u8>(op, x, &outputs[0], cpu);
+    }
+    with_float!("resize", x.dtype(), T => typed::<T>(op, x, &outputs[0], cpu))
 }
 
 fn typed<T: Element>(op: &Resize, x: &Tensor, out: &Tensor, cpu: &Cpu) -> Result<()> {

@@ -1,10 +1,14 @@
 //! What a model costs, from the meter: nothing is allocated and nothing computed.
 
+#[cfg(feature = "cli")]
 pub mod claims;
+#[cfg(feature = "cli")]
 pub mod tables;
+#[cfg(feature = "train")]
 mod training;
 
 use serde::Serialize;
+#[cfg(feature = "train")]
 pub use training::{ADAMW, SGD, Training, measure_training, rehearsal};
 use tubelet_engine::{Cost, DType, Device, Error, Result, Tensor, meter::Meter};
 

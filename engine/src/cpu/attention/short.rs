@@ -39,7 +39,7 @@ pub(in crate::cpu) fn chunk(sequences: usize, work: usize, threads: usize) -> us
 pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
     let (sequences, queries, keys) = (x.q.sequences(), x.q.tokens(), x.k.tokens());
     let [width, value_width] = [x.q.shape[4], x.v.shape[4]].map(padded);
-    let parts = [queries * width, keys * width, keys * value_width, (keys + 2) * padded(queries)];
+    let parts = [queries * width.max(value_width), keys * width, keys * value_width, (keys + 2) * padded(queries)];
     let chunk = chunk(sequences, queries * keys * (width + value_width), cpu.pool.threads());
     cpu.with_scratch(sequences.div_ceil(chunk), parts.iter().sum(), |task, scratch| {
         for i in task * chunk..sequences.min((task + 1) * chunk) {
@@ -57,7 +57,7 @@ pub(in crate::cpu) fn padded(width: usize) -> usize {
 struct Forward<'a, T> {
     x: &'a Operands<T>,
     i: usize,
-    /// Rooms for queries, keys, values, and scores.
+    /// Rooms for queries and then results, for keys, values, and scores.
     parts: [usize; 4],
     scratch: *mut f32,
 }
@@ -82,7 +82,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
                 S::store(maxima.add(lane), max);
                 S::store(totals.add(lane), total);
             }
-            combine::<S, T>(scores, [1, stride], &v, q.len, &x.out.sequence(i), 1.0);
+            combine::<S, T>(scores, [1, stride], &v, q.len, &x.out.sequence(i), 1.0, scratch);
             if let Some(lse) = &x.lse {
                 let lse = lse.sequence(i);
                 (0..q.len).for_each(|r| lse.base.get().add(r * lse.stride).write(*maxima.add(r) + (*totals.add(r)).ln()));
@@ -164,32 +164,51 @@ impl Rows {
     }
 }
 
-/// `out[j, i] = aᵢ · bⱼ`, in rows of `stride`.
+/// `out[j, i] = aᵢ · bⱼ`, in rows of `stride`. A function of its own for each level, shared by all element types: the blocks are most of the code.
 ///
 /// # Safety
 /// Both have the same width; `out` is valid for a row for each of `b`, and `stride` is the padded length of `a`: blocks of fewer than four write
 /// as many numbers.
 #[inline(always)]
 pub(in crate::cpu) unsafe fn dots<S: Simd>(a: &Rows, b: &Rows, out: *mut f32, stride: usize) {
-    // As many sums as registers hold.
-    let most = if S::LANES == 16 { 4 } else { 2 };
-    let (across, down) = (a.len.div_ceil(4), b.len.div_ceil(most));
-    for j in 0..down {
-        let (j0, j1) = part(b.len, down, j);
-        for i in 0..across {
-            let (i0, i1) = part(a.len, across, i);
-            macro_rules! cases {
-                ($($n:literal $m:literal)*) => {
-                    // SAFETY: passed on from the caller.
-                    unsafe {
-                        match (i1 - i0, j1 - j0) {
-                            $(($n, $m) => dot_block::<S, $n, $m>(a, b, (i0, j0), out, stride),)*
-                            _ => debug_assert!(false, "a block is at most 4 by 4"),
+    // SAFETY: whoever has `S` runs on a machine with its instructions.
+    unsafe { S::enter(Dots { a: *a, b: *b, out, stride }) }
+}
+
+/// The arguments of [`dots`], which vouches for them.
+struct Dots {
+    a: Rows,
+    b: Rows,
+    out: *mut f32,
+    stride: usize,
+}
+
+impl Kernel for Dots {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Dots { a, b, out, stride } = self;
+        // As many sums as registers hold.
+        let most = if S::LANES == 16 { 4 } else { 2 };
+        let (across, down) = (a.len.div_ceil(4), b.len.div_ceil(most));
+        for j in 0..down {
+            let (j0, j1) = part(b.len, down, j);
+            for i in 0..across {
+                let (i0, i1) = part(a.len, across, i);
+                macro_rules! cases {
+                    ($($n:literal $m:literal)*) => {
+                        // SAFETY: passed on from the caller of `dots`.
+                        unsafe {
+                            match (i1 - i0, j1 - j0) {
+                                $(($n, $m) if $m <= most => dot_block::<S, $n, $m>(&a, &b, (i0, j0), out, stride),)*
+                                _ => debug_assert!(false, "a block is at most 4 by 4"),
+                            }
                         }
-                    }
-                };
+                    };
+                }
+                cases!(1 1 1 2 1 3 1 4 2 1 2 2 2 3 2 4 3 1 3 2 3 3 3 4 4 1 4 2 4 3 4 4);
             }
-            cases!(1 1 1 2 1 3 1 4 2 1 2 2 2 3 2 4 3 1 3 2 3 3 3 4 4 1 4 2 4 3 4 4);
         }
     }
 }
@@ -227,10 +246,10 @@ unsafe fn dot_block<S: Simd, const N: usize, const M: usize>(
     }
 }
 
-/// `out[i] = factor · Σⱼ w[i, j] · xⱼ` for `rows` rows, where `w[i, j]` lies at `i·along + j·step`.
+/// `out[i] = factor · Σⱼ w[i, j] · xⱼ` for `rows` rows, where `w[i, j]` lies at `i·along + j·step`. Results that are not f32 go through `room`.
 ///
 /// # Safety
-/// The weights and rows of the result exist.
+/// The weights and rows of the result exist; `room` is valid for as many [padded] rows, and no operand is in it.
 #[inline(always)]
 pub(in crate::cpu) unsafe fn combine<S: Simd, T: Element>(
     weights: *const f32,
@@ -239,67 +258,92 @@ pub(in crate::cpu) unsafe fn combine<S: Simd, T: Element>(
     rows: usize,
     out: &Sequence<T>,
     factor: f32,
+    room: *mut f32,
 ) {
-    // As many sums as registers hold.
-    let most = if S::LANES == 16 { 6 } else { 5 };
-    let vectors = if S::LANES == 16 { 4 } else { 2 };
-    let blocks = rows.div_ceil(most);
-    let mut c = 0;
-    while c < x.width {
-        let wide = c + vectors * S::LANES <= x.width;
-        for block in 0..blocks {
-            let (low, high) = part(rows, blocks, block);
-            // SAFETY: passed on from the caller.
-            unsafe {
-                let weights = weights.add(low * along);
-                let row =
-                    Combine { weights, along, step, x: *x, c, out: out.base.get().add(low * out.stride), out_of: out, factor };
+    let floats = T::DTYPE == DType::F32;
+    let (to, stride) = if floats { (out.base.get().cast(), out.stride) } else { (room, padded(out.width)) };
+    // SAFETY: passed on from the caller; channels beyond the result's width are not stored.
+    unsafe {
+        S::enter(Combine { weights, along, step, x: *x, rows, out: to, stride, width: out.width, factor });
+        if !floats {
+            for r in 0..rows {
+                for c in (0..out.width).step_by(S::LANES) {
+                    let y = S::load(room.add(r * stride + c));
+                    store::<S, T>(out.base.get().add(r * out.stride + c), y, S::LANES.min(out.width - c));
+                }
+            }
+        }
+    }
+}
+
+/// The arguments of [`combine`], which vouches for them: a function of its own for each level, as [`Dots`].
+struct Combine {
+    weights: *const f32,
+    along: usize,
+    step: usize,
+    x: Rows,
+    rows: usize,
+    out: *mut f32,
+    stride: usize,
+    /// Channels of the result.
+    width: usize,
+    factor: f32,
+}
+
+impl Kernel for Combine {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // As many sums as registers hold.
+        let most = if S::LANES == 16 { 6 } else { 5 };
+        let vectors = if S::LANES == 16 { 4 } else { 2 };
+        let blocks = self.rows.div_ceil(most);
+        let mut c = 0;
+        while c < self.x.width {
+            let wide = c + vectors * S::LANES <= self.x.width;
+            for block in 0..blocks {
+                let (low, high) = part(self.rows, blocks, block);
                 macro_rules! cases {
                     ($($n:literal)*) => {
-                        match high - low {
-                            $($n if !wide => row.block::<S, $n, 1>(),
-                            $n if S::LANES == 16 => row.block::<S, $n, 4>(),
-                            $n => row.block::<S, $n, 2>(),)*
-                            rows => debug_assert!(rows == 0, "a block has at most 6 rows"),
+                        // SAFETY: passed on from the caller of `combine`.
+                        unsafe {
+                            match high - low {
+                                $($n if $n > most => debug_assert!(false, "a block has at most {most} rows"),
+                                $n if !wide => self.block::<S, $n, 1>(low, c),
+                                $n if S::LANES == 16 => self.block::<S, $n, 4>(low, c),
+                                $n => self.block::<S, $n, 2>(low, c),)*
+                                rows => debug_assert!(rows == 0, "a block has at most {most} rows"),
+                            }
                         }
                     };
                 }
                 cases!(1 2 3 4 5 6);
             }
+            c += if wide { vectors * S::LANES } else { S::LANES };
         }
-        c += if wide { vectors * S::LANES } else { S::LANES };
     }
 }
 
-/// A block of [`combine`].
-struct Combine<'a, T> {
-    weights: *const f32,
-    along: usize,
-    step: usize,
-    x: Rows,
-    /// The first channel.
-    c: usize,
-    out: *mut T,
-    out_of: &'a Sequence<T>,
-    factor: f32,
-}
-
-impl<T: Element> Combine<'_, T> {
+impl Combine {
+    /// Rows from `low` on, channels from `c` on.
+    ///
     /// # Safety
     /// As [`combine`], for `N` rows and `V` vectors of channels.
     #[inline(always)]
-    unsafe fn block<S: Simd, const N: usize, const V: usize>(&self) {
+    unsafe fn block<S: Simd, const N: usize, const V: usize>(&self, low: usize, c: usize) {
         // SAFETY: passed on from the caller; channels beyond the result's width are not stored.
         unsafe {
+            let weights = self.weights.add(low * self.along);
             let mut sums = [[S::splat(0.0); V]; N];
             for j in 0..self.x.len {
-                let src = self.x.row(j).add(self.c);
+                let src = self.x.row(j).add(c);
                 let mut x = [S::splat(0.0); V];
                 for (v, x) in x.iter_mut().enumerate() {
                     *x = S::load(src.add(v * S::LANES));
                 }
                 for (n, sums) in sums.iter_mut().enumerate() {
-                    let weight = S::splat(*self.weights.add(n * self.along + j * self.step));
+                    let weight = S::splat(*weights.add(n * self.along + j * self.step));
                     for (sum, x) in sums.iter_mut().zip(x) {
                         *sum = S::fma(weight, x, *sum);
                     }
@@ -308,9 +352,10 @@ impl<T: Element> Combine<'_, T> {
             let factor = S::splat(self.factor);
             for (n, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
-                    let c = self.c + v * S::LANES;
-                    let lanes = S::LANES.min(self.out_of.width - c);
-                    store::<S, T>(self.out.add(n * self.out_of.stride + c), S::mul(sum, factor), lanes);
+                    let c = c + v * S::LANES;
+                    let (at, y) = (self.out.add((low + n) * self.stride + c), S::mul(sum, factor));
+                    let lanes = S::LANES.min(self.width - c);
+                    if lanes == S::LANES { S::store(at, y) } else { S::store_first(at, y, lanes) }
                 }
             }
         }

@@ -28,7 +28,9 @@ pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
     let (sequences, queries, keys) = (q.sequences(), q.tokens(), k.tokens());
     let [width, value_width] = [q.shape[4], v.shape[4]].map(padded);
     let scores = keys * padded(queries);
-    let parts = [queries * width, keys * width, keys * value_width, queries * value_width, scores, scores, 2 * padded(queries)];
+    let result = queries.max(keys) * width.max(value_width);
+    let parts =
+        [queries * width, keys * width, keys * value_width, queries * value_width, scores, scores, 2 * padded(queries), result];
     let chunk = chunk(sequences, 3 * queries * keys * (width + value_width), cpu.pool.threads());
     cpu.with_scratch(sequences.div_ceil(chunk), parts.iter().sum(), |task, scratch| {
         for i in task * chunk..sequences.min((task + 1) * chunk) {
@@ -41,8 +43,8 @@ pub(super) fn run<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
 struct Gradient<'a, T> {
     x: &'a Operands<T>,
     i: usize,
-    /// Rooms for queries, keys, values, gradients, probabilities, gradients of scores, and what each query has one of.
-    parts: [usize; 7],
+    /// Rooms for queries, keys, values, gradients, probabilities, gradients of scores, what each query has one of, and a result.
+    parts: [usize; 8],
     scratch: *mut f32,
 }
 
@@ -57,7 +59,7 @@ impl<T: Element> Kernel for Gradient<'_, T> {
         let mut next = self.scratch;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
-            let [q_room, k_room, v_room, g_room, weights, slopes, scalars] = self.parts.map(|floats| {
+            let [q_room, k_room, v_room, g_room, weights, slopes, scalars, room] = self.parts.map(|floats| {
                 let part = next;
                 next = next.add(floats);
                 part
@@ -79,9 +81,9 @@ impl<T: Element> Kernel for Gradient<'_, T> {
                     S::store(ds, S::mul(e, S::sub(S::load(ds), dot)));
                 }
             }
-            combine::<S, T>(slopes, [1, stride], &k, q.len, &dq, x.scale);
-            combine::<S, T>(slopes, [stride, 1], &q, k.len, &dk, x.scale);
-            combine::<S, T>(weights, [stride, 1], &g, k.len, &dv, 1.0);
+            combine::<S, T>(slopes, [1, stride], &k, q.len, &dq, x.scale, room);
+            combine::<S, T>(slopes, [stride, 1], &q, k.len, &dk, x.scale, room);
+            combine::<S, T>(weights, [stride, 1], &g, k.len, &dv, 1.0, room);
         }
     }
 }

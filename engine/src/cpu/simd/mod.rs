@@ -31,7 +31,7 @@ pub enum Level {
     Avx2,
     /// 128 bits of aarch64.
     Neon,
-    /// Whatever the compiler makes of arrays of eight numbers; runs everywhere.
+    /// Whatever the compiler makes of arrays of four numbers; runs everywhere.
     Portable,
 }
 
@@ -112,7 +112,8 @@ impl Level {
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { neon::enter(kernel) },
-            _ => kernel.run::<portable::Portable>(),
+            // SAFETY: needs nothing. Never inlined, so that callers of a kernel share it, as the others.
+            _ => unsafe { portable::Portable::enter(kernel) },
         }
     }
 }

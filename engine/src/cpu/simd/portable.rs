@@ -1,10 +1,12 @@
-use super::{Kernel, Simd};
+use half::{bf16, f16};
 
-/// Arrays of eight numbers, for machines of which nothing is known.
+use super::{super::convert::narrow, Kernel, Simd};
+
+/// Arrays of four numbers, the vectors that every x86-64 has, for machines of which nothing is known.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
-type Lanes = [f32; 8];
+type Lanes = [f32; 4];
 
 #[inline(always)]
 fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
@@ -20,8 +22,8 @@ fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "each block is the trait's contract, passed on")]
 unsafe impl Simd for Portable {
     type V = Lanes;
-    const LANES: usize = 8;
-    const MR: usize = 4;
+    const LANES: usize = 4;
+    const MR: usize = 6;
 
     #[inline(never)]
     unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
@@ -29,7 +31,7 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> Lanes {
-        [x; 8]
+        [x; 4]
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Lanes {
@@ -37,7 +39,7 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Lanes {
-        let mut lanes = [0.0; 8];
+        let mut lanes = [0.0; 4];
         unsafe { lanes.as_mut_ptr().copy_from_nonoverlapping(p, n) };
         lanes
     }
@@ -48,6 +50,25 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, x: Lanes, n: usize) {
         unsafe { p.copy_from_nonoverlapping(x.as_ptr(), n) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Lanes {
+        let x = unsafe { p.cast::<[u16; 4]>().read_unaligned() };
+        std::array::from_fn(|i| f32::from_bits(u32::from(x[i]) << 16))
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut bf16, x: Lanes) {
+        let x: [u16; 4] = std::array::from_fn(|i| narrow(x[i]).to_bits());
+        unsafe { p.cast::<[u16; 4]>().write_unaligned(x) }
+    }
+    // Calls: there is no instruction for these, and in every loop they would be most of it.
+    #[inline(never)]
+    unsafe fn load_f16(p: *const f16) -> Lanes {
+        unsafe { std::array::from_fn(|i| p.add(i).read().to_f32()) }
+    }
+    #[inline(never)]
+    unsafe fn store_f16(p: *mut f16, x: Lanes) {
+        (0..4).for_each(|i| unsafe { p.add(i).write(f16::from_f32(x[i])) });
     }
     #[inline(always)]
     unsafe fn add(a: Lanes, b: Lanes) -> Lanes {
@@ -105,7 +126,7 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn sum(a: Lanes) -> f32 {
-        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+        (a[0] + a[2]) + (a[1] + a[3])
     }
     #[inline(always)]
     unsafe fn max_lane(a: Lanes) -> f32 {
