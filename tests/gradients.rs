@@ -194,7 +194,7 @@ fn layer_norm_with_and_without_residual() {
 
 #[test]
 fn reductions() {
-    for reduction in [Reduction::Sum, Reduction::Mean, Reduction::Max] {
+    for reduction in [Reduction::Sum, Reduction::Mean, Reduction::Squares, Reduction::Max] {
         check("reduce", &inputs(&[&[2, 3, 4]]), |x| reduce(reduction, &x[0], &[0, 2]));
     }
 }

@@ -1,6 +1,6 @@
 // One step of Adam or AdamW on many tensors in one launch; all are f32 and contiguous.
 //
-// Memory-bound: nine streams of 16 bytes a thread where the addresses allow. A model has hundreds of small tensors, for which a launch each would cost
+// Memory-bound: seven streams (nine with amsgrad) of 16 bytes a thread where the addresses allow. A model has hundreds of small tensors, for which a launch each would cost
 // more than the step: the table of tensors goes with the launch as its parameter, and each block looks up whose elements it has.
 #include "multi_tensor.cuh"
 #include "step.cuh"
@@ -14,7 +14,7 @@ struct Tensors {
     float* new_param;
     float* new_m;
     float* new_v;
-    float* new_largest;
+    float* new_largest;    // null without amsgrad
     u32 count;
     u32 first_block;
     u32 wide;  // whether all addresses are aligned to 16 bytes
@@ -80,7 +80,7 @@ struct Step {
         store_pack<float, V>(t.new_param + i, param);
         store_pack<float, V>(t.new_m + i, m);
         store_pack<float, V>(t.new_v + i, v);
-        store_pack<float, V>(t.new_largest + i, largest);
+        if (p.amsgrad) store_pack<float, V>(t.new_largest + i, largest);
     }
 };
 

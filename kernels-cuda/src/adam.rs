@@ -51,7 +51,7 @@ fn group(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], outputs: &[T
         [Some(operand(name, inputs, 0)?), Some(operand(name, inputs, 1)?), optional(inputs, 2), optional(inputs, 3), largest];
     let mut all = [None; 9];
     all[..5].copy_from_slice(&operands);
-    for i in 0..4 {
+    for i in 0..op.results() {
         all[5 + i] = Some(result(name, outputs, i)?);
     }
     Group::new(cuda, name, all)
@@ -69,7 +69,7 @@ pub(crate) fn rates(op: &Adam) -> StepRates {
 }
 
 pub(crate) fn run(cuda: &CudaBackend, op: &Adam, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
-    let pairs = inputs.chunks(5).zip(outputs.chunks(4));
+    let pairs = inputs.chunks(5).zip(outputs.chunks(op.results()));
     let groups = pairs.map(|(inputs, outputs)| group(cuda, op, inputs, outputs)).collect::<Result<Vec<_>>>()?;
     let StepRates { rate, decay, correction } = rates(op);
     let describe = |group: &Group<9>, first_block| {

@@ -1,10 +1,10 @@
-// Sum, mean or maximum over some dimensions; x has any strides, y is contiguous.
+// Sum, mean, maximum or sum of squares over some dimensions; x has any strides, y is contiguous.
 //
 // Memory-bound. Where the innermost dimension is reduced a warp has each result (`_rows`), else a thread has, so that neighbours read neighbours
 // (`_columns`). What is reduced is cut into segments where the results alone would leave multiprocessors idle; `reduce_total` joins them in order.
 #include "common.cuh"
 
-enum Reduction : u32 { SUM, MEAN, MAX };
+enum Reduction : u32 { SUM, MEAN, MAX, SQUARES };
 
 struct Parameters {
     const void* x;
@@ -21,11 +21,12 @@ struct Parameters {
 DEVICE float identity(const Parameters& p) { return p.reduction == MAX ? NEGATIVE_INFINITY : 0.0f; }
 DEVICE float join(const Parameters& p, float a, float b) { return p.reduction == MAX ? max_nan(a, b) : a + b; }
 
-// Element `i` of result `result`.
+// What element `i` of a result adds.
 template <class T> DEVICE float element(const Parameters& p, i64 base, u32 i) {
     i64 at[1];
     locate(p.reduced, i, at);
-    return to_float(static_cast<const T*>(p.x)[base + at[0]]);
+    const float x = to_float(static_cast<const T*>(p.x)[base + at[0]]);
+    return p.reduction == SQUARES ? x * x : x;
 }
 
 // Elements begin, begin + step ... of segment `segment`, which has each `segments`-th run of `run` elements.

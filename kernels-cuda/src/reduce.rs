@@ -54,6 +54,7 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Reduce, inputs: &[Option<&Tensor>], o
             Reduction::Sum => 0,
             Reduction::Mean => 1,
             Reduction::Max => 2,
+            Reduction::Squares => 3,
         },
     };
     let threads = cuda.count(name, results * segments * width)?;

@@ -11,7 +11,7 @@ pub fn run(op: &Adam, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
     let step = f64::from(op.step);
     let (correct1, correct2) = (1.0 - op.beta1.powf(step), 1.0 - op.beta2.powf(step));
     let decay = if op.decoupled { op.learning_rate * op.weight_decay } else { op.weight_decay };
-    for (group, results) in inputs.chunks(5).zip(outputs.chunks(4)) {
+    for (group, results) in inputs.chunks(5).zip(outputs.chunks(op.results())) {
         Kernel::new("adam", include_str!("adam.wgsl"))
             .read("param", operand(group, 0)?)
             .read("gradient", operand(group, 1)?)
@@ -21,7 +21,7 @@ pub fn run(op: &Adam, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wgpu
             .write("new_param", &results[0])
             .write("new_m", &results[1])
             .write("new_v", &results[2])
-            .write("new_largest", &results[3])
+            .write_optional("new_largest", results.get(3))
             .number("gradient_scale", op.gradient_scale as f32)
             .number("decay", decay as f32)
             .number("beta1", op.beta1 as f32)

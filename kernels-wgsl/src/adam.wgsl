@@ -10,5 +10,5 @@ fn each(i: u32) {
     new_param_store(i, value - p.rate * m / (sqrt(largest) * p.correction + p.eps));
     new_m_store(i, m);
     new_v_store(i, v);
-    new_largest_store(i, largest);
+    if AMSGRAD == 1u { new_largest_store(i, largest); }
 }

@@ -1,4 +1,4 @@
-//! Sums, means and maxima over some dimensions.
+//! Sums, means, sums of squares and maxima over some dimensions.
 
 use tubelet_engine::{
     Result, Tensor,
@@ -20,6 +20,7 @@ pub fn run(op: &Reduce, inputs: &[Option<&Tensor>], outputs: &[Tensor], gpu: &Wg
         Reduction::Sum => 0,
         Reduction::Mean => 1,
         Reduction::Max => 2,
+        Reduction::Squares => 3,
     };
     Kernel::new("reduce", include_str!("reduce.wgsl"))
         .lanes(gpu.row_lanes())

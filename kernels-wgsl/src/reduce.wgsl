@@ -3,7 +3,8 @@ fn group(index: u32, lane: u32) {
     var largest = -infinity();
     var sum = Sum();
     for (var j = lane; j < p.inner; j += LANES) {
-        let x = x_load(x_at(index * p.inner + j));
+        var x = x_load(x_at(index * p.inner + j));
+        if REDUCTION == 3u { x *= x; }
         if REDUCTION == 2u { largest = max_nan(largest, x); } else { sum = sum_add(sum, x); }
     }
     var result: f32;

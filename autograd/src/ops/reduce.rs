@@ -1,4 +1,4 @@
-//! The gradient repeated along what was reduced; of equal maxima each gets it whole.
+//! The gradient repeated along what was reduced, of squares times twice the operand; of equal maxima each gets it whole.
 
 use tubelet_engine::{
     Function, Result, Tensor,
@@ -13,7 +13,11 @@ use super::{At, Keep, Rule};
 
 impl Rule for Reduce {
     fn keep(&self, _: &[bool], _: &[Option<&Tensor>]) -> Keep {
-        if self.reduction == Reduction::Max { Keep { inputs: vec![0], outputs: vec![0] } } else { Keep::default() }
+        match self.reduction {
+            Reduction::Sum | Reduction::Mean => Keep::default(),
+            Reduction::Squares => Keep { inputs: vec![0], outputs: vec![] },
+            Reduction::Max => Keep { inputs: vec![0], outputs: vec![0] },
+        }
     }
 
     fn backward(&self, at: &At<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -28,6 +32,10 @@ impl Rule for Reduce {
                 let count: usize = self.axes.iter().map(|&axis| shape[axis]).product();
                 let share = Tensor::full(gradient.device(), gradient.dtype(), &[], 1.0 / count as f32)?;
                 spread(&mul(gradient, &share)?)?
+            }
+            Reduction::Squares => {
+                let twice = Tensor::full(gradient.device(), gradient.dtype(), &[], 2.0)?;
+                mul(at.input(0)?, &spread(&mul(gradient, &twice)?)?)?
             }
             Reduction::Max => {
                 let below = binary(Operator::Sub, &spread(at.output(0)?)?, at.input(0)?)?;

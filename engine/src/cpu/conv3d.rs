@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use half::bf16;
-
 use super::{
     Cpu, Shared,
     epilogue::{Epilogue, Residual},
-    panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
+    panels::{Weight, pack_panels, panel_bytes, steps},
     patches::Patches,
     product::{Product, Rows},
     strided::row_offset,
@@ -40,7 +38,8 @@ pub fn run(op: &Conv3d, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
     let Some(video) = inputs[0] else { return Ok(()) };
     let (out, bytes) = (&outputs[0], video.dtype() == DType::U8);
     #[cfg(target_arch = "x86_64")]
-    if in_pairs(out.dtype(), cpu) {
+    if super::panels::in_pairs(out.dtype(), cpu) {
+        use half::bf16;
         return if bytes {
             typed::<u8, bf16, _>(op, inputs, out, |patches, k| super::patches::PairPatches { patches, k }, cpu)
         } else {
@@ -106,7 +105,11 @@ fn typed<'a, V: Element, T: Element, R: Rows>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Device, cpu::testing, ops::conv3d::conv3d};
+    use crate::{
+        DType, Device,
+        cpu::{panels::in_pairs, testing},
+        ops::conv3d::conv3d,
+    };
 
     /// Every way to gather, channels together or apart (one of them, three, or another number), bytes or floats, whole runs and runs cut by
     /// a step of K, gives the numbers of the reference; all are small integers, so exactly.

@@ -6,7 +6,7 @@ use super::{
     Cpu, Shared,
     conv3d_backward_weight::{rows, write},
     epilogue::Epilogue,
-    panels::{self, Weight, in_pairs, pack_panels, panel_bytes},
+    panels::{self, Weight, pack_panels, panel_bytes},
     product::{Product, Rows},
     strided::Strided,
     with_float,
@@ -19,7 +19,7 @@ const SLAB: usize = 4 << 20;
 pub fn run(op: &Conv3dBackwardVideo, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let out = &outputs[0];
     #[cfg(target_arch = "x86_64")]
-    if in_pairs(out.dtype(), cpu) {
+    if panels::in_pairs(out.dtype(), cpu) {
         return typed(op, inputs, out, super::pairs::Pairs, cpu);
     }
     with_float!("conv3d_backward_video", out.dtype(), T => typed::<T, _>(op, inputs, out, |rows| rows, cpu))

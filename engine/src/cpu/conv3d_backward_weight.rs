@@ -3,14 +3,12 @@
 //! `dweight[o, p] = Σ gradient[position, o] · patch[position, p]`: the positions are summed over, a chunk of them at a time, so that the panels
 //! of gathered patches stay small whatever the batch.
 
-use half::bf16;
-
 #[cfg(target_arch = "x86_64")]
 use super::transpose::{SIDE, interleave};
 use super::{
     Cpu, Shared,
     epilogue::{Epilogue, Residual},
-    panels::{in_pairs, panel_bytes, steps},
+    panels::{panel_bytes, steps},
     patches::Patches,
     product::{Product, Rows, panel_width},
     simd::{Kernel, Simd},
@@ -28,7 +26,8 @@ pub fn run(op: &Conv3dBackwardWeight, inputs: &[Option<&Tensor>], outputs: &[Ten
     let Some(video) = inputs[0] else { return Ok(()) };
     let (out, bytes) = (&outputs[0], video.dtype() == DType::U8);
     #[cfg(target_arch = "x86_64")]
-    if in_pairs(out.dtype(), cpu) {
+    if super::panels::in_pairs(out.dtype(), cpu) {
+        use half::bf16;
         return if bytes {
             typed::<u8, bf16, bf16, _>(op, inputs, out, super::pairs::Pairs, cpu)
         } else {
@@ -143,6 +142,7 @@ struct Gather<'a, V, D> {
     /// Of the patches from `first` on, and how many.
     low: usize,
     rows: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of pairs alone"))]
     last: bool,
     n: usize,
     /// `[rows][stride]`

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use half::bf16;
-
 use super::{
     Cpu, Shared,
     convert::widen,
     epilogue::{Epilogue, Residual},
-    panels::{Weight, in_pairs, pack_panels, panel_bytes, steps},
+    panels::{Weight, pack_panels, panel_bytes, steps},
     product::{Product, Rows, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
@@ -107,8 +105,8 @@ unsafe fn turned<S: Simd, T: Element>(
 pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     let [Some(x), ..] = *inputs else { return Ok(()) };
     #[cfg(target_arch = "x86_64")]
-    if in_pairs(x.dtype(), cpu) {
-        return typed::<bf16, _>(op, inputs, &outputs[0], &super::pairs::Pairs(Strided::new(x, cpu)?), cpu);
+    if super::panels::in_pairs(x.dtype(), cpu) {
+        return typed::<half::bf16, _>(op, inputs, &outputs[0], &super::pairs::Pairs(Strided::new(x, cpu)?), cpu);
     }
     with_float!("gemm", x.dtype(), T => typed::<T, _>(op, inputs, &outputs[0], &Strided::<T>::new(x, cpu)?, cpu))
 }
@@ -154,6 +152,8 @@ fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tenso
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
     use crate::{Device, cpu::testing, ops::gemm::gemm};
 

@@ -68,6 +68,7 @@ pub(super) unsafe fn pack_panels<T: Element>(cpu: &Cpu, dst: &HostBuffer, first_
 struct Panel<'a, T> {
     weight: &'a Weight<'a, T>,
     /// Whether the elements of a column of the panel are neighbours in the weight.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 turns blocks of those"))]
     dense: bool,
     pairs: bool,
     /// The panel's first column in the weight, and how many it has.

@@ -1,13 +1,6 @@
 //! The patches that a tube convolution reads, as rows of a matrix that is never stored: gathered straight from the video, normalised on the way.
 
-use half::bf16;
-
-use super::{
-    Cpu, Shared,
-    convert::narrow,
-    product::Rows,
-    simd::{Kernel, Level, Simd},
-};
+use super::{Cpu, Shared, convert::narrow, product::Rows, simd::Simd};
 use crate::{DType, Element, Result, Tensor, ops::conv3d::Conv3d};
 
 /// The patches of a video as rows.
@@ -239,14 +232,14 @@ pub(super) struct PairPatches<'a, V> {
 impl<V: Element> Rows for PairPatches<'_, V> {
     const PAIRS: bool = true;
 
-    fn enter<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    fn enter<K: super::simd::Kernel>(level: super::simd::Level, kernel: K) -> K::Output {
         level.run_widest(kernel)
     }
 
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
         let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
-        let dst = dst.cast::<bf16>();
+        let dst = dst.cast::<half::bf16>();
         // SAFETY: passed on from the caller.
         unsafe {
             self.patches.gather_as((first, count), (low, high), (dst, 2 * stride));

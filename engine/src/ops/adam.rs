@@ -8,7 +8,7 @@ use crate::{Error, Result, Tensor};
 /// amsgrad the running maximum of `v`. PyTorch's `Adam` and `AdamW`.
 ///
 /// Operands are `n` groups of `param, gradient, m, v, v̂` (`m`, `v`, `v̂` absent before the first step, `v̂` also without amsgrad); results are
-/// `n` groups of `param, m, v, v̂` (`v̂ = v` without amsgrad). All of a group have one shape and are f32 (or all f64).
+/// `n` groups of `param, m, v`, and with amsgrad `v̂`. All of a group have one shape and are f32 (or all f64).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the formula above names every parameter")]
 pub struct Adam {
@@ -25,6 +25,13 @@ pub struct Adam {
     pub gradient_scale: f64,
 }
 
+impl Adam {
+    /// Results of a group.
+    pub fn results(&self) -> usize {
+        if self.amsgrad { 4 } else { 3 }
+    }
+}
+
 impl Operation for Adam {
     const NAME: &'static str = "adam";
 
@@ -33,7 +40,7 @@ impl Operation for Adam {
             return Err(Error::invalid("step", "counted from 1"));
         }
         let specs = groups(Self::NAME, inputs, 5)?;
-        Ok(specs.into_iter().flat_map(|spec| [spec; 4]).collect())
+        Ok(specs.into_iter().flat_map(|spec| vec![spec; self.results()]).collect())
     }
 
     fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
@@ -41,8 +48,13 @@ impl Operation for Adam {
     }
 }
 
-/// See [`Adam`].
+/// See [`Adam`]. Of each group `param, m, v, v̂`, where `v̂` is `v` without amsgrad.
 pub fn adam(op: Adam, groups: &[[Option<&Tensor>; 5]]) -> Result<Vec<[Tensor; 4]>> {
     let mut out = run(&op.into(), groups.as_flattened())?.into_iter();
-    Ok(std::iter::from_fn(|| Some([out.next()?, out.next()?, out.next()?, out.next()?])).collect())
+    Ok(std::iter::from_fn(|| {
+        let [param, m, v] = [out.next()?, out.next()?, out.next()?];
+        let bound = if op.amsgrad { out.next()? } else { v.clone() };
+        Some([param, m, v, bound])
+    })
+    .collect())
 }

@@ -1,4 +1,4 @@
-//! Sums, means and maxima over some dimensions.
+//! Sums, means, sums of squares and maxima over some dimensions.
 
 use super::{Operation, Spec, check, run_one};
 use crate::{Error, Result, Tensor};
@@ -10,6 +10,8 @@ pub enum Reduction {
     Sum,
     /// Mean; NaN of nothing.
     Mean,
+    /// Sum of the squares; 0 of nothing.
+    Squares,
     /// Maximum; −∞ of nothing, NaN if any is.
     Max,
 }

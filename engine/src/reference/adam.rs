@@ -22,7 +22,7 @@ pub fn run(op: &Adam, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
             largest.data[i] = if op.amsgrad { state(4, i).max(v.data[i]) } else { v.data[i] };
             p.data[i] -= op.learning_rate / correct1 * m.data[i] / ((largest.data[i] / correct2).sqrt() + op.eps);
         }
-        out.extend([p, m, v, largest]);
+        out.extend([p, m, v, largest].into_iter().take(op.results()));
     }
     Ok(out)
 }

@@ -1,4 +1,4 @@
-//! Sum, mean or maximum over some dimensions.
+//! Sum, mean, sum of squares or maximum over some dimensions.
 
 use super::{Array, operand};
 use crate::{
@@ -27,6 +27,7 @@ fn reduce(reduction: Reduction, values: &[f64]) -> f64 {
     match reduction {
         Reduction::Sum => values.iter().sum(),
         Reduction::Mean => values.iter().sum::<f64>() / values.len() as f64,
+        Reduction::Squares => values.iter().map(|x| x * x).sum(),
         Reduction::Max => values.iter().fold(f64::NEG_INFINITY, |m, &x| if x.is_nan() || x > m { x } else { m }),
     }
 }

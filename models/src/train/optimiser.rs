@@ -198,7 +198,7 @@ fn decays(name: &str, value: &Tensor) -> bool {
 pub fn squares<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<Tensor>> {
     let square = |gradient: &Tensor| {
         let axes: Vec<usize> = (0..gradient.rank()).collect();
-        reduce(Reduction::Sum, &mul(gradient, gradient)?, &axes)
+        reduce(Reduction::Squares, gradient, &axes)
     };
     gradients.into_iter().map(square).collect()
 }

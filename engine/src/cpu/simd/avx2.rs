@@ -126,6 +126,14 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_maskload_ps(p, first(n)) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, x: Self::V) {
+        unsafe { _mm256_stream_ps(p, x) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn store_first(p: *mut f32, x: __m256, n: usize) {
         unsafe { _mm256_maskstore_ps(p, first(n), x) }
     }

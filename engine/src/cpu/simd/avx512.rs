@@ -143,6 +143,14 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_maskz_loadu_ps(first(n), p) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, x: Self::V) {
+        unsafe { _mm512_stream_ps(p, x) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn store_first(p: *mut f32, x: __m512, n: usize) {
         unsafe { _mm512_mask_storeu_ps(p, first(n), x) }
     }

@@ -162,6 +162,15 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store(p: *mut f32, x: Self::V);
     /// The first `n` lanes; `n ≤ LANES`.
     unsafe fn store_first(p: *mut f32, x: Self::V, n: usize);
+    /// [`Simd::store`] past the caches, where there is such an instruction; `p` is aligned to the vector. A [`Simd::fence`] has to follow.
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, x: Self::V) {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::store(p, x) }
+    }
+    /// Orders what was [streamed](Simd::stream) before what comes.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// `LANES` bf16, widened.
     #[inline(always)]
     unsafe fn load_bf16(p: *const bf16) -> Self::V {
