@@ -9,7 +9,7 @@ use super::{
 use crate::{DType, Element, with_element};
 
 /// The lanes of the widest vector.
-const WIDEST: usize = 16;
+pub(super) const WIDEST: usize = 16;
 
 /// `lanes` elements of any type at a step, as f32; 0 in the lanes beyond.
 ///

@@ -2,7 +2,7 @@
 
 use super::{
     Cpu, Shared,
-    convert::{Cast, load, store},
+    convert::{Cast, WIDEST, load},
     simd::{Kernel, Level, Simd},
     strided::{Strided, TASK},
 };
@@ -93,17 +93,32 @@ impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // One loop for whole vectors and the rest: a second copy of all functions would be for nothing.
-        for j in (0..self.len).step_by(S::LANES) {
-            let lanes = S::LANES.min(self.len - j);
-            // SAFETY: whoever made it says that `x` and `y` are valid for `len`.
-            unsafe {
-                let mut x = [S::splat(0.0); N];
-                for (x, (from, step)) in x.iter_mut().zip(self.x) {
-                    *x = load::<S, f32>(from.add(j * step), step, lanes);
+        // One loop for whole vectors, and, once more, for one that the rest is copied to: a second copy of all functions would be for nothing.
+        let full = self.len / S::LANES * S::LANES;
+        let rest = self.len - full;
+        let (mut edges, mut edge) = ([[0f32; WIDEST]; N], [0f32; WIDEST]);
+        let (mut x, mut y, mut len) = (self.x, self.y, full);
+        loop {
+            for j in (0..len).step_by(S::LANES) {
+                // SAFETY: whoever made it says that `x` and `y` are valid for `len`; so are the edges for a vector.
+                unsafe {
+                    let mut values = [S::splat(0.0); N];
+                    for (value, (from, step)) in values.iter_mut().zip(x) {
+                        *value = load::<S, f32>(from.add(j * step), step, S::LANES);
+                    }
+                    S::store(y.add(j), self.function.of::<S>(values));
                 }
-                store::<S, f32>(self.y.add(j), self.function.of::<S>(x), lanes);
             }
+            if rest == 0 || y == edge.as_mut_ptr() {
+                break;
+            }
+            for (edge, (from, step)) in edges.iter_mut().zip(self.x) {
+                // SAFETY: as above.
+                (0..rest).for_each(|i| edge[i] = unsafe { *from.add((full + i) * step) });
+            }
+            (x, y, len) = (edges.each_ref().map(|edge| (edge.as_ptr(), 1)), edge.as_mut_ptr(), S::LANES);
         }
+        // SAFETY: as above.
+        unsafe { self.y.add(full).copy_from_nonoverlapping(edge.as_ptr(), rest) };
     }
 }
