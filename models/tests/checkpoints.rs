@@ -1,4 +1,5 @@
 //! Released checkpoints load: proved by names and shapes alone, on the meter. And fixtures of independent implementations agree.
+#![cfg(feature = "train")]
 #![allow(clippy::unwrap_used)]
 
 use std::{
