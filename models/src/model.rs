@@ -75,6 +75,22 @@ pub struct Outline {
     pub tokens: usize,
 }
 
+/// An error for a configuration of `model` that is a slip of the pen, or meant to fill the memory, before anything of it is built. Transformers of
+/// the field have some hundred layers at most, widths to 6144 and clips of some ten thousand tokens. `outline` is asked once its factors are small.
+pub(crate) fn check_scale(model: &'static str, input: &Input, width: usize, outline: impl FnOnce() -> Outline) -> Result<()> {
+    let within = |what: &str, value: usize, limit: usize| {
+        if value <= limit { Ok(()) } else { Err(Error::invalid(model, format!("{value} {what}; at most {limit} are taken"))) }
+    };
+    within("frames", input.frames, 1 << 16)?;
+    within("pixels of height", input.size[0], 1 << 14)?;
+    within("pixels of width", input.size[1], 1 << 14)?;
+    within("channels of a token", width, 1 << 15)?;
+    let Outline { layers, tokens } = outline();
+    within("layers", layers, 1024)?;
+    within("tokens", tokens, 1 << 20)?;
+    within("numbers in all tokens of a clip", tokens * width, 1 << 28)
+}
+
 /// What a model wants to see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -438,3 +438,20 @@ fn attention_drops_probabilities() {
         assert!(furthest(&of(0.5, 1), &of(0.5, 2)) > 1e-4 && furthest(&of(0.0, 1), &of(0.5, 1)) > 1e-4);
     }
 }
+
+/// A file may ask for anything; the answer comes before memory is taken for it.
+#[test]
+fn what_no_machine_holds_is_an_error() {
+    let beyond: [(&str, Config); 6] = [
+        ("layers", uniformer(|c| c.layers = 8_888_888_888_881)),
+        ("layers", vidtr(|c| c.layers = usize::MAX)),
+        ("frames", tubevit(|c| c.input.frames = usize::MAX)),
+        ("pixels", vidtr(|c| c.input.size = [1 << 40, 1 << 40])),
+        ("channels", uniformer(|c| c.width = 3 << 40)),
+        ("tokens", vidtr(|c| (c.input.frames, c.input.size) = (1 << 16, [1 << 14; 2]))),
+    ];
+    for (what, config) in beyond {
+        let error = tubelet_models::inspect::measure(&config, 1, DType::F32).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("at most"), "{what}: {error}");
+    }
+}

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use tubelet_engine::{Result, Tensor, ops::gather::gather};
+use tubelet_engine::{Error, Result, Tensor, ops::gather::gather};
 
 use crate::params::{Init, Params};
 
 /// Rows for a class token: from it to all others, from all others to it, to itself.
 const CLASS: usize = 3;
+
+/// Tokens at most.
+const MAX_TOKENS: usize = 4096;
 
 /// Which pairs of tokens have a bias in common.
 ///
@@ -24,7 +27,14 @@ pub struct RelativePositions {
 
 impl RelativePositions {
     /// Of tokens at these positions `[t, h, w]`, behind a class token if `class`.
-    pub fn new(positions: &[[i32; 3]], class: bool) -> Self {
+    ///
+    /// # Errors
+    /// More than 4096 tokens: there is an entry for each two of them.
+    pub fn new(positions: &[[i32; 3]], class: bool) -> Result<Self> {
+        if positions.len() > MAX_TOKENS {
+            let problem = format!("{} tokens; at most {MAX_TOKENS} are taken", positions.len());
+            return Err(Error::invalid("relative positions", problem));
+        }
         let difference = |q: &[i32; 3], k: &[i32; 3]| -> [i32; 3] { std::array::from_fn(|axis| q[axis] - k[axis]) };
         let pairs = || positions.iter().flat_map(|q| positions.iter().map(move |k| difference(q, k)));
         let differences: Vec<[i32; 3]> = pairs().collect::<BTreeSet<_>>().into_iter().collect();
@@ -41,11 +51,14 @@ impl RelativePositions {
             index.chunks_mut(tokens).for_each(|line| line[0] = rows as i32 + 1);
             index[0] = rows as i32 + 2;
         }
-        RelativePositions { tokens, rows: rows + first * CLASS, index }
+        Ok(RelativePositions { tokens, rows: rows + first * CLASS, index })
     }
 
     /// Of `[H, W]` patches behind a class token.
-    pub fn of_patches([h, w]: [usize; 2]) -> Self {
+    ///
+    /// # Errors
+    /// As [`RelativePositions::new`].
+    pub fn of_patches([h, w]: [usize; 2]) -> Result<Self> {
         let positions: Vec<[i32; 3]> = (0..h * w).map(|i| [0, (i / w) as i32, (i % w) as i32]).collect();
         RelativePositions::new(&positions, true)
     }
@@ -70,7 +83,7 @@ mod tests {
     #[test]
     fn patches_have_beits_rows() {
         let [h, w] = [3usize, 4];
-        let got = RelativePositions::of_patches([h, w]);
+        let got = RelativePositions::of_patches([h, w]).unwrap();
         assert_eq!((got.tokens, got.rows), (13, 5 * 7 + 3));
         for (i, &row) in got.index.iter().enumerate() {
             let expected = match (i / 13, i % 13) {
@@ -89,13 +102,14 @@ mod tests {
     #[test]
     fn rows_are_shared_by_equal_differences_alone() {
         let positions = [[0, 0, 0], [4, 2, 2], [8, 4, 4], [1, 0, 0]];
-        let got = RelativePositions::new(&positions, false);
+        let got = RelativePositions::new(&positions, false).unwrap();
         let row = |q: usize, k: usize| got.index[q * 4 + k];
         assert_eq!(row(1, 0), row(2, 1));
         assert_eq!((row(0, 0), row(1, 1)), (row(2, 2), row(3, 3)));
         assert_ne!(row(1, 0), row(0, 1));
         // Differences of four points: none, and both directions of five, one of them shared.
         assert_eq!(got.rows, 11);
-        assert_eq!(RelativePositions::new(&[], false).rows, 0);
+        assert_eq!(RelativePositions::new(&[], false).unwrap().rows, 0);
+        assert!(RelativePositions::new(&[[0; 3]; MAX_TOKENS + 1], false).is_err());
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     Depth, Pass,
     attention::SelfAttention,
     layers::{Block, BlockConfig, LayerNorm, Linear},
-    model::{Activation, Dataset, Input, Model, Outline},
+    model::{Activation, Dataset, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -164,6 +164,7 @@ impl TubeVitConfig {
     }
 
     fn validate(&self) -> Result<()> {
+        check_scale("tubevit", &self.input, self.width, || self.outline())?;
         let video = self.video();
         let bad_tube = self.tubes.iter().find(|tube| {
             let zero = [tube.kernel, tube.stride, tube.space_to_depth].iter().any(|v| v.contains(&0));
@@ -214,7 +215,7 @@ impl TubeVitConfig {
             qkv_bias: true,
             layer_scale: false,
         };
-        let relative = (self.position == Position::Relative).then(|| self.position.relative(self));
+        let relative = (self.position == Position::Relative).then(|| self.position.relative(self)).transpose()?;
         let load = |i: usize| -> Result<Layer> {
             let name = format!("blocks.{i}");
             let added = self.added_attention.contains(&i).then(|| Added::load(params, &name, &block)).transpose()?;

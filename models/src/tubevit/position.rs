@@ -70,7 +70,7 @@ impl Position {
         Position::Fixed { frequencies: Frequencies::Geometric, interleaving: Interleaving::ByFrequency, centre: Centre::Floor };
 
     /// The voxels at the tokens' centres, rounded down, as relative positions.
-    pub(super) fn relative(self, config: &TubeVitConfig) -> RelativePositions {
+    pub(super) fn relative(self, config: &TubeVitConfig) -> Result<RelativePositions> {
         let centres: Vec<[i32; 3]> = config
             .tubes
             .iter()

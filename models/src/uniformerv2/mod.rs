@@ -28,7 +28,7 @@ use crate::{
     Depth, Pass,
     attention::RelativePositions,
     layers::{BlockConfig, LayerNorm, Linear},
-    model::{Activation, Dataset, Input, Model, Outline},
+    model::{Activation, Dataset, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -211,6 +211,7 @@ impl UniformerV2Config {
     }
 
     fn validate(&self) -> Result<()> {
+        check_scale("uniformerv2", &self.input, self.width, || self.outline())?;
         let [t, h, w] = self.grid();
         let listed =
             |layers: &[usize]| layers.windows(2).all(|w| w[0] < w[1]) && layers.last().is_none_or(|&last| last < self.layers);
@@ -253,7 +254,7 @@ impl UniformerV2Config {
         } else {
             Tensor::zeros(params.device(), params.dtype(), &[own + h * w, c])?
         };
-        let relative = relative_positions.then(|| RelativePositions::of_patches([h, w]));
+        let relative = relative_positions.then(|| RelativePositions::of_patches([h, w])).transpose()?;
         // The class token of every frame carries the same position.
         let class = if class_position { add(&class, &position.narrow(0, 0, 1)?)? } else { class };
         let (class, position) = (class.reshape(&[1, 1, 1, c])?, position.narrow(0, own, h * w)?.contiguous()?);

@@ -22,7 +22,7 @@ pub use tokens::Stem;
 use crate::{
     Depth, Pass,
     layers::{LayerNorm, Linear, Mlp},
-    model::{Activation, Input, Model, Outline},
+    model::{Activation, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -154,6 +154,7 @@ impl VidTrConfig {
     }
 
     fn validate(&self) -> Result<()> {
+        check_scale("vidtr", &self.input, self.width, || self.outline())?;
         let [t, h, w] = self.grid();
         let mut frames = t;
         let pools_fit = self.pools.iter().all(|pool| {

@@ -21,7 +21,7 @@ use crate::{
     Depth, Pass,
     attention::RelativePositions,
     layers::{Block, BlockConfig, LayerNorm, Linear},
-    model::{Activation, Input, Model, Outline},
+    model::{Activation, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -102,6 +102,7 @@ impl VitConfig {
     }
 
     fn validate(&self) -> Result<()> {
+        check_scale("vit", &self.input, self.width, || self.outline())?;
         let [h, w] = self.grid();
         let problem = if self.patch == 0 || h * w == 0 || self.input.frames != 1 {
             "the patch does not fit into one frame of the input"
@@ -138,7 +139,7 @@ impl VitConfig {
         let own = usize::from(self.class_token && self.class_position);
         let table = [1, 1, own + h * w, c];
         let position = self.absolute_positions.then(|| params.tensor("pos_embed", &table, Init::Normal(0.02))).transpose()?;
-        let relative = self.relative_positions.then(|| RelativePositions::of_patches([h, w]));
+        let relative = self.relative_positions.then(|| RelativePositions::of_patches([h, w])).transpose()?;
         let pre_norm = if self.pre_norm { Some(LayerNorm::load(params, "norm_pre", c, self.eps)?) } else { None };
         let load = |i: usize| Block::load_with(params, &format!("blocks.{i}"), &block, relative.as_ref());
         let blocks = (0..self.layers).map(load).collect::<Result<_>>()?;

@@ -26,7 +26,7 @@ use crate::{
     Depth, Pass,
     attention::SelfAttention,
     layers::{Block, BlockConfig, LayerNorm, Linear, Mlp},
-    model::{Activation, Input, Model, Outline},
+    model::{Activation, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
@@ -130,10 +130,11 @@ impl VivitConfig {
         let ([t, h, w], class) = (self.grid(), usize::from(self.class_token));
         let extra = if let Temporal::Encoder { layers, .. } = self.temporal { layers } else { 0 };
         let tokens = if self.per_step() { t * (h * w + class) } else { t * h * w + class };
-        Outline { layers: self.spatial.layers + extra, tokens }
+        Outline { layers: self.spatial.layers.saturating_add(extra), tokens }
     }
 
     fn validate(&self) -> Result<()> {
+        check_scale("vivit", &self.input, self.width, || self.outline())?;
         let [t, h, w] = self.grid();
         let divides = |heads: usize| heads != 0 && self.width.is_multiple_of(heads);
         let temporal_heads = if let Temporal::Encoder { heads, .. } = self.temporal { heads } else { 1 };
