@@ -10,6 +10,7 @@
 //! # Ok::<(), tubelet_engine::Error>(())
 //! ```
 
+mod arena;
 pub mod cpu;
 mod device;
 mod dtype;
