@@ -49,6 +49,11 @@ impl Linear {
         Linear::new(&mul(&weight, &gamma.reshape(&[outputs, 1])?)?, Some(mul(&bias, gamma)?))
     }
 
+    /// From parts of what `params` has handed out, prepared as whole parameters are.
+    pub(crate) fn from_parameters(params: &Params<'_>, weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        Ok(Linear { weight: params.prepare(weight, Operand::GemmWeight)?, bias })
+    }
+
     /// From tensors: `weight [outputs, inputs]`, `bias [outputs]`.
     pub fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
         Ok(Linear { weight: weight.prepare(Operand::GemmWeight)?, bias })
@@ -164,15 +169,17 @@ pub struct Block {
 impl Block {
     /// `{name}.norm1`, `{name}.attn`, `{name}.norm2`, `{name}.mlp`, and `{name}.ls1.gamma` and `{name}.ls2.gamma` of LayerScale: timm's names.
     pub fn load(params: &mut Params<'_>, name: &str, config: &BlockConfig) -> Result<Self> {
-        Block::load_with(params, name, config, None)
+        Block::load_with(params, name, config, None, false)
     }
 
-    /// As [`Block::load`]; attention adds a learned bias for each of the `relative` positions of two tokens to their score.
+    /// As [`Block::load`]; attention adds a learned bias for each of the `relative` positions of two tokens to their score. `last` where
+    /// [`Block::forward_first`] will do.
     pub fn load_with(
         params: &mut Params<'_>,
         name: &str,
         config: &BlockConfig,
         relative: Option<&RelativePositions>,
+        last: bool,
     ) -> Result<Self> {
         let BlockConfig { width, heads, hidden, eps, function, qkv_bias, layer_scale } = *config;
         let mut gamma =
@@ -180,7 +187,8 @@ impl Block {
         let (gamma1, gamma2) = (gamma(1)?, gamma(2)?);
         let attention = format!("{name}.attn");
         let bias = relative.map(|relative| relative.load(params, &attention, heads)).transpose()?;
-        let attention = SelfAttention::load_scaled(params, &attention, width, heads, qkv_bias, gamma1.as_ref())?.with_bias(bias);
+        let size = [width, heads];
+        let attention = SelfAttention::load_with(params, &attention, size, qkv_bias, gamma1.as_ref(), last)?.with_bias(bias);
         let mlp = Mlp {
             up: Linear::load(params, &format!("{name}.mlp.fc1"), width, hidden, true)?,
             down: Linear::load_scaled(params, &format!("{name}.mlp.fc2"), hidden, width, gamma2.as_ref())?,
@@ -211,5 +219,17 @@ impl Block {
     /// Both: `[B, X, Y, C]` to the same, attending along `axis`.
     pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         self.refine(&self.mix(x, axis, depth, pass)?, depth, pass)
+    }
+
+    /// As [`Block::forward`] along axis 2 for a last block of whose tokens the first of each line is read: `[B, X, 1, C]`, or all of them where the
+    /// pass [wants](Pass::wants_all) them. Of the others only keys and values are computed: a sixth of a block.
+    pub fn forward_first(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        if pass.wants_all() {
+            return self.forward(x, 2, depth, pass);
+        }
+        let normed = self.norm1.forward(x)?;
+        let first = x.narrow(2, 0, 1)?;
+        let mixed = pass.branch(&first, depth, |pass, residual| self.attention.forward_first(&normed, residual, pass))?;
+        self.refine(&mixed, depth, pass)
     }
 }

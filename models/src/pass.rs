@@ -73,6 +73,7 @@ pub struct Pass {
     collected: Option<BTreeMap<String, Tensor>>,
     trail: Option<Vec<Step>>,
     training: Option<Training>,
+    whole: bool,
 }
 
 /// Streams of one step: more than any model draws.
@@ -106,10 +107,21 @@ impl Pass {
         Pass { collected: Some(BTreeMap::new()), ..self }
     }
 
+    /// The same, and it computes what nobody reads: see [`Pass::wants_all`].
+    pub fn whole(self) -> Self {
+        Pass { whole: true, ..self }
+    }
+
     /// A pass of the same kind whose draws and statistics are forgotten, to compute something twice.
     pub fn aside(&self) -> Pass {
         let training = self.training.as_ref().map(|training| Training { statistics: BTreeMap::new(), ..*training });
-        Pass { training, ..Pass::default() }
+        Pass { training, whole: self.wants_all(), ..Pass::default() }
+    }
+
+    /// Whether every token of the last layer is wanted, as by those who look at intermediate results and by the papers, who count all. Where a class
+    /// token alone is read, plain passes leave the others out of what the last layer does after its attention.
+    pub fn wants_all(&self) -> bool {
+        self.whole || self.is_watched() || self.is_followed()
     }
 
     /// Whether intermediate results are collected.

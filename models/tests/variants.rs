@@ -439,6 +439,44 @@ fn attention_drops_probabilities() {
     }
 }
 
+/// What the class token does not need is left out of the last layer, which changes nothing but the work.
+#[test]
+fn plain_passes_leave_out_what_nobody_reads() {
+    let vit = |relative: bool| {
+        let Config::Vit(mut config) = Config::named("vit-ti16").unwrap() else { panic!("another system") };
+        (config.input.size, config.layers, config.relative_positions) = ([64; 2], 2, relative);
+        (config.width, config.hidden, config.classes) = (48, 96, 10);
+        Config::Vit(config)
+    };
+    let configs = [
+        Config::named("vivit-tiny").unwrap(),
+        vit(false),
+        vit(true),
+        vidtr(|c| c.mixing = Mixing::Separable),
+        vidtr(|c| c.mixing = Mixing::Space),
+        vidtr(|c| c.mixing = Mixing::Joint),
+        vidtr(|c| (c.mixing, c.position) = (Mixing::Joint, tubelet_models::vidtr::Position::EveryLayer)),
+    ];
+    for config in configs {
+        let made = Made(Device::reference());
+        let meter = Device::meter();
+        let run = |pass: fn() -> Pass| {
+            let model = config.build(&mut Params::from_file(&made.0, DType::F32, &made, &made)).unwrap();
+            let logits = model.forward(&video(&made.0, &config, |t| t), &mut pass()).unwrap().to_f32_vec().unwrap();
+            let model = config.build(&mut Params::empty(&meter, DType::F32)).unwrap();
+            let clip = [1, config.input().frames, config.input().size[0], config.input().size[1], 3];
+            let count = meter.downcast::<Meter>().unwrap();
+            count.reset();
+            model.forward(&Tensor::empty(&meter, DType::F32, &clip).unwrap(), &mut pass()).unwrap();
+            (logits, count.count().total.flops)
+        };
+        let ((plain, less), (whole, more)) = (run(Pass::inference), run(|| Pass::inference().whole()));
+        // The reference sums in f64 and rounds what it stores to f32; the stored numbers are the same ones.
+        assert!(furthest(&plain, &whole) < 1e-6, "{config:?}: {plain:?} and {whole:?}");
+        assert!((less as f64) < 0.9 * more as f64, "{less} of {more} FLOPs: {config:?}");
+    }
+}
+
 /// A file may ask for anything; the answer comes before memory is taken for it.
 #[test]
 fn what_no_machine_holds_is_an_error() {

@@ -1,5 +1,6 @@
 //! Multi-head attention over a grid of tokens.
 
+mod qkv;
 mod relative;
 
 use tubelet_engine::{
@@ -11,6 +12,7 @@ use tubelet_engine::{
     },
 };
 
+pub use qkv::Qkv;
 pub use relative::RelativePositions;
 
 use crate::{
@@ -63,32 +65,30 @@ impl Attention<'_> {
 /// Multi-head self-attention along one axis of a grid of tokens.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
-    qkv: Linear,
+    qkv: Qkv,
     proj: Linear,
     /// `[heads, tokens, tokens]`
     bias: Option<Tensor>,
-    width: usize,
-    heads: usize,
 }
 
 impl SelfAttention {
     /// `{name}.qkv` (rows are queries, keys, values) and `{name}.proj`.
     pub fn load(params: &mut Params<'_>, name: &str, width: usize, heads: usize, qkv_bias: bool) -> Result<Self> {
-        SelfAttention::load_scaled(params, name, width, heads, qkv_bias, None)
+        SelfAttention::load_with(params, name, [width, heads], qkv_bias, None, false)
     }
 
-    /// As [`SelfAttention::load`], what comes out multiplied by `gamma [width]`, if there is one.
-    pub(crate) fn load_scaled(
+    /// As [`SelfAttention::load`], what comes out multiplied by `gamma [width]`, if there is one; `last` where [`SelfAttention::forward_first`] will do.
+    pub(crate) fn load_with(
         params: &mut Params<'_>,
         name: &str,
-        width: usize,
-        heads: usize,
+        [width, heads]: [usize; 2],
         qkv_bias: bool,
         gamma: Option<&Tensor>,
+        last: bool,
     ) -> Result<Self> {
-        let qkv = Linear::load(params, &format!("{name}.qkv"), width, 3 * width, qkv_bias)?;
+        let qkv = Qkv::load(params, &format!("{name}.qkv"), width, heads, qkv_bias, last)?;
         let proj = Linear::load_scaled(params, &format!("{name}.proj"), width, width, gamma)?;
-        Ok(SelfAttention { qkv, proj, bias: None, width, heads })
+        Ok(SelfAttention { qkv, proj, bias: None })
     }
 
     /// With `bias [heads, tokens, tokens]` added to the scores.
@@ -110,13 +110,19 @@ impl SelfAttention {
 
     /// `attention(x)` before its projection, and what it looked at.
     fn mix(&self, x: &Tensor, axis: usize, pass: &mut Pass) -> Result<(Tensor, Hop)> {
-        let qkv = self.qkv.forward(x)?;
-        let [q, k, v] = [0, 1, 2].map(|part| heads(&qkv, part, self.width, self.heads));
-        let (q, k) = (q?, k?);
-        let scale = ((self.width / self.heads) as f32).sqrt().recip();
-        let bias = self.bias.as_ref();
-        let mixed = Attention { scale, axis, bias }.forward([&q, &k, &v?], pass)?;
+        let [q, k, v] = self.qkv.forward(x)?;
+        let (scale, bias) = (self.qkv.scale(), self.bias.as_ref());
+        let mixed = Attention { scale, axis, bias }.forward([&q, &k, &v], pass)?;
         Ok((mixed.reshape(x.shape())?, Hop::new(scale, axis, &q, &k).biased(bias)))
+    }
+
+    /// As [`SelfAttention::forward`] along axis 2 for the first token of each line alone: `[B, X, 1, C]`.
+    pub fn forward_first(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let first = x.narrow(2, 0, 1)?;
+        let [q, k, v] = self.qkv.of(&first, x)?;
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(1, 0, 1)).transpose()?;
+        let mixed = Attention { scale: self.qkv.scale(), axis: 2, bias: bias.as_ref() }.forward([&q, &k, &v], pass)?;
+        self.proj.apply(&mixed.reshape(first.shape())?, None, residual)
     }
 
     /// As [`SelfAttention::forward`] after another attention in the same residual branch, whose look `before` goes on here.

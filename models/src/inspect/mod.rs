@@ -50,7 +50,7 @@ impl Report {
     }
 }
 
-/// Runs `config` on the meter over `batch` clips of u8 video.
+/// Runs `config` on the meter over `batch` clips of u8 video, every token through every layer, as the papers count.
 pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
     let device = Device::meter();
     let meter = device.downcast::<Meter>().ok_or_else(|| Error::invalid("device", "not a meter"))?;
@@ -65,7 +65,7 @@ pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
     let video = Tensor::empty(&device, DType::U8, &shape)?;
     device.backend().reset_peak();
     meter.reset();
-    model.forward(&video, &mut Pass::inference())?;
+    model.forward(&video, &mut Pass::inference().whole())?;
     let activation_bytes = device.memory().peak as u64 - weight_bytes;
     let count = meter.count();
 

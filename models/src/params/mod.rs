@@ -240,6 +240,11 @@ impl<'a> Params<'a> {
     /// Parameter `name`, laid out once for the kernel that reads it as `operand`, unless [`Params::without_preparing`].
     pub fn prepared(&mut self, name: &str, shape: &[usize], init: Init, operand: Operand) -> Result<Tensor> {
         let value = self.tensor(name, shape, init)?;
+        self.prepare(value, operand)
+    }
+
+    /// A tensor that was handed out, or a part of it, laid out as [`Params::prepared`] does.
+    pub fn prepare(&self, value: Tensor, operand: Operand) -> Result<Tensor> {
         if self.prepares { value.prepare(operand) } else { Ok(value) }
     }
 

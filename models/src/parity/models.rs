@@ -96,6 +96,8 @@ pub(super) fn compare(fixture: &Fixture<'_>, sheet: &mut Sheet<'_>) -> Result<()
     let naming = config.naming(&Weights::new(fixture, "weights."), None)?;
     let case = Case { fixture, config: &config, naming: &*naming, input, labels: labels(fixture)? };
     case.compare("", Pass::watched(), sheet)?;
+    // Nobody watches most passes, and those leave out what nobody reads.
+    case.compare("", Pass::inference(), sheet)?;
     if fixture.has("train.logits") {
         case.compare("train.", Pass::training(Regularisation::default(), 0, 0).watching(), sheet)?;
     }
@@ -129,8 +131,9 @@ impl Case<'_> {
         let lossy = if prefix.is_empty() { 1.0 } else { GRADIENT / INTERMEDIATE };
         sheet.compare(&name("logits"), &logits, &self.fixture.get(&name("logits"))?, LOGITS * lossy)?;
         self.statistics(prefix, &mut pass, sheet)?;
+        let watched = pass.is_watched();
         let ours = pass.into_map();
-        for full in self.names(&name("mid.")) {
+        for full in self.names(&name("mid.")).filter(|_| watched) {
             let Some(tensor) = ours.get(full.trim_start_matches(&name("mid."))) else {
                 sheet.push(full, f64::NAN, INTERMEDIATE, "the model has no such intermediate result".into());
                 continue;

@@ -219,7 +219,7 @@ impl TubeVitConfig {
         let load = |i: usize| -> Result<Layer> {
             let name = format!("blocks.{i}");
             let added = self.added_attention.contains(&i).then(|| Added::load(params, &name, &block)).transpose()?;
-            Ok(Layer { added, block: Block::load_with(params, &name, &block, relative.as_ref())? })
+            Ok(Layer { added, block: Block::load_with(params, &name, &block, relative.as_ref(), false)? })
         };
         let layers = (0..self.layers).map(load).collect::<Result<_>>()?;
         let gate = match self.late {

@@ -46,7 +46,7 @@ impl LocalBlock {
         let here = config.local_layers.as_ref().is_none_or(|layers| layers.contains(&i));
         let count = if here { config.local } else { 0 };
         let local = (1..=count).map(|n| Local::load(params, &format!("{name}.local{n}"), config)).collect::<Result<_>>()?;
-        Ok(LocalBlock { local, block: Block::load_with(params, &name, &config.block(), relative)? })
+        Ok(LocalBlock { local, block: Block::load_with(params, &name, &config.block(), relative, false)? })
     }
 
     /// `[B, T, 1 + H·W, C]` to the same; class tokens pass the local blocks by.

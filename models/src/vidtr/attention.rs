@@ -15,7 +15,7 @@ use tubelet_engine::{
 use super::{Mixing, Pool, Pooling, VidTrConfig, sequence_first};
 use crate::{
     Depth, Pass,
-    attention::{Attention, SelfAttention, heads},
+    attention::{Attention, Qkv, SelfAttention},
     layers::Linear,
     params::{Init, Params},
     rollout::{Hop, Step},
@@ -24,7 +24,7 @@ use crate::{
 /// One layer's attention.
 pub(super) struct Mixer {
     mixing: Mixing,
-    qkv: Linear,
+    qkv: Qkv,
     proj: Linear,
     /// The attention over space of `SeparableApart`.
     space: Option<SelfAttention>,
@@ -33,6 +33,7 @@ pub(super) struct Mixer {
     grid: [usize; 3],
     width: usize,
     heads: usize,
+    last: bool,
 }
 
 impl Mixer {
@@ -43,9 +44,10 @@ impl Mixer {
         mixing: Mixing,
         grid: [usize; 3],
         pool: Option<&Pool>,
+        last: bool,
     ) -> Result<Self> {
         let (c, heads) = (config.width, config.heads);
-        let qkv = Linear::load(params, &format!("{name}.attn.qkv"), c, 3 * c, true)?;
+        let qkv = Qkv::load(params, &format!("{name}.attn.qkv"), c, heads, true, last)?;
         let proj = Linear::load(params, &format!("{name}.attn.proj"), c, c, true)?;
         let space = match mixing {
             Mixing::SeparableApart => Some(SelfAttention::load(params, &format!("{name}.attn_space"), c, heads, true)?),
@@ -64,26 +66,16 @@ impl Mixer {
             }
             None => None,
         };
-        Ok(Mixer { mixing, qkv, proj, space, pool, grid, width: c, heads })
-    }
-
-    fn scale(&self) -> f32 {
-        ((self.width / self.heads) as f32).sqrt().recip()
+        Ok(Mixer { mixing, qkv, proj, space, pool, grid, width: c, heads, last })
     }
 
     /// Plain attention along `axis`.
     fn attend(&self, axis: usize, qkv: [&Tensor; 3], pass: &mut Pass) -> Result<Tensor> {
-        Attention { scale: self.scale(), axis, bias: None }.forward(qkv, pass)
+        Attention { scale: self.qkv.scale(), axis, bias: None }.forward(qkv, pass)
     }
 
-    /// Queries, keys and values of `y [B, X, Y, C]`.
-    fn project(&self, y: &Tensor) -> Result<[Tensor; 3]> {
-        let qkv = self.qkv.forward(y)?;
-        let part = |part| heads(&qkv, part, self.width, self.heads);
-        Ok([part(0)?, part(1)?, part(2)?])
-    }
-
-    /// `x + attention(y)`, where `y` is `normed`, the normalised `x`, perhaps with positions; pooling layers return fewer tokens.
+    /// `x + attention(y)`, where `y` is `normed`, the normalised `x`, perhaps with positions; pooling layers return fewer tokens, and the last one
+    /// those that are read, unless the pass [wants](Pass::wants_all) all.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -95,9 +87,12 @@ impl Mixer {
         let y = &position.map(|position| add(&normed, position)).transpose()?.unwrap_or_else(|| normed.clone());
         // As released, joint attention adds positions to queries and keys alone; the shared projection of the others takes them all.
         let values = (self.mixing == Mixing::Joint && position.is_some()).then_some(normed);
+        if self.last && !pass.wants_all() && self.mixing != Mixing::SeparableApart {
+            return self.read(x, y, values.as_ref(), depth, pass);
+        }
         match self.mixing {
             Mixing::Joint => self.whole(x, y, &[2], depth, pass, |[q, k, v], pass| {
-                let v = values.as_ref().map(|values| Ok(self.project(values)?[2].clone())).unwrap_or(Ok(v))?;
+                let v = values.as_ref().map_or(Ok(v), |values| self.qkv.forward(values).map(|[_, _, v]| v))?;
                 self.attend(2, [&q, &k, &v], pass)
             }),
             Mixing::Separable => self.whole(x, y, &[1, 2], depth, pass, |[q, k, v], pass| {
@@ -106,14 +101,31 @@ impl Mixer {
             }),
             Mixing::Space => self.whole(x, y, &[2], depth, pass, |[q, k, v], pass| self.attend(2, [&q, &k, &v], pass)),
             Mixing::SeparableApart => {
-                let [q, k, v] = self.project(y)?;
+                let [q, k, v] = self.qkv.forward(y)?;
                 let o = self.attend(1, [&q, &k, &v], pass)?.reshape(y.shape())?;
                 let space = self.space.as_ref().ok_or_else(|| Error::invalid("vidtr", "no attention over space"))?;
-                let (o, time) = (self.proj.forward(&o)?, Hop::new(self.scale(), 1, &q, &k).mixed());
+                let (o, time) = (self.proj.forward(&o)?, Hop::new(self.qkv.scale(), 1, &q, &k).mixed());
                 pass.branch(x, depth, |pass, residual| space.forward_after(time, &o, 2, residual, pass))
             }
             Mixing::SeparablePatches | Mixing::Axial => self.patches(x, y, depth, pass),
         }
+    }
+
+    /// What the last layer makes of the class tokens: the first of all tokens, `[B, 1, 1, C]`, or of every frame, `[B, T, 1, C]`. Attention over time
+    /// then looks from the first row, which attention over space reads.
+    fn read(&self, x: &Tensor, y: &Tensor, values: Option<&Tensor>, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+        let first = |x: &Tensor, axis: usize| x.narrow(axis, 0, 1);
+        let (mixed, x) = if self.mixing == Mixing::Separable {
+            let [q, k, v] = self.qkv.of(&first(y, 1)?, y)?;
+            let o = self.attend(1, [&q, &k, &v], pass)?;
+            (self.attend(2, [&first(&q, 2)?, &first(&k, 1)?, &o], pass)?, first(&first(x, 1)?, 2)?)
+        } else {
+            let [q, k, v] = self.qkv.of(&first(y, 2)?, y)?;
+            let v = values.map_or(Ok(v), |values| self.qkv.of(&first(values, 2)?, values).map(|[_, _, v]| v))?;
+            (self.attend(2, [&q, &k, &v], pass)?, first(x, 2)?)
+        };
+        let mixed = mixed.reshape(x.shape())?;
+        pass.branch(&x, depth, |_, residual| self.proj.apply(&mixed, None, residual))
     }
 
     /// All tokens mixed by `mix` along `axes` in turn, projected, and added to `x`.
@@ -126,9 +138,9 @@ impl Mixer {
         pass: &mut Pass,
         mix: impl Fn([Tensor; 3], &mut Pass) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let [q, k, v] = self.project(y)?;
+        let [q, k, v] = self.qkv.forward(y)?;
         pass.follow(|| {
-            Ok(Step::Attention { hops: axes.iter().map(|&axis| Hop::new(self.scale(), axis, &q, &k)).collect(), aside: 0 })
+            Ok(Step::Attention { hops: axes.iter().map(|&axis| Hop::new(self.qkv.scale(), axis, &q, &k)).collect(), aside: 0 })
         })?;
         let mixed = mix([q, k, v], pass)?.reshape(x.shape())?;
         pass.record(|| format!("layer{}.self_attn", depth.layer), || sequence_first(&self.proj.forward(&mixed)?))?;
@@ -162,8 +174,8 @@ impl Mixer {
 
     /// Time then space, or time, height, width: `[B, T, H·W, C]` to the same.
     fn grid_attention(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let (b, [t, h, w], scale) = (y.shape()[0], self.grid, self.scale());
-        let [q, k, v] = self.project(y)?;
+        let (b, [t, h, w], scale) = (y.shape()[0], self.grid, self.qkv.scale());
+        let [q, k, v] = self.qkv.forward(y)?;
         let o = self.attend(1, [&q, &k, &v], pass)?;
         let time = Hop::new(scale, 1, &q, &k);
         if self.mixing != Mixing::Axial {
@@ -192,8 +204,8 @@ impl Mixer {
         i: usize,
         pass: &mut Pass,
     ) -> Result<(Tensor, Tensor)> {
-        let (s, scale) = (*x.shape(), self.scale());
-        let [q, k, v] = self.project(y)?;
+        let (s, scale) = (*x.shape(), self.qkv.scale());
+        let [q, k, v] = self.qkv.forward(y)?;
         let op = AttentionTopkStd { scale, keep, renormalize };
         let [o, kept, std] = attention_topk_std(op, &q, &k, &v)?;
         // The official rows are heads, then batch, then place.

@@ -240,7 +240,7 @@ impl Layer {
         let (c, name) = (config.width, format!("blocks.{i}"));
         Ok(Layer {
             norm1: LayerNorm::load(params, &format!("{name}.norm1"), c, config.eps)?,
-            mixer: Mixer::load(params, &name, config, mixing, grid, pool)?,
+            mixer: Mixer::load(params, &name, config, mixing, grid, pool, i + 1 == config.layers)?,
             norm2: LayerNorm::load(params, &format!("{name}.norm2"), c, config.eps)?,
             mlp: Mlp::load(params, &format!("{name}.mlp"), c, config.hidden, config.activation.into())?,
         })

@@ -208,10 +208,10 @@ enum Layer {
 }
 
 impl Layer {
-    fn load(params: &mut Params<'_>, name: &str, config: &VivitConfig, encoder: Encoder) -> Result<Self> {
+    fn load(params: &mut Params<'_>, name: &str, config: &VivitConfig, encoder: Encoder, last: bool) -> Result<Self> {
         let c = config.width;
         let Temporal::Factorised { space_first } = config.temporal else {
-            return Ok(Layer::Plain(Block::load(params, name, &config.block(encoder))?));
+            return Ok(Layer::Plain(Block::load_with(params, name, &config.block(encoder), None, last)?));
         };
         let attention = |params: &mut Params<'_>, axis: &str| -> Result<_> {
             let norm = LayerNorm::load(params, &format!("{name}.norm_{axis}"), c, config.eps)?;
@@ -223,9 +223,10 @@ impl Layer {
         Ok(Layer::Factorised { space_first, time, space, mlp: (norm, mlp) })
     }
 
-    /// `[B, X, Y, C]` to the same.
-    fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+    /// `[B, X, Y, C]` to the same; if `last`, to the class tokens alone where those are all that is wanted.
+    fn forward(&self, x: &Tensor, last: bool, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         match self {
+            Layer::Plain(block) if last => block.forward_first(x, depth, pass),
             Layer::Plain(block) => block.forward(x, 2, depth, pass),
             Layer::Factorised { space_first, time, space, mlp } => {
                 let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
@@ -256,7 +257,8 @@ impl Transformer {
         let class = if config.class_token { Some(params.tensor(&format!("{name}.cls_token"), &[c], Init::Zeros)?) } else { None };
         let rows = tokens + usize::from(config.class_token);
         let position = params.tensor(&format!("{name}.pos_embed"), &[1, 1, rows, c], Init::Normal(0.02))?;
-        let layer = |i: usize| Layer::load(params, &format!("{name}.blocks.{i}"), config, encoder);
+        let last = |i: usize| config.class_token && i + 1 == encoder.layers;
+        let layer = |i: usize| Layer::load(params, &format!("{name}.blocks.{i}"), config, encoder, last(i));
         let layers = (0..encoder.layers).map(layer).collect::<Result<_>>()?;
         Ok(Transformer { class, position, layers, norm: LayerNorm::load(params, &format!("{name}.norm"), c, config.eps)? })
     }
@@ -323,7 +325,8 @@ impl Vivit {
         pass.record(|| format!("{name}/posembed_input"), || flat(&x))?;
         pass.record(|| "embeddings".into(), || flat(&x))?;
         for (i, layer) in part.layers.iter().enumerate() {
-            x = layer.forward(&x, Depth { layer: i, of: part.layers.len() }, pass)?;
+            let depth = Depth { layer: i, of: part.layers.len() };
+            x = layer.forward(&x, part.class.is_some() && i + 1 == depth.of, depth, pass)?;
             pass.record(|| format!("{name}/encoderblock_{i}"), || flat(&x))?;
             pass.record(|| format!("layer{i}"), || flat(&x))?;
         }

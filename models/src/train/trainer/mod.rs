@@ -58,6 +58,7 @@ pub struct Trainer {
     goals: Vec<Goal>,
     /// Steps that the device goes through on its own, if they shall.
     captured: Option<Captured>,
+    whole: bool,
 }
 
 /// What is learned from a data set.
@@ -117,13 +118,19 @@ impl Trainer {
         };
         let goals = recipe.data.sets().into_iter().map(goal).collect::<Result<_>>()?;
         let (memory, average) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Trainer { recipe, config, device: device.clone(), dtype, store, memory, average, step: 0, goals, captured: None })
+        let device = device.clone();
+        Ok(Trainer { recipe, config, device, dtype, store, memory, average, step: 0, goals, captured: None, whole: false })
     }
 
     /// With random parameters from the recipe's seed.
     pub fn random(recipe: Recipe, device: &Device) -> Result<Self> {
         let params = Params::random(device, DType::F32, recipe.seed);
         Trainer::new(recipe, device, params)
+    }
+
+    /// The same, whose passes compute what nobody reads: see [`Pass::wants_all`].
+    pub fn whole(self) -> Self {
+        Trainer { whole: true, ..self }
     }
 
     /// Steps done.
@@ -355,7 +362,8 @@ impl Trainer {
         // Every part of every step draws from a stream of its own, by whichever process it is computed.
         let part_of_all = (step * group.size() as u64 + group.rank() as u64) * self.parts(group) as u64 + i as u64;
         let stream = part_of_all * self.goals.len() as u64 + set as u64;
-        let mut pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
+        let pass = Pass::training(self.recipe.regularisation, self.recipe.seed, stream);
+        let mut pass = if self.whole { pass.whole() } else { pass };
         let logits = model.forward_for(goal.head, &video, &mut pass)?.cast(DType::F32)?;
         let loss = loss(goal, &logits, &targets, self.recipe.label_smoothing)?;
         let outcome = Outcome { loss: loss.detach(), logits: logits.detach() };
