@@ -17,7 +17,7 @@ use tubelet_models::{devices, train::Event};
 
 fn losses(device: &Device, system: &str, steps: u64, name: &str) -> Vec<f64> {
     let mut recipe = small(system);
-    (recipe.steps, recipe.checkpoint_every) = (steps, 0);
+    (recipe.steps, recipe.batch, recipe.checkpoint_every) = (steps, 2, 0);
     // A smooth activation: at the kink of VidTr's ReLU rounding decides which side a number is on, and with it a whole gradient. Two right
     // devices part there (seen: by 1e-6 at step 14, 6e-5 at step 50, and not at all without the kink); the kernel itself has its properties.
     let mut model = serde_json::to_value(recipe.config().unwrap()).unwrap();
