@@ -49,6 +49,7 @@ mod layer_norm_backward;
 mod pairs;
 mod panels;
 mod patches;
+mod placement;
 mod pool;
 mod product;
 mod reduce;

@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::placement::Helper;
+
 /// How long a helper looks for the next loop before it sleeps: longer than the gap between two kernels of a model, and short against
 /// a scheduler's time slice. To wake a sleeper takes some tens of microseconds, as long as many a kernel.
 const AWAKE: Duration = Duration::from_micros(200);
@@ -68,6 +70,8 @@ struct State {
     job: Option<Job>,
     /// Helpers that must be woken.
     asleep: usize,
+    /// Those that are told [where](super::placement) to wake.
+    helpers: Vec<Helper>,
     stop: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -118,6 +122,7 @@ impl Shared {
 
     fn help(&self, thread: usize) {
         let mut seen = 0;
+        self.lock().helpers.extend(Helper::here());
         loop {
             watch(AWAKE, || self.epoch.load(Ordering::Acquire) != seen);
             let mut state = self.lock();
@@ -184,7 +189,7 @@ impl Pool {
         // SAFETY: only the lifetime changes; nobody calls the body after this function has returned.
         let body = unsafe { mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
         let job = Job { body, len };
-        let asleep = {
+        let (asleep, helpers) = {
             let mut state = shared.lock();
             for (thread, next) in shared.next.iter().enumerate() {
                 next.0.store(shared.share(len, thread), Ordering::Relaxed);
@@ -192,12 +197,14 @@ impl Pool {
             shared.open.store(true, Ordering::Relaxed);
             state.job = Some(job);
             shared.epoch.fetch_add(1, Ordering::Release);
-            state.asleep
+            (state.asleep, if state.asleep > 0 { state.helpers.clone() } else { Vec::new() })
         };
+        let aside: Vec<_> = if asleep > 0 { helpers.into_iter().map(Helper::aside).collect() } else { Vec::new() };
         if asleep > 0 {
             shared.wake.notify_all();
         }
         let mine = panic::catch_unwind(AssertUnwindSafe(|| shared.work(job, 0)));
+        drop(aside);
         shared.finish(len);
         // From here nobody enters the job any more; those inside are waited for.
         shared.lock().job = None;
