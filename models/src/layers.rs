@@ -164,6 +164,7 @@ pub struct Block {
     attention: SelfAttention,
     norm2: LayerNorm,
     mlp: Mlp,
+    last: bool,
 }
 
 impl Block {
@@ -172,8 +173,8 @@ impl Block {
         Block::load_with(params, name, config, None, false)
     }
 
-    /// As [`Block::load`]; attention adds a learned bias for each of the `relative` positions of two tokens to their score. `last` where
-    /// [`Block::forward_first`] will do.
+    /// As [`Block::load`]; attention adds a learned bias for each of the `relative` positions of two tokens to their score. Of what a `last`
+    /// block gives the first token of each line along axis 2 is read, and no other.
     pub fn load_with(
         params: &mut Params<'_>,
         name: &str,
@@ -196,7 +197,7 @@ impl Block {
         };
         let norm1 = LayerNorm::load(params, &format!("{name}.norm1"), width, eps)?;
         let norm2 = LayerNorm::load(params, &format!("{name}.norm2"), width, eps)?;
-        Ok(Block { norm1, attention, norm2, mlp })
+        Ok(Block { norm1, attention, norm2, mlp, last })
     }
 
     /// What attention adds to `x`, for those who watch.
@@ -216,16 +217,11 @@ impl Block {
         pass.branch(x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
     }
 
-    /// Both: `[B, X, Y, C]` to the same, attending along `axis`.
+    /// Both: `[B, X, Y, C]` to the same, attending along `axis`. A last block gives `[B, X, 1, C]`, unless the pass [wants](Pass::wants_all) all
+    /// tokens: of the others only keys and values are computed, a sixth of a block.
     pub fn forward(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
-        self.refine(&self.mix(x, axis, depth, pass)?, depth, pass)
-    }
-
-    /// As [`Block::forward`] along axis 2 for a last block of whose tokens the first of each line is read: `[B, X, 1, C]`, or all of them where the
-    /// pass [wants](Pass::wants_all) them. Of the others only keys and values are computed: a sixth of a block.
-    pub fn forward_first(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
-        if pass.wants_all() {
-            return self.forward(x, 2, depth, pass);
+        if !self.last || axis != 2 || pass.wants_all() {
+            return self.refine(&self.mix(x, axis, depth, pass)?, depth, pass);
         }
         let normed = self.norm1.forward(x)?;
         let first = x.narrow(2, 0, 1)?;

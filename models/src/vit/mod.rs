@@ -101,11 +101,6 @@ impl VitConfig {
         Outline { layers: self.layers, tokens: h * w + usize::from(self.class_token) }
     }
 
-    /// Whether the class token is all that is read of the last layer.
-    fn reads_first(&self) -> bool {
-        self.readout == Readout::Token
-    }
-
     fn validate(&self) -> Result<()> {
         check_scale("vit", &self.input, self.width, || self.outline())?;
         let [h, w] = self.grid();
@@ -147,7 +142,7 @@ impl VitConfig {
         let relative = self.relative_positions.then(|| RelativePositions::of_patches([h, w])).transpose()?;
         let pre_norm = if self.pre_norm { Some(LayerNorm::load(params, "norm_pre", c, self.eps)?) } else { None };
         let load = |i: usize| {
-            let last = self.reads_first() && i + 1 == self.layers;
+            let last = self.readout == Readout::Token && i + 1 == self.layers;
             Block::load_with(params, &format!("blocks.{i}"), &block, relative.as_ref(), last)
         };
         let blocks = (0..self.layers).map(load).collect::<Result<_>>()?;
@@ -210,9 +205,7 @@ impl Model for Vit {
         pass.record(|| "norm_pre".into(), || sequence(&x))?;
         for (i, block) in self.blocks.iter().enumerate() {
             pass.record(|| format!("block{i}.attn"), || sequence(&block.attend(&x, 2)?))?;
-            let depth = Depth { layer: i, of: config.layers };
-            let last = config.reads_first() && i + 1 == config.layers;
-            x = if last { block.forward_first(&x, depth, pass)? } else { block.forward(&x, 2, depth, pass)? };
+            x = block.forward(&x, 2, Depth { layer: i, of: config.layers }, pass)?;
             pass.record(|| format!("block{i}"), || sequence(&x))?;
             pass.record(|| format!("resblock{i}"), || sequence(&x)?.permute(&[1, 0, 2]))?;
         }

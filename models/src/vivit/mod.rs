@@ -223,10 +223,9 @@ impl Layer {
         Ok(Layer::Factorised { space_first, time, space, mlp: (norm, mlp) })
     }
 
-    /// `[B, X, Y, C]` to the same; if `last`, to the class tokens alone where those are all that is wanted.
-    fn forward(&self, x: &Tensor, last: bool, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
+    /// `[B, X, Y, C]` to the same, or what a last [`Block`] gives.
+    fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         match self {
-            Layer::Plain(block) if last => block.forward_first(x, depth, pass),
             Layer::Plain(block) => block.forward(x, 2, depth, pass),
             Layer::Factorised { space_first, time, space, mlp } => {
                 let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
@@ -325,8 +324,7 @@ impl Vivit {
         pass.record(|| format!("{name}/posembed_input"), || flat(&x))?;
         pass.record(|| "embeddings".into(), || flat(&x))?;
         for (i, layer) in part.layers.iter().enumerate() {
-            let depth = Depth { layer: i, of: part.layers.len() };
-            x = layer.forward(&x, part.class.is_some() && i + 1 == depth.of, depth, pass)?;
+            x = layer.forward(&x, Depth { layer: i, of: part.layers.len() }, pass)?;
             pass.record(|| format!("{name}/encoderblock_{i}"), || flat(&x))?;
             pass.record(|| format!("layer{i}"), || flat(&x))?;
         }
