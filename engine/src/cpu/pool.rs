@@ -199,7 +199,7 @@ impl Pool {
             shared.epoch.fetch_add(1, Ordering::Release);
             (state.asleep, if state.asleep > 0 { state.helpers.clone() } else { Vec::new() })
         };
-        let aside: Vec<_> = if asleep > 0 { helpers.into_iter().map(Helper::aside).collect() } else { Vec::new() };
+        let aside: Vec<_> = helpers.into_iter().map(Helper::aside).collect();
         if asleep > 0 {
             shared.wake.notify_all();
         }
