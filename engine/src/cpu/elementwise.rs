@@ -1,10 +1,8 @@
 //! Functions of the elements at one place of some operands: `unary`, `unary_backward` and `binary`.
 
-use half::{bf16, f16};
-
 use super::{
     Cpu, Shared,
-    convert::{Cast, WIDEST},
+    convert::{Cast, WIDEST, load, store},
     simd::{Kernel, Level, Simd},
     strided::{Strided, TASK},
 };
@@ -12,6 +10,9 @@ use crate::{DType, Element, Result, Tensor};
 
 /// A function of `N` numbers.
 pub(super) trait Elementwise<const N: usize>: Copy + Sync {
+    /// Whether it is a few instructions, and therefore compiled for half types as well.
+    const SHORT: bool = false;
+
     /// Must be `#[inline(always)]`.
     ///
     /// # Safety
@@ -48,22 +49,26 @@ pub(super) fn run<T: Element, const N: usize>(
     Ok(())
 }
 
-/// Elements that are functions' arguments at a time where they do not lie side by side: they and the results stay in L1.
+/// Elements of a half type that are functions' arguments at a time: they and the results stay in L1.
 const BLOCK: usize = 1024;
 
-/// `y = function(x)` for `len` elements.
+/// `y = function(x)` for `len` elements, of half types by blocks of f32 where the function is long: those are compiled for f32 alone. (Conversions
+/// beside a long function gain nothing either: they want the same units of the processor.)
 ///
 /// # Safety
 /// `x` and `y` are valid for `len`.
-unsafe fn piece<T: Element, const N: usize>(
+unsafe fn piece<T: Element, F: Elementwise<N>, const N: usize>(
     level: Level,
-    function: impl Elementwise<N>,
+    function: F,
     x: [(*const T, usize); N],
     y: *mut T,
     len: usize,
 ) {
-    if x.iter().all(|&(_, step)| step == 1) {
-        return level.run(Piece { function, dtype: T::DTYPE, x: x.map(|(from, _)| from.cast()), y: y.cast(), len });
+    if F::SHORT {
+        return level.run(Piece { function, x, y, len });
+    }
+    if T::DTYPE == DType::F32 {
+        return level.run(Piece::<f32, F, N> { function, x: x.map(|(from, step)| (from.cast(), step)), y: y.cast(), len });
     }
     let mut blocks = [[0f32; BLOCK]; N];
     let base = blocks.as_mut_ptr().cast::<f32>();
@@ -75,86 +80,52 @@ unsafe fn piece<T: Element, const N: usize>(
             // SAFETY: the caller's word.
             level.run(Cast { src: unsafe { from.add(low * step) }, step, dst: block(i), len });
         }
-        let x = std::array::from_fn(|i| block(i).cast_const().cast());
-        level.run(Piece { function, dtype: DType::F32, x, y: base.cast(), len });
+        level.run(Piece { function, x: std::array::from_fn(|i| (block(i).cast_const(), 1)), y: base, len });
         // SAFETY: the caller's word.
         level.run(Cast { src: base.cast_const(), step: 1, dst: unsafe { y.add(low) }, len });
     }
 }
 
-/// A function of `len` numbers side by side, made by who vouches for the pointers; the result may be in an operand's place. Which float they are
-/// is asked at each vector: functions are long, and are compiled once for all.
-pub(super) struct Piece<F, const N: usize> {
+/// A function of `len` numbers, made by who vouches for the pointers; the result may be in an operand's place.
+pub(super) struct Piece<T, F, const N: usize> {
     pub function: F,
-    pub dtype: DType,
-    pub x: [*const u8; N],
-    pub y: *mut u8,
+    /// Where each operand begins, and the distance of its elements.
+    pub x: [(*const T, usize); N],
+    pub y: *mut T,
     pub len: usize,
 }
 
-/// The vector from element `j` on.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-unsafe fn take<S: Simd>(dtype: DType, from: *const u8, j: usize) -> S::V {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        match dtype {
-            DType::BF16 => S::load_bf16(from.cast::<bf16>().add(j)),
-            DType::F16 => S::load_f16(from.cast::<f16>().add(j)),
-            _ => S::load(from.cast::<f32>().add(j)),
-        }
-    }
-}
-
-/// As [`take`], the other way.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-unsafe fn put<S: Simd>(dtype: DType, to: *mut u8, j: usize, y: S::V) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        match dtype {
-            DType::BF16 => S::store_bf16(to.cast::<bf16>().add(j), y),
-            DType::F16 => S::store_f16(to.cast::<f16>().add(j), y),
-            _ => S::store(to.cast::<f32>().add(j), y),
-        }
-    }
-}
-
-impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
+impl<T: Element, F: Elementwise<N>, const N: usize> Kernel for Piece<T, F, N> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
         // One loop for whole vectors, and, once more, for one that the rest is copied to: a second copy of all functions would be for nothing.
-        let (size, full) = (self.dtype.size(), self.len / S::LANES * S::LANES);
-        let (start, rest) = (full * size, (self.len - full) * size);
-        let (mut edges, mut edge) = ([[0f32; WIDEST]; N], [0f32; WIDEST]);
+        let full = self.len / S::LANES * S::LANES;
+        let rest = self.len - full;
+        let (mut edges, mut edge) = ([[T::from_f32(0.0); WIDEST]; N], [T::from_f32(0.0); WIDEST]);
         let (mut x, mut y, mut len) = (self.x, self.y, full);
         loop {
             for j in (0..len).step_by(S::LANES) {
                 // SAFETY: whoever made it says that `x` and `y` are valid for `len`; so are the edges for a vector.
                 unsafe {
                     let mut values = [S::splat(0.0); N];
-                    for (value, from) in values.iter_mut().zip(x) {
-                        *value = take::<S>(self.dtype, from, j);
+                    for (value, (from, step)) in values.iter_mut().zip(x) {
+                        *value = load::<S, T>(from.add(j * step), step, S::LANES);
                     }
-                    put::<S>(self.dtype, y, j, self.function.of::<S>(values));
+                    store::<S, T>(y.add(j), self.function.of::<S>(values), S::LANES);
                 }
             }
-            if rest == 0 || y == edge.as_mut_ptr().cast() {
+            if rest == 0 || y == edge.as_mut_ptr() {
                 break;
             }
-            for (edge, from) in edges.iter_mut().zip(self.x) {
+            for (edge, (from, step)) in edges.iter_mut().zip(self.x) {
                 // SAFETY: as above.
-                unsafe { edge.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(from.add(start), rest) };
+                (0..rest).for_each(|i| edge[i] = unsafe { *from.add((full + i) * step) });
             }
-            (x, y, len) = (edges.each_ref().map(|edge| edge.as_ptr().cast()), edge.as_mut_ptr().cast(), S::LANES);
+            (x, y, len) = (edges.each_ref().map(|edge| (edge.as_ptr(), 1)), edge.as_mut_ptr(), S::LANES);
         }
         // SAFETY: as above.
-        unsafe { self.y.add(start).copy_from_nonoverlapping(edge.as_ptr().cast(), rest) };
+        unsafe { self.y.add(full).copy_from_nonoverlapping(edge.as_ptr(), rest) };
     }
 }
