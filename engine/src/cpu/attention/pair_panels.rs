@@ -81,15 +81,16 @@ pub(in crate::cpu) unsafe fn pack_channels(
         // Words of the channels 0 to 15, and of 16 to 31: channel c of one token, then of the next.
         let (first, second) = (in_turn(0, 32), in_turn(16, 32));
         for pair in 0..filled {
+            let src = x.base.get().wrapping_add((low + 2 * pair) * x.stride);
             for (panel, channel) in (0..x.width).step_by(PANEL).enumerate() {
-                let row = |token: usize| {
-                    if token >= count {
-                        return _mm512_setzero_si512();
-                    }
-                    let src = x.base.get().add((low + token) * x.stride + channel * x.step);
-                    load(src, x.step, PANEL.min(x.width - channel))
-                };
-                let (a, b) = (row(2 * pair), row(2 * pair + 1));
+                let channels = PANEL.min(x.width - channel);
+                let (mut a, mut b) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+                if 2 * pair < count {
+                    a = load(src.add(channel * x.step), x.step, channels);
+                }
+                if 2 * pair + 1 < count {
+                    b = load(src.add(x.stride + channel * x.step), x.step, channels);
+                }
                 let dst = dst.add((panel * words + pair) * PANEL);
                 _mm512_storeu_si512(dst.cast(), _mm512_permutex2var_epi16(a, first, b));
                 _mm512_storeu_si512(dst.add(16).cast(), _mm512_permutex2var_epi16(a, second, b));

@@ -1,5 +1,11 @@
 //! Attention of bf16 in [pairs](crate::cpu::pairs): both products take two multiply-adds of bf16 for one of f32.
 //!
+//! A [unit](Unit) multiplies: `vdpbf16ps`, or AMX's tiles, which want up to 32 queries, and words of queries, and of the keys of a block, in whole depths
+//! of 16, with zeros in what is left. By Intel's tables (no processor with AMX has run this): a product of 16 x 16 x 32 takes a tile unit 16 cycles, so that
+//! with heads of 64 sixteen scores cost 4 cycles in both products. Between them sixteen scores are a vector that takes some 14 operations, of which a
+//! core begins two in a cycle: 7 cycles. Tiles are thus about a third of a step, less where panels or depths are not full, and the exponentials bound it.
+//! The scores of a tile, 32 x 256 in f32, stay in L1.
+//!
 //! As [`super::tiled`], with scores, maxima and sums in f32. The queries are multiplied as they lie; the scale enters with the exponent, in f32.
 //! A weight `2^(s − max)` is rounded to bf16 for the product with the values, by a factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, and the total that divides
 //! the sum is that of the rounded weights. What results is `Σ wⱼ(1 + δⱼ)·vⱼ / Σ wⱼ(1 + δⱼ)`, off by no more than `2⁻⁹ · Σ wⱼ·|vⱼ − out| ≤ 2⁻⁹ ·
