@@ -1,10 +1,16 @@
 //! Sums over rows, per column: the gradients of scales and biases.
 
+use std::slice;
+
 use super::{Cpu, Shared};
 use crate::Result;
 
 /// Rows of a block. The blocks, and so the order of the additions, depend on the shape alone.
 pub(super) const ROWS: usize = 32;
+
+/// Columns whose blocks are added up together, row by row: one column after the other would walk through memory in steps of a row, and miss L1
+/// at each.
+const COLUMNS: usize = 128;
 
 /// Calls `body(block, sums, scratch)` for each of the blocks of [`ROWS`] rows, with `width` sums of its own, set to 0, and scratch of `floats`;
 /// then adds up the blocks' sums in their order.
@@ -22,10 +28,19 @@ where
         unsafe { sums.write_bytes(0, width) };
         body(block, sums, scratch.ptr().cast());
     })?;
-    let column = |c: usize| {
-        // SAFETY: every block has written its sums.
-        let sum: f64 = (0..blocks).map(|block| f64::from(unsafe { *base.get().add(block * width + c) })).sum();
-        sum as f32
-    };
-    Ok((0..width).map(column).collect())
+    let mut totals = vec![0f32; width];
+    let out = Shared(totals.as_mut_ptr());
+    cpu.pool.for_each(width.div_ceil(COLUMNS), |task| {
+        let low = task * COLUMNS;
+        let mut sums = [0f64; COLUMNS];
+        let sums = &mut sums[..COLUMNS.min(width - low)];
+        for block in 0..blocks {
+            // SAFETY: every block has written its sums.
+            let part = unsafe { slice::from_raw_parts(base.get().add(block * width + low), sums.len()) };
+            sums.iter_mut().zip(part).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        // SAFETY: each task writes its own columns.
+        sums.iter().enumerate().for_each(|(c, &sum)| unsafe { out.get().add(low + c).write(sum as f32) });
+    });
+    Ok(totals)
 }

@@ -1,8 +1,10 @@
 //! Functions of the elements at one place of some operands: `unary`, `unary_backward` and `binary`.
 
+use half::{bf16, f16};
+
 use super::{
     Cpu, Shared,
-    convert::{Cast, WIDEST, load},
+    convert::{Cast, WIDEST},
     simd::{Kernel, Level, Simd},
     strided::{Strided, TASK},
 };
@@ -46,10 +48,10 @@ pub(super) fn run<T: Element, const N: usize>(
     Ok(())
 }
 
-/// Elements of a half type that are functions' arguments at a time: they and the results stay in L1.
+/// Elements that are functions' arguments at a time where they do not lie side by side: they and the results stay in L1.
 const BLOCK: usize = 1024;
 
-/// `y = function(x)` for `len` elements, of half types by blocks of f32: functions are long, and compiled for f32 alone.
+/// `y = function(x)` for `len` elements.
 ///
 /// # Safety
 /// `x` and `y` are valid for `len`.
@@ -60,8 +62,8 @@ unsafe fn piece<T: Element, const N: usize>(
     y: *mut T,
     len: usize,
 ) {
-    if T::DTYPE == DType::F32 {
-        return level.run(Piece { function, x: x.map(|(from, step)| (from.cast(), step)), y: y.cast(), len });
+    if x.iter().all(|&(_, step)| step == 1) {
+        return level.run(Piece { function, dtype: T::DTYPE, x: x.map(|(from, _)| from.cast()), y: y.cast(), len });
     }
     let mut blocks = [[0f32; BLOCK]; N];
     let base = blocks.as_mut_ptr().cast::<f32>();
@@ -73,19 +75,53 @@ unsafe fn piece<T: Element, const N: usize>(
             // SAFETY: the caller's word.
             level.run(Cast { src: unsafe { from.add(low * step) }, step, dst: block(i), len });
         }
-        level.run(Piece { function, x: std::array::from_fn(|i| (block(i).cast_const(), 1)), y: base, len });
+        let x = std::array::from_fn(|i| block(i).cast_const().cast());
+        level.run(Piece { function, dtype: DType::F32, x, y: base.cast(), len });
         // SAFETY: the caller's word.
         level.run(Cast { src: base.cast_const(), step: 1, dst: unsafe { y.add(low) }, len });
     }
 }
 
-/// A function of `len` numbers, made by who vouches for the pointers; the result may be in an operand's place.
+/// A function of `len` numbers side by side, made by who vouches for the pointers; the result may be in an operand's place. Which float they are
+/// is asked at each vector: functions are long, and are compiled once for all.
 pub(super) struct Piece<F, const N: usize> {
     pub function: F,
-    /// Where each operand begins, and the distance of its elements.
-    pub x: [(*const f32, usize); N],
-    pub y: *mut f32,
+    pub dtype: DType,
+    pub x: [*const u8; N],
+    pub y: *mut u8,
     pub len: usize,
+}
+
+/// The vector from element `j` on.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn take<S: Simd>(dtype: DType, from: *const u8, j: usize) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match dtype {
+            DType::BF16 => S::load_bf16(from.cast::<bf16>().add(j)),
+            DType::F16 => S::load_f16(from.cast::<f16>().add(j)),
+            _ => S::load(from.cast::<f32>().add(j)),
+        }
+    }
+}
+
+/// As [`take`], the other way.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn put<S: Simd>(dtype: DType, to: *mut u8, j: usize, y: S::V) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match dtype {
+            DType::BF16 => S::store_bf16(to.cast::<bf16>().add(j), y),
+            DType::F16 => S::store_f16(to.cast::<f16>().add(j), y),
+            _ => S::store(to.cast::<f32>().add(j), y),
+        }
+    }
 }
 
 impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
@@ -94,8 +130,8 @@ impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         // One loop for whole vectors, and, once more, for one that the rest is copied to: a second copy of all functions would be for nothing.
-        let full = self.len / S::LANES * S::LANES;
-        let rest = self.len - full;
+        let (size, full) = (self.dtype.size(), self.len / S::LANES * S::LANES);
+        let (start, rest) = (full * size, (self.len - full) * size);
         let (mut edges, mut edge) = ([[0f32; WIDEST]; N], [0f32; WIDEST]);
         let (mut x, mut y, mut len) = (self.x, self.y, full);
         loop {
@@ -103,22 +139,22 @@ impl<F: Elementwise<N>, const N: usize> Kernel for Piece<F, N> {
                 // SAFETY: whoever made it says that `x` and `y` are valid for `len`; so are the edges for a vector.
                 unsafe {
                     let mut values = [S::splat(0.0); N];
-                    for (value, (from, step)) in values.iter_mut().zip(x) {
-                        *value = load::<S, f32>(from.add(j * step), step, S::LANES);
+                    for (value, from) in values.iter_mut().zip(x) {
+                        *value = take::<S>(self.dtype, from, j);
                     }
-                    S::store(y.add(j), self.function.of::<S>(values));
+                    put::<S>(self.dtype, y, j, self.function.of::<S>(values));
                 }
             }
-            if rest == 0 || y == edge.as_mut_ptr() {
+            if rest == 0 || y == edge.as_mut_ptr().cast() {
                 break;
             }
-            for (edge, (from, step)) in edges.iter_mut().zip(self.x) {
+            for (edge, from) in edges.iter_mut().zip(self.x) {
                 // SAFETY: as above.
-                (0..rest).for_each(|i| edge[i] = unsafe { *from.add((full + i) * step) });
+                unsafe { edge.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(from.add(start), rest) };
             }
-            (x, y, len) = (edges.each_ref().map(|edge| (edge.as_ptr(), 1)), edge.as_mut_ptr(), S::LANES);
+            (x, y, len) = (edges.each_ref().map(|edge| edge.as_ptr().cast()), edge.as_mut_ptr().cast(), S::LANES);
         }
         // SAFETY: as above.
-        unsafe { self.y.add(full).copy_from_nonoverlapping(edge.as_ptr(), rest) };
+        unsafe { self.y.add(start).copy_from_nonoverlapping(edge.as_ptr().cast(), rest) };
     }
 }

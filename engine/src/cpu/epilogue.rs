@@ -9,7 +9,7 @@ use super::{
     elementwise::Piece,
     simd::{Kernel, Simd},
 };
-use crate::{Element, Function};
+use crate::{DType, Element, Function};
 
 /// A view of rows whose element `(i, j)` of batch `b` lies at `offset(b·M + i) + j·step`.
 pub(super) struct Residual<'a, T> {
@@ -68,7 +68,7 @@ impl<T: Element> Finish<'_, T> {
                     S::store(at, self.affine::<S>(at, j));
                     j += S::LANES;
                 }
-                S::enter(Piece { function, x: [(sums.cast_const(), 1)], y: sums, len: high - low });
+                S::enter(Piece { function, dtype: DType::F32, x: [sums.cast_const().cast()], y: sums.cast(), len: high - low });
             }
             let mut j = low;
             while j < high {

@@ -130,6 +130,16 @@ unsafe fn polynomial<S: Simd>(coefficients: &[f32], x: S::V) -> S::V {
 /// As [`Simd`].
 #[inline(always)]
 unsafe fn gelu_erf<S: Simd>(x: S::V) -> S::V {
+    // Of `exp_reduced`, for twice its argument.
+    const HALF_POWER: [f32; 7] = [
+        1.381_453_9e-3 / 64.0,
+        8.368_745_3e-3 / 32.0,
+        4.166_839_1e-2 / 16.0,
+        1.666_652_0e-1 / 8.0,
+        4.999_999_3e-1 / 4.0,
+        0.5,
+        1.0,
+    ];
     const ABOVE: [f32; 5] = [4.020_275_8e-3, 3.998_480_2e-2, 1.813_086_8e-1, 4.356_889_9e-1, 0.5];
     const BELOW: [f32; 6] = [1.007_719_4e-2, 1.002_344_2e-1, 4.643_853_9e-1, 1.194_492_3, 1.669_262_9, 1.0];
     // SAFETY: passed on from the caller.
@@ -137,16 +147,18 @@ unsafe fn gelu_erf<S: Simd>(x: S::V) -> S::V {
         // At the bound n is −127, and 2ⁿ the number whose bits are all 0.
         let a = S::min(S::max(x, S::sub(S::splat(0.0), x)), S::splat(13.27));
         let minus = S::sub(S::splat(0.0), a);
-        let square = S::mul(a, a);
-        let lost = S::fma(minus, a, square);
-        let n = S::round(S::mul(square, S::splat(-0.5 * std::f32::consts::LOG2_E)));
-        let r = S::fma(n, S::splat(-0.693_359_4), S::mul(square, S::splat(-0.5)));
-        let r = S::fma(n, S::splat(2.121_944_4e-4), r);
-        let power = S::mul(exp_reduced::<S>(S::fma(lost, S::splat(0.5), r)), S::exp2_integer(n));
+        let square = S::mul(minus, a);
+        let lost = S::fma(a, a, square);
+        let n = S::round(S::mul(square, S::splat(0.5 * std::f32::consts::LOG2_E)));
+        // Twice the rest of the reduction: halving is left to the coefficients.
+        let r = S::fma(n, S::splat(2.0 * -0.693_359_4), square);
+        let r = S::fma(n, S::splat(2.0 * 2.121_944_4e-4), r);
+        let power = S::mul(polynomial::<S>(&HALF_POWER, S::sub(r, lost)), S::exp2_integer(n));
         // −a, but −∞ at −∞, where the function is not defined (−∞ · 0).
         let factor = S::min(x, minus);
-        let tail = S::div(S::mul(S::mul(factor, power), polynomial::<S>(&ABOVE, a)), polynomial::<S>(&BELOW, a));
-        S::add(S::max(S::splat(0.0), x), tail)
+        // The division beside the exponential, not behind it.
+        let ratio = S::div(polynomial::<S>(&ABOVE, a), polynomial::<S>(&BELOW, a));
+        S::fma(S::mul(factor, power), ratio, S::max(S::splat(0.0), x))
     }
 }
 
