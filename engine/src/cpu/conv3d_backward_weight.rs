@@ -69,7 +69,8 @@ fn typed<V: Element, T: Element, D: Element, R: Rows>(
             pack::<V, D>(&patches, first, count, n, Shared(panels.ptr().cast()), cpu)?;
             let channels = rows.narrow(0, first, count)?.narrow(1, group * m, m)?.transpose()?;
             let source = source(Strided::new(&channels, cpu)?);
-            let chunk = Chunk { source: &source, size: [m, n, steps(T::DTYPE, count, cpu)], panels: Shared(panels.ptr().cast()), first };
+            let chunk =
+                Chunk { source: &source, size: [m, n, steps(T::DTYPE, count, cpu)], panels: Shared(panels.ptr().cast()), first };
             let to = group * m * n;
             // SAFETY: the group's rows of the result, or of the sums.
             unsafe {
