@@ -65,7 +65,7 @@ pub fn devices(threads: usize) -> Vec<Device> {
 static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
     let emulated = |level| {
         level == Level::Amx
-            && Level::Avx512.available()
+            && Level::Avx512Bf16.available()
             && tubelet_amx_emulator::install().inspect_err(|reason| println!("amx is skipped: {reason}")).is_ok()
     };
     let options = CpuOptions::from_env().unwrap_or_else(|error| panic!("{error}"));

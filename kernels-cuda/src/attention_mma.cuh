@@ -39,12 +39,6 @@ DEVICE void fill_head(u32 to, const TiledMatrix<Bits>& source, u32 row0) {
     }
 }
 
-template <class T> DEVICE u32 pack_two(float low, float high) {
-    Pack<T, 2> two;
-    two.x[0] = from_float<T>(low);
-    two.x[1] = from_float<T>(high);
-    return *reinterpret_cast<u32*>(&two);
-}
 // What is left of two numbers that were packed.
 template <class T> DEVICE u32 pack_rest(float low, float high) {
     return pack_two<T>(low - to_float(from_float<T>(low)), high - to_float(from_float<T>(high)));

@@ -28,11 +28,14 @@ struct Parameters {
     u32 weight_wide;
     u32 x_across;
     u32 weight_across;
-    // Of gemm_hopper.cuh alone: tiles of all parts and batches, and whether there is an operand for each batch.
+    // Of gemm_hopper.cuh alone: tiles of all parts and batches, whether there is an operand for each batch, and whether the copy engine moves the
+    // results.
     u32 tiles;
     u32 x_batched;
     u32 weight_batched;
-    u32 unused[13];  // tensor maps stand at multiples of 64 bytes, and so do structs of them
+    u32 residual_batched;
+    u32 by_engine;
+    u32 unused[11];  // tensor maps stand at multiples of 64 bytes, and so do structs of them
 };
 
 extern __shared__ float4 dynamic_shared[];

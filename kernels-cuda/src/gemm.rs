@@ -34,10 +34,12 @@ parameters!(Parameters {
     tiles: u32,
     x_batched: u32,
     weight_batched: u32,
-    unused: [u32; 13],
+    residual_batched: u32,
+    by_engine: u32,
+    unused: [u32; 11],
 });
 
-parameters!(HopperParameters { x: EncodedMap, weight: EncodedMap, p: Parameters });
+parameters!(HopperParameters { x: EncodedMap, weight: EncodedMap, y: EncodedMap, residual: EncodedMap, p: Parameters });
 
 /// How a kernel reads a matrix: the last two dimensions of a tensor.
 struct Reading {
@@ -113,6 +115,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         function: function_code(op.function),
         wide: u32::from(wide_result(cuda, n, y, residual)?),
     };
+    // Parts of the depth are sums in f32, which threads store.
+    let between = nest.single().map_or(0, |matrices| matrices[2] as usize);
+    let moved = wide_cut.filter(|wide| wide.splits == 1).and_then(|_| hopper::moved(&epilogue, between, x.dtype()));
     let parameters = Parameters {
         x: cuda.address(x)?,
         weight: cuda.address(weight)?,
@@ -134,11 +139,20 @@ pub(crate) fn run(cuda: &CudaBackend, op: &Gemm, inputs: &[Option<&Tensor>], out
         tiles: cuda.count(name, wide_cut.map_or(0, |wide| wide.tiles))?,
         x_batched: operands.is_some_and(|(x, _)| x.matrix != 0).into(),
         weight_batched: operands.is_some_and(|(_, weight)| weight.matrix != 0).into(),
-        unused: [0; 13],
+        residual_batched: moved.is_some_and(|(_, residual)| residual.is_some_and(|residual| residual.matrix != 0)).into(),
+        by_engine: moved.is_some().into(),
+        unused: [0; 11],
     };
     if let Some(((x_tiles, w_tiles), wide)) = operands.zip(wide_cut) {
         let map = |tiles: &hopper::Operand| tiles.map(cuda, x.dtype(), batches);
-        let parameters = HopperParameters { x: map(&x_tiles)?, weight: map(&w_tiles)?, p: parameters };
+        let pieces = |stack: Option<hopper::Operand>| stack.map_or(Ok([0; 16]), |stack| stack.pieces(cuda, x.dtype(), batches));
+        let parameters = HopperParameters {
+            x: map(&x_tiles)?,
+            weight: map(&w_tiles)?,
+            y: pieces(moved.map(|(y, _)| y))?,
+            residual: pieces(moved.and_then(|(_, residual)| residual))?,
+            p: parameters,
+        };
         let (blocks, columns) = (wide.blocks(cuda.driver().multiprocessors()), wide.columns);
         let kernel = format!("gemm_{dtype}_hopper_{columns}{}", hopper::layouts(&x_tiles, &w_tiles));
         cuda.launch_shared(&MODULE, &kernel, blocks, hopper::THREADS, wide.shared(), &parameters)?;

@@ -7,29 +7,25 @@
 // are for products that have too few of them.
 //
 // A block stays on its multiprocessor and goes from tile to tile. One warpgroup asks the copy engine for tiles of both operands, STAGES ahead; two
-// others multiply 64 rows each and write them, while the copies for the next tile are under way. The tiles of one part of the depth come in
-// the order of `place`, so that blocks that run at the same time share operands in the cache.
+// others multiply 64 rows each and write them (gemm_results_hopper.cuh), while the copies for the next tile are under way. The tiles of one part of
+// the depth come in the order of `place`, so that blocks that run at the same time share operands in the cache.
 #pragma once
 #include "wgmma.cuh"
 
 struct HopperParameters {
-    TensorMap x, weight;  // [batches or 1, rows, depth] in tiles of rows x 64; across, [batches or 1, depth, rows] in tiles of 64 x 64
+    TensorMap x, weight;    // [batches or 1, rows, depth] in tiles of rows x 64; across, [batches or 1, depth, rows] in tiles of 64 x 64
+    TensorMap y, residual;  // [batches, rows, columns] and [batches or 1, rows, columns] in tiles of 64 x 64, where `by_engine`
     Parameters p;
 };
-static_assert(sizeof(HopperParameters) == 2 * 128 + sizeof(Parameters), "no gaps");
+static_assert(sizeof(HopperParameters) == 4 * 128 + sizeof(Parameters), "no gaps");
+
+#include "gemm_results_hopper.cuh"
 
 #define CLUSTER_128
 #define CLUSTER_256 __cluster_dims__(2, 1, 1)
 #define HOPPER_KERNEL(columns) extern "C" __global__ void CLUSTER_##columns __launch_bounds__(384, 1)
 
 extern __shared__ __align__(1024) unsigned char tiles[];
-
-// The 128 threads of a warpgroup of consumers, with a barrier of their own.
-struct Warpgroup {
-    static constexpr int THREADS = 128;
-    static DEVICE u32 index() { return threadIdx.x % 128; }
-    static DEVICE void sync() { asm volatile("bar.sync %0, 128;" ::"r"(threadIdx.x / 128) : "memory"); }
-};
 
 // One operand: LINES rows of a tile.
 template <int LINES, int LAYOUT> struct HopperOperand {
@@ -68,11 +64,13 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
     using X = HopperOperand<ROWS, LAYOUT_X>;
     using Weight = HopperOperand<COLUMNS, LAYOUT_WEIGHT>;
     static constexpr int A = X::BYTES, STAGE = A + Weight::BYTES;
-    // Sums on their way out: 64 rows of 32 for each of two warpgroups, four floats between rows so that columns lie in different banks.
-    static constexpr int PART = 32, PITCH = PART + 4, OUT = 64 * PITCH * 4;
+    using Results = HopperResults<T, COLUMNS>;
 
-    static DEVICE u32 full(u32 stage) { return shared_address(tiles) + STAGES * STAGE + 2 * OUT + stage * 8; }
+    // Behind the stages what leaves, of two warpgroups, and all barriers.
+    static DEVICE u32 leaving(u32 group) { return shared_address(tiles) + STAGES * STAGE + group * Results::BYTES; }
+    static DEVICE u32 full(u32 stage) { return leaving(2) + stage * 8; }
     static DEVICE u32 empty(u32 stage) { return full(STAGES + stage); }
+    static DEVICE u32 arrived(u32 group) { return full(2 * STAGES + 2 * group); }
 
     // A place among the stages, and the parity of the time that it is there.
     struct Turn {
@@ -135,7 +133,7 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
     static DEVICE void consume(const HopperParameters& h) {
         const Parameters& p = h.p;
         const u32 group = threadIdx.x / 128 - 1;
-        float* out = reinterpret_cast<float*>(tiles + STAGES * STAGE + group * OUT);
+        Results results(h, leaving(group), arrived(group));
         float sums[COLUMNS / 2];
 #pragma unroll
         for (int i = 0; i < COLUMNS / 2; ++i) sums[i] = 0.0f;
@@ -143,6 +141,7 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
 #pragma unroll 1
         for (u32 tile = first(); tile < p.tiles; tile += further()) {
             const Place at = own(p, tile);
+            const HopperTarget to = Results::target(p, at, group);
             const u32 count = steps(p, at);
             u32 before = 0;
 #pragma unroll 1
@@ -156,6 +155,8 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
                     Products<T, COLUMNS>::template multiply_add<LAYOUT_X, LAYOUT_WEIGHT>(sums, a + X::STEP * k, b + Weight::STEP * k, k > 0 || step > 0);
                 }
                 commit_products();
+                // While tensor cores have something to do.
+                if (step == 0) results.begin(to);
                 // The products of the step before are done: its place is free.
                 await_products<1>();
                 if (step > 0) free(before);
@@ -164,38 +165,9 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
             await_products<0>();
             pin(sums);
             free(before);
-            write(p, at, group, out, sums);
+            results.write(to, sums);
         }
-    }
-
-    // 32 columns at a time, through shared memory, so that what becomes of a sum is there once in the code and rows are written 16 bytes at a time.
-    static DEVICE void write(const Parameters& p, const Place& at, u32 group, float* out, const float (&sums)[COLUMNS / 2]) {
-        const u32 lane = lane_index(), row = threadIdx.x % 128 / 32 * 16 + lane / 4, m0 = at.m0 + group * 64;
-        const i64 size = (i64)p.epilogue.rows * p.epilogue.columns;
-        i64 offset[3];
-        locate(p.batch, at.batch, offset);
-#pragma unroll 1
-        for (u32 part = 0; part < COLUMNS / PART; ++part) {
-            const u32 n0 = at.n0 + part * PART;
-            if (n0 >= p.epilogue.columns) break;
-            Warpgroup::sync();
-            // Registers have no addresses: all parts stand here, and one is taken.
-#pragma unroll
-            for (int i = 0; i < COLUMNS / 2; i += 2) {
-                if (i / (PART / 2) == part) {
-                    const int inside = i % (PART / 2);
-                    float* to = out + (row + inside / 2 % 2 * 8) * PITCH + inside / 4 * 8 + lane % 4 * 2;
-                    *reinterpret_cast<float2*>(to) = make_float2(sums[i], sums[i + 1]);
-                }
-            }
-            Warpgroup::sync();
-            if (p.splits > 1) {
-                float* to = p.partial + ((i64)at.split * p.batches + at.batch) * size;
-                store_partial_by<64, PART, PITCH, Warpgroup>(to, out, m0, n0, p.epilogue.rows, p.epilogue.columns);
-            } else {
-                store_tile_by<T, 64, PART, PITCH, Warpgroup>(p.epilogue, out, m0, n0, offset[2], at.batch * size);
-            }
-        }
+        results.end();
     }
 
     static DEVICE void run(const HopperParameters& h) {
@@ -204,6 +176,7 @@ template <class T, int COLUMNS, int LAYOUT_X, int LAYOUT_WEIGHT> struct HopperGe
                 barrier_init(full(stage), 1);
                 barrier_init(empty(stage), 8 * CLUSTER);  // the warps of the consumers
             }
+            for (u32 piece = 0; piece < 4; ++piece) barrier_init(arrived(0) + piece * 8, 1);
             publish_barriers();
         }
         sync();

@@ -6,13 +6,15 @@ use crate::{
     attention::wide,
     backend::CudaBackend,
     driver::{EncodedMap, HOPPER, TensorMap},
-    product::stride,
+    product::{Epilogue, stride},
     sequences::Sizes,
 };
 
 /// Rows of a tile of the result, and depth of a step.
 const ROWS: usize = 128;
 const DEPTH: usize = 64;
+/// Rows and columns of a piece of the result, as the copy engine moves it.
+const PIECE: usize = 64;
 /// A producer and two consumers.
 pub(crate) const THREADS: u32 = 384;
 /// Multiprocessors of an H100 or H200, whichever this one has: cuts follow from shapes alone.
@@ -36,7 +38,16 @@ pub(crate) struct Operand {
 impl Operand {
     /// Encoded for tiles of 128 rows, which across the depth are two.
     pub fn map(&self, cuda: &CudaBackend, dtype: DType, batches: usize) -> Result<EncodedMap> {
-        let (side, lines, rows) = if self.across { (self.rows, self.depth, DEPTH) } else { (self.depth, self.rows, ROWS) };
+        self.tiles(cuda, dtype, batches, if self.across { DEPTH } else { ROWS })
+    }
+
+    /// Encoded for pieces of 64 rows and columns: results or a residual, whose depth is the columns.
+    pub fn pieces(&self, cuda: &CudaBackend, dtype: DType, batches: usize) -> Result<EncodedMap> {
+        self.tiles(cuda, dtype, batches, PIECE)
+    }
+
+    fn tiles(&self, cuda: &CudaBackend, dtype: DType, batches: usize, rows: usize) -> Result<EncodedMap> {
+        let (side, lines) = if self.across { (self.rows, self.depth) } else { (self.depth, self.rows) };
         // A dimension of one still wants a stride.
         let (matrices, matrix) = if self.matrix == 0 { (1, self.line * lines) } else { (batches, self.matrix) };
         cuda.driver().tensor_map(&TensorMap {
@@ -57,6 +68,18 @@ pub(crate) fn layouts(x: &Operand, weight: &Operand) -> &'static str {
         (false, true) => "_across_weight",
         (true, true) => "_across",
     }
+}
+
+/// Results and their residual as the copy engine moves them, if it can: where an epilogue goes by 16 bytes, and no row of a residual serves many.
+/// From residual to residual there are `matrix` elements, 0 where one serves all.
+pub(crate) fn moved(epilogue: &Epilogue, matrix: usize, dtype: DType) -> Option<(Operand, Option<Operand>)> {
+    let (rows, columns) = (epilogue.rows as usize, epilogue.columns as usize);
+    let stack = |address, line, matrix| Operand { address, rows, depth: columns, across: false, line, matrix };
+    let residual = (epilogue.residual != 0).then(|| stack(epilogue.residual, epilogue.residual_row as usize, matrix));
+    // Bias is read in pairs.
+    let pairs = epilogue.bias.is_multiple_of(2 * dtype.size() as u64);
+    let moves = epilogue.wide == 1 && pairs && residual.is_none_or(|residual| residual.line > 0);
+    moves.then(|| (stack(epilogue.y, columns, rows * columns), residual))
 }
 
 /// Whether a product of operands that can be read 16 bytes at a time is one for the kernels of Hopper: tiles that would be mostly empty are not.
@@ -97,9 +120,9 @@ impl Cut {
         self.tiles.min((multiprocessors / cluster).max(1)) * cluster
     }
 
-    /// Bytes of shared memory, as `gemm_hopper.cuh` lays it out: four stages, sums on their way out, barriers.
+    /// Bytes of shared memory, as `gemm_hopper.cuh` lays it out: four stages, two pieces of results for each consumer, barriers of both.
     pub fn shared(&self) -> usize {
-        4 * (ROWS + self.columns) * DEPTH * 2 + 2 * 64 * 36 * 4 + 64
+        4 * (ROWS + self.columns) * DEPTH * 2 + 2 * 2 * PIECE * PIECE * 2 + (4 * 2 + 2 * 2) * 8
     }
 }
 

@@ -44,6 +44,13 @@ template <> DEVICE void multiply_add<f16>(float (&c)[4], const u32 (&a)[4], u32 
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+template <class T> DEVICE u32 pack_two(float low, float high) {
+    Pack<T, 2> two;
+    two.x[0] = from_float<T>(low);
+    two.x[1] = from_float<T>(high);
+    return *reinterpret_cast<u32*>(&two);
+}
+
 // ---- tiles ----
 
 constexpr int MMA_DEPTH = 32, MMA_STAGES = 4;

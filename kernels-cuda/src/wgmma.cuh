@@ -71,6 +71,22 @@ DEVICE void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
                  : "memory");
 }
 
+// A tile of a matrix in a stack of them, from shared memory; what is outside is not written. It belongs to a group of this thread's.
+DEVICE void store_piece(const TensorMap& map, u32 column, u32 row, u32 matrix, u32 from) {
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map), "r"(from), "r"(column), "r"(row), "r"(matrix)
+                 : "memory");
+}
+DEVICE void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until the engine has read all but the last PENDING groups: their place may be written again, or go with the block.
+template <int PENDING> DEVICE void await_reads() { asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory"); }
+// What this thread has written to shared memory, the copy engine and tensor cores may read.
+DEVICE void fence_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// The reverse of `load_matrices`.
+DEVICE void store_matrices(u32 to, const u32 (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
+}
+
 // ---- products of warpgroups ----
 
 // Keeps the compiler from moving what computes these numbers, or what reads them, past the fence or the wait that stands beside: it knows of no register

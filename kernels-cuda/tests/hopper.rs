@@ -7,6 +7,7 @@ use tubelet_cuda::emulated::{self, Counters, Options};
 use tubelet_engine::{
     DType, Device, Result, Tensor,
     ops::{
+        Function,
         attention::attention_with_lse,
         attention_backward::{AttentionBackward, attention_backward},
         gemm::{Gemm, gemm},
@@ -77,13 +78,80 @@ fn operands_along_and_across_the_depth() -> Result<()> {
         let run = |device: &Device| {
             let x = integers(device, dtype, 1, [batches, m, k], x_across)?;
             let weight = integers(device, dtype, 2, [batches, n, k], weight_across)?;
-            gemm(Gemm { alpha: 0.5, function: None }, &x, &weight, None, None)?.to_f64_vec()
+            let (bias, residual) =
+                (integers(device, dtype, 3, [1, 1, n], false)?, integers(device, dtype, 4, [batches, m, n], false)?);
+            gemm(Gemm { alpha: 0.5, function: None }, &x, &weight, Some(&bias.reshape(&[n])?), Some(&residual))?.to_f64_vec()
         };
         used(&device);
         let (found, expected) = (run(&device)?, run(&Device::reference())?);
         let used = used(&device);
         assert!(used.contains_key(kernel), "{kernel}: {:?}", used.keys());
         assert!(found == expected, "{kernel}: sums of integers are exact");
+    }
+    Ok(())
+}
+
+/// A residual `[batches, rows, columns]`: as it is, columns of wider rows, one for all batches, one row for all, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Residual {
+    Plain,
+    Wider,
+    Shared,
+    Repeated,
+    Absent,
+}
+
+fn residual(device: &Device, dtype: DType, kind: Residual, [batches, rows, columns]: [usize; 3]) -> Result<Option<Tensor>> {
+    let shape = [batches, rows, columns];
+    let x = match kind {
+        Residual::Plain => integers(device, dtype, 4, shape, false)?,
+        Residual::Wider => integers(device, dtype, 4, [batches, rows, columns + 16], false)?.narrow(2, 8, columns)?,
+        Residual::Shared => integers(device, dtype, 4, [1, rows, columns], false)?.broadcast_to(&shape)?,
+        Residual::Repeated => integers(device, dtype, 4, [batches, 1, columns], false)?.broadcast_to(&shape)?,
+        Residual::Absent => return Ok(None),
+    };
+    Ok(Some(x))
+}
+
+#[test]
+fn results_by_the_copy_engine_are_those_of_threads() -> Result<()> {
+    use Residual::{Absent, Plain, Repeated, Shared, Wider};
+    // Pieces of 64 x 64 that reach beyond the last row and column, or stand alone; rows of 16 bytes, and not.
+    let cases = [
+        (DType::BF16, [2, 136, 72, 104], None, Plain, true),
+        (DType::F16, [3, 100, 200, 72], Some(Function::Relu), Shared, true),
+        (DType::BF16, [1, 200, 136, 72], Some(Function::GeluErf), Absent, true),
+        (DType::F16, [2, 65, 128, 64], Some(Function::GeluTanh), Wider, true),
+        (DType::BF16, [1, 64, 264, 64], None, Absent, true),
+        (DType::BF16, [2, 70, 72, 64], Some(Function::Relu), Repeated, false),
+        (DType::F16, [2, 70, 75, 64], Some(Function::Relu), Plain, false),
+    ];
+    for (dtype, [batches, m, n, k], function, kind, moved) in cases {
+        let device = hopper(2);
+        // Bias that does not lie in pairs is read by threads that store.
+        let run = |device: &Device, first: usize| {
+            let (x, weight) =
+                (integers(device, dtype, 1, [batches, m, k], false)?, integers(device, dtype, 2, [batches, n, k], false)?);
+            let all = integers(device, dtype, 3, [1, 1, n + 1], false)?.reshape(&[n + 1])?.to_f32_vec()?;
+            let shifted: Vec<f32> = (0..first + n).map(|i| if i < first { 0.0 } else { all[i - first] }).collect();
+            let bias = Tensor::from_f32(device, dtype, &[first + n], &shifted)?.narrow(0, first, n)?;
+            let residual = residual(device, dtype, kind, [batches, m, n])?;
+            gemm(Gemm { alpha: 0.125, function }, &x, &weight, Some(&bias), residual.as_ref())?.to_f64_vec()
+        };
+        let what = format!("{batches} x {m} x {n} x {k}, {dtype}, {function:?}, {kind:?}");
+        let counted = |first: usize| -> Result<(Vec<f64>, u64)> {
+            used(&device);
+            let y = run(&device, first)?;
+            let used = used(&device);
+            let kernel = used.get(&format!("gemm_{dtype}_hopper_128"));
+            Ok((y, kernel.map_or(0, |counters| counters.global_requests)))
+        };
+        let ((engine, few), (threads, many)) = (counted(0)?, counted(1)?);
+        assert!(many > 0 && (few < many) == moved, "{what}: {few} requests, {many} by threads");
+        assert!(engine == threads, "{what}: the same sums, rounded once");
+        if matches!(function, None | Some(Function::Relu)) {
+            assert!(engine == run(&Device::reference(), 0)?, "{what}: sums of integers are exact");
+        }
     }
     Ok(())
 }

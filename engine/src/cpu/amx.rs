@@ -8,7 +8,10 @@
 
 use std::{arch::asm, sync::OnceLock};
 
-use super::product::{LDA, Tile};
+use super::{
+    product::{LDA, Tile},
+    transpose::{self, SIDE},
+};
 
 /// Pairs that an instruction multiplies: the depth of a product is rounded up to them.
 pub(super) const DEPTH: usize = 16;
@@ -17,10 +20,12 @@ const HALF: usize = 16;
 /// Rows that are multiplied together.
 pub(super) const ROWS: usize = 2 * HALF;
 
-/// Whether this machine has tiles of bf16, and the system lets this process use them.
+/// Whether this machine has tiles of bf16, and the system lets this process use them. Also whether its vectors round to pairs of bf16, as
+/// [attention](super::attention) does between its products: all processors with AMX have AVX512-BF16, but a virtual machine may hide it, and then has
+/// [no tiles](super::Level::Amx) for us.
 pub(super) fn available() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| in_processor() && permitted())
+    *ANSWER.get_or_init(|| is_x86_feature_detected!("avx512bf16") && in_processor() && permitted())
 }
 
 fn in_processor() -> bool {
@@ -133,6 +138,21 @@ impl Drop for Tiles {
         if self.rows != 0 {
             // SAFETY: the machine has AMX, or nothing would have been configured.
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+}
+
+/// Rows that lie as columns, as `columns` says in [`super::unit::Unit`], side by side in `to`, with zeros up to a whole depth.
+///
+/// # Safety
+/// As there; the machine must have AVX-512 (F, BW).
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn turn(from: *const f32, (rows, steps): (usize, usize), to: *mut f32) {
+    for k in (0..steps).step_by(SIDE) {
+        for r in (0..rows).step_by(SIDE) {
+            let size = (SIDE.min(steps - k), SIDE.min(rows - r));
+            // SAFETY: the caller's word; rows of LDA have room for whole blocks.
+            unsafe { transpose::words((from.add(k * LDA + r), LDA), size, (to.add(r * LDA + k), LDA, SIDE)) };
         }
     }
 }

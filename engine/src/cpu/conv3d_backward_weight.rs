@@ -56,42 +56,57 @@ fn typed<V: Element, T: Element, D: Element, R: Rows>(
     let tubes = [g[1], g[2], g[3]];
     let positions = g[0] * tubes.iter().product::<usize>();
     let (m, n) = (g[4] / op.conv.groups, out.elements() / g[4]);
-    // Sums over chunks are f32 whatever the element type.
-    let sums = cpu.memory.allocate(out.elements() * size_of::<f32>())?;
     let panels = cpu.memory.allocate(panel_bytes(cpu, n, steps(T::DTYPE, CHUNK.min(positions), cpu)))?;
-    // SAFETY: one f32 for each element of the result.
-    unsafe { sums.ptr().cast::<f32>().write_bytes(0, out.elements()) };
     let rows = rows(gradient)?;
+    // No position is a chunk, too: of zeros.
+    let chunks = || (0..positions.max(1)).step_by(CHUNK).map(|first| (first, CHUNK.min(positions - first)));
+    // Of a single chunk the sums are the result; over several they are f32 whatever the element type.
+    let direct = T::DTYPE == DType::F32 || positions <= CHUNK;
+    let sums = if direct { None } else { Some(cpu.memory.allocate(out.elements() * size_of::<f32>())?) };
     for group in 0..op.conv.groups {
         let patches = Patches::<V>::new(&op.conv, video, group, op.kernel, tubes, cpu)?;
-        // SAFETY: the group's rows of the sums.
-        let to = Shared(unsafe { sums.ptr().cast::<f32>().add(group * m * n) });
-        for first in (0..positions).step_by(CHUNK) {
-            let count = CHUNK.min(positions - first);
+        for (first, count) in chunks() {
             pack::<V, D>(&patches, first, count, n, Shared(panels.ptr().cast()), cpu)?;
             let channels = rows.narrow(0, first, count)?.narrow(1, group * m, m)?.transpose()?;
-            let offset = |row: usize| row * n;
-            Product {
-                rows: &source(Strided::new(&channels, cpu)?),
-                batch: 1,
-                m,
-                n,
-                k: steps(T::DTYPE, count, cpu),
-                panels: Shared(panels.ptr().cast()),
-                epilogue: Epilogue {
-                    alpha: 1.0,
-                    function: None,
-                    bias: None,
-                    // Each element is read, once, before it is written.
-                    residual: Some(Residual { base: to, offset: &offset, step: 1 }),
-                    out: to,
-                    stride: n,
-                },
+            let source = source(Strided::new(&channels, cpu)?);
+            let chunk =
+                Chunk { source: &source, size: [m, n, steps(T::DTYPE, count, cpu)], panels: Shared(panels.ptr().cast()), first };
+            let to = group * m * n;
+            // SAFETY: the group's rows of the result, or of the sums.
+            unsafe {
+                match &sums {
+                    None => chunk.add_to(cpu.ptr::<T>(out)?.add(to), cpu)?,
+                    Some(sums) => chunk.add_to(sums.ptr().cast::<f32>().add(to), cpu)?,
+                }
             }
-            .run(cpu)?;
         }
     }
-    write::<T>(sums.ptr().cast(), out, cpu)
+    sums.map_or(Ok(()), |sums| write::<T>(sums.ptr().cast(), out, cpu))
+}
+
+/// The product of a chunk of positions.
+struct Chunk<'a, R> {
+    source: &'a R,
+    /// Channels, elements of a patch, and steps along the positions.
+    size: [usize; 3],
+    panels: Shared<f32>,
+    /// Its first position.
+    first: usize,
+}
+
+impl<R: Rows> Chunk<'_, R> {
+    /// Adds the product to what the chunks before it have made of `[m, n]`; the first writes it.
+    ///
+    /// # Safety
+    /// `to` is valid for them.
+    unsafe fn add_to<T: Element>(&self, to: *mut T, cpu: &Cpu) -> Result<()> {
+        let ([m, n, k], to) = (self.size, Shared(to));
+        let offset = |row: usize| row * n;
+        // Each element is read, once, before it is written.
+        let residual = (self.first > 0).then_some(Residual { base: to, offset: &offset, step: 1 });
+        let epilogue = Epilogue { alpha: 1.0, function: None, bias: None, residual, out: to, stride: n };
+        Product { rows: self.source, batch: 1, m, n, k, panels: self.panels, epilogue }.run(cpu)
+    }
 }
 
 /// A gradient `[B, T', H', W', O]` as `[positions, O]`.

@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{DType, Element, Result, Tensor, ops::conv3d_depthwise::Conv3dDepthwise};
 
-/// Channels of a task.
-const CHANNELS: usize = 128;
+/// Weights of a slice of the channels: 16 KiB, half of a small L1.
+const WEIGHTS: usize = 4096;
+/// Channels of a slice are a multiple of it.
+const CHANNELS: usize = 64;
 /// The most columns of a block.
 const COLUMNS: usize = 8;
 /// The most columns of the video under a block.
@@ -32,11 +34,12 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
     let dims = |x: &Tensor| -> [usize; 5] { std::array::from_fn(|d| x.shape()[d]) };
     let strides = |x: &Tensor| -> [usize; 5] { std::array::from_fn(|d| x.layout().strides()[d]) };
     let (out_size, threads) = (dims(out), cpu.pool.threads());
-    let [b, _, h, _, c] = out_size;
-    let chunks = c.div_ceil(CHANNELS);
-    // Rows of a task: they share most of what they read, but there must be tasks for all threads.
-    let rows = [8, 4, 2].into_iter().find(|rows| b * chunks * h.div_ceil(*rows) >= 4 * threads).unwrap_or(2);
-    let kernel = std::array::from_fn(|d| weight.shape()[d]);
+    let [b, _, h, w, c] = out_size;
+    // Rows of a task share most of what they read, but there must be tasks for all threads; in the end columns are shared out as well.
+    let cuts = [(8, w), (4, w), (2, w), (2, block_columns(w))];
+    let enough = |&(rows, columns): &(usize, usize)| b * h.div_ceil(rows) * w.div_ceil(columns) >= 4 * threads;
+    let (rows, columns) = cuts.into_iter().find(enough).unwrap_or(cuts[3]);
+    let kernel: [usize; 3] = std::array::from_fn(|d| weight.shape()[d]);
     let adjacent = |x: &Tensor| x.layout().strides()[4] == 1 || c == 1;
     let plan = Plan {
         padding: op.padding,
@@ -51,17 +54,26 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
         out: Shared(cpu.ptr::<T>(out)?),
         out_size,
     };
-    let bands = h.div_ceil(rows);
-    cpu.pool.for_each(b * chunks * bands, |task| {
-        let (band, chunk, batch) = (task % bands, task / bands % chunks, task / (bands * chunks));
-        cpu.level.run(Task {
-            plan: &plan,
-            batch,
-            rows: (band * rows, ((band + 1) * rows).min(h)),
-            channels: (chunk * CHANNELS, ((chunk + 1) * CHANNELS).min(c)),
-        });
+    let (bands, parts) = (h.div_ceil(rows), w.div_ceil(columns));
+    let slice = (WEIGHTS / kernel.iter().product::<usize>() / CHANNELS).max(1) * CHANNELS;
+    cpu.pool.for_each(b * bands * parts, |task| {
+        let (part, band, batch) = (task % parts, task / parts % bands, task / (parts * bands));
+        for low in (0..c).step_by(slice) {
+            cpu.level.run(Task {
+                plan: &plan,
+                batch,
+                rows: (band * rows, ((band + 1) * rows).min(h)),
+                columns: (part * columns, ((part + 1) * columns).min(w)),
+                channels: (low, (low + slice).min(c)),
+            });
+        }
     });
     Ok(())
+}
+
+/// Columns of a block where there are registers for two rows of it.
+fn block_columns(width: usize) -> usize {
+    if width.is_multiple_of(7) { 7 } else { 8 }
 }
 
 struct Plan<T> {
@@ -80,11 +92,12 @@ struct Plan<T> {
     out_size: [usize; 5],
 }
 
-/// Output rows and channels of a batch element, at all times.
+/// Output rows, columns and channels of a batch element, at all times.
 struct Task<'a, T> {
     plan: &'a Plan<T>,
     batch: usize,
     rows: (usize, usize),
+    columns: (usize, usize),
     channels: (usize, usize),
 }
 
@@ -98,13 +111,13 @@ impl<T: Element> Kernel for Task<'_, T> {
         let (low, high) = self.channels;
         let whole = if p.blocked { low + (high - low) / S::LANES * S::LANES } else { low };
         // Sums for two rows of eight columns, the video above them and a weight: 27 of 32 registers; of 16, a row of four.
-        let (rows, columns) = if S::MR < 10 { (1, 4) } else { (2, if width.is_multiple_of(7) { 7 } else { 8 }) };
+        let (rows, columns) = if S::MR < 10 { (1, 4) } else { (2, block_columns(width)) };
         let mut h = self.rows.0;
         while h < self.rows.1 {
             let count = rows.min(self.rows.1 - h);
-            let mut w = 0;
-            while w < width {
-                let left = width - w;
+            let mut w = self.columns.0;
+            while w < self.columns.1 {
+                let left = self.columns.1 - w;
                 // A row that is left over has fewer columns: blocks are code, and this one is rare.
                 let columns = if count < rows { 4 } else { columns };
                 let across = if left >= columns { columns } else { [4, 1][usize::from(left < 4)] };

@@ -315,9 +315,9 @@ mod testing {
     pub(super) fn devices(threads: usize) -> Vec<Device> {
         let device = |level: Level| {
             let options = CpuOptions { threads: Some(threads), simd: Some(level), memory_limit: None, guard: true };
-            if level == Level::Amx && !level.available() && Level::Avx512.available() {
+            if level == Level::Amx && !level.available() && Level::Avx512Bf16.available() {
                 let installed = tubelet_amx_emulator::install().inspect_err(|reason| println!("amx is skipped: {reason}"));
-                // SAFETY: the machine has AVX-512, and the emulator executes the rest.
+                // SAFETY: the machine has AVX512-BF16, and the emulator executes the rest.
                 return installed.ok().map(|()| Device::new(unsafe { Cpu::assume(options) }));
             }
             level.available().then(|| Device::new(Cpu::new(options).unwrap()))

@@ -33,9 +33,9 @@ pub(super) fn pay() -> bool {
 }
 
 /// Words of a row of `k` elements, in gathered rows and panels: whole tiles of AMX, of which the last is filled up with zeros.
-pub(super) fn words(cpu: &Cpu, k: usize) -> usize {
+pub(super) fn words(level: Level, k: usize) -> usize {
     let words = k.div_ceil(2);
-    if cpu.level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
+    if level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
 }
 
 /// Rows of bf16 as words of two.
@@ -122,12 +122,33 @@ pub(super) unsafe fn pack<T>(weight: &Weight<'_, T>, dense: bool, src: *const u1
 /// As [`super::product::tile_rows`], with words of pairs for f32; the machine must have [`Level::Avx512Bf16`].
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn tile_rows(tile: Tile) {
+    // SAFETY: passed on from the caller.
+    unsafe { choose::<false>(tile) }
+}
+
+/// The tile of [`super::product::tile_columns`], over pairs.
+///
+/// # Safety
+/// As there, with words of pairs for f32; the machine must have [`Level::Avx512Bf16`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn tile_columns(tile: Tile) {
+    // SAFETY: passed on from the caller.
+    unsafe { choose::<true>(tile) }
+}
+
+/// The tile for the number of rows.
+///
+/// # Safety
+/// As [`tile_rows`], or with `COLUMNS` as [`tile_columns`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn choose<const COLUMNS: bool>(tile: Tile) {
     macro_rules! cases {
         ($($n:literal)*) => {
             // SAFETY: passed on from the caller.
             unsafe {
                 match tile.rows {
-                    $($n => rows::<$n>(tile),)*
+                    $($n => rows::<$n, COLUMNS>(tile),)*
                     rows => debug_assert!(rows == 0, "a tile has at most 14 rows"),
                 }
             }
@@ -137,10 +158,10 @@ pub(super) unsafe fn tile_rows(tile: Tile) {
 }
 
 /// # Safety
-/// As [`tile_rows`].
+/// As [`choose`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn rows<const ROWS: usize>(Tile { kc, a, b, c, ldc, add, .. }: Tile) {
+unsafe fn rows<const ROWS: usize, const COLUMNS: bool>(Tile { kc, a, b, c, ldc, add, .. }: Tile) {
     // SAFETY: all bits are a vector of pairs.
     let pairs = |bits: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
     let mut sums: [[__m512; 2]; ROWS] = [[_mm512_setzero_ps(); 2]; ROWS];
@@ -150,7 +171,8 @@ unsafe fn rows<const ROWS: usize>(Tile { kc, a, b, c, ldc, add, .. }: Tile) {
             let b0 = pairs(_mm512_loadu_si512(b.add(k * 32).cast()));
             let b1 = pairs(_mm512_loadu_si512(b.add(k * 32 + 16).cast()));
             for (r, sum) in sums.iter_mut().enumerate() {
-                let x = pairs(_mm512_set1_epi32(a.add(r * LDA + k).cast::<i32>().read()));
+                let at = if COLUMNS { k * LDA + r } else { r * LDA + k };
+                let x = pairs(_mm512_set1_epi32(a.add(at).cast::<i32>().read()));
                 *sum = [_mm512_dpbf16_ps(sum[0], x, b0), _mm512_dpbf16_ps(sum[1], x, b1)];
             }
         }

@@ -35,7 +35,7 @@ pub(super) fn in_pairs(_: DType, _: &Cpu) -> bool {
 pub(super) fn steps(dtype: DType, k: usize, cpu: &Cpu) -> usize {
     #[cfg(target_arch = "x86_64")]
     if in_pairs(dtype, cpu) {
-        return super::pairs::words(cpu, k);
+        return super::pairs::words(cpu.level, k);
     }
     let _ = (dtype, cpu);
     k

@@ -1,4 +1,4 @@
-//! Attention along both axes, with one query, few and many, and keys beyond a block.
+//! Attention along both axes, with one query, few and many, and queries and keys beyond a block.
 
 use super::{Draw, Operand, Sample, Tolerance, Values, largest};
 use crate::{DType, ops::attention::Attention};
@@ -10,10 +10,16 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     }
     let axis = draw.rng.range(1, 2);
     let mut q = [draw.some(2), draw.some(4), draw.some(4), draw.some(3), 0];
-    q[axis] = if draw.once_in(3) { draw.some(4) } else { draw.some(60) };
+    q[axis] = match draw.rng.below(12) {
+        0..4 => draw.some(4),
+        // More than a block of the kernels' has.
+        4 if draw.size > 40 => 64 + draw.rng.below(40),
+        _ => draw.some(60),
+    };
     // As models have them: kernels may read such heads as vectors.
     let dense = draw.once_in(3);
     let [width, value_width] = match draw.once_in(2) {
+        wide if dense && draw.size > 40 => [if wide { wide_head(draw) } else { 4 * draw.some(16) }; 2],
         _ if dense => [4 * draw.some(16); 2],
         true => [draw.some(33), draw.some(33)],
         false => [draw.some(64); 2],
@@ -43,6 +49,11 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         Tolerance::Roundings { factor: factor + 8.0, scale: score.max(1.0) },
     ];
     Sample { op: Attention { scale, axis, lse }.into(), inputs, tolerance, prepare: false }
+}
+
+/// A head as large models have them, 72 to 96.
+pub(super) fn wide_head(draw: &mut Draw<'_>) -> usize {
+    8 * draw.rng.range(9, 12)
 }
 
 /// Roundings of f32 that one rounding of a probability to bf16, 2⁻⁹, is worth: kernels may multiply values by such, as PyTorch's do.

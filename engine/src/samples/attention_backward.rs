@@ -2,7 +2,7 @@
 
 use super::{
     Draw, Operand, Sample, Tolerance, Values,
-    attention::{roundings, weights},
+    attention::{roundings, weights, wide_head},
     largest,
 };
 use crate::{
@@ -23,7 +23,11 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         4 if draw.size > 40 => 112 + draw.rng.below(40),
         _ => draw.some(70),
     };
-    let [width, value_width] = if draw.once_in(2) { [draw.some(33), draw.some(33)] } else { [draw.some(64); 2] };
+    let [width, value_width] = match draw.rng.below(8) {
+        0..4 => [draw.some(33), draw.some(33)],
+        4 if draw.size > 40 => [wide_head(draw); 2],
+        _ => [draw.some(64); 2],
+    };
     q[4] = width;
     let mut k = q;
     k[axis] = match draw.rng.below(8) {

@@ -338,8 +338,11 @@ pub enum Op {
     },
     Bulk(Box<Bulk>),
     CommitBulk,
-    /// Until so many groups are left.
-    WaitBulk(u32),
+    /// Until so many groups are left to be written, or only to be read.
+    WaitBulk {
+        left: u32,
+        reads: bool,
+    },
     /// `fence.proxy.async`, for shared memory.
     ProxyFence,
     /// `fence.mbarrier_init`.

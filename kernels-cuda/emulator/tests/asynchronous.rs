@@ -212,7 +212,7 @@ fn descriptors_and_maps_that_the_hardware_does_not_take() {
     let fault = planted("[%map, {0, %k}]", "[%map+8, {0, %k}]");
     assert!(matches!(fault.kind, FaultKind::Misaligned { space: Space::Param, bytes: 64, .. }), "{fault}");
     let fault = planted("complete_tx::bytes [%s]", "complete_tx::bytes [%s+64]");
-    assert!(matches!(fault.kind, FaultKind::Misaligned { space: Space::Shared, bytes: 128, .. }), "{fault}");
+    assert!(matches!(fault.kind, FaultKind::Misaligned { space: Space::Shared, bytes: 1024, .. }), "{fault}");
     let fault = planted("complete_tx::bytes [%s]", "complete_tx::bytes [%s+2048]");
     assert!(matches!(fault.kind, FaultKind::OutOfBounds { space: Space::Shared, .. }), "{fault}");
 }

@@ -11,6 +11,9 @@ use crate::cpu::{product::KC, simd::avx512::transpose};
 /// Columns of a panel.
 pub(in crate::cpu) const PANEL: usize = 32;
 
+/// Scores of f32 that a tile has at most, so that they stay in L1 between a product and the next: 32 KiB, where AMX's rows are many.
+pub(in crate::cpu) const SCORES: usize = 8192;
+
 /// The widest head that the kernels of pairs take: a row of it is one row of a gathered block.
 pub(in crate::cpu) const WIDEST: usize = 2 * KC;
 
@@ -35,14 +38,13 @@ pub(in crate::cpu) unsafe fn load(p: *const bf16, step: usize, count: usize) -> 
     }
 }
 
-/// Tokens `low..high` as columns, pairs along the channels: `[tokens/32][⌈D/2⌉][32]`, zeros beyond the last token. `dst` is for token 0, and
-/// `low` at the beginning of a panel.
+/// Tokens `low..high` as columns, pairs along the channels: `[tokens/32][words][32]`, zeros beyond the last token and channel. `dst` is for token 0,
+/// and `low` at the beginning of a panel; `words` are those of a token, as [`crate::cpu::pairs::words`] counts them.
 ///
 /// # Safety
 /// The tokens exist, and `dst` holds their panels.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(in crate::cpu) unsafe fn pack_rows(x: &Sequence<bf16>, low: usize, high: usize, dst: *mut f32) {
-    let words = x.width.div_ceil(2);
+pub(in crate::cpu) unsafe fn pack_rows(x: &Sequence<bf16>, words: usize, (low, high): (usize, usize), dst: *mut f32) {
     // SAFETY: tokens and channels lie in the layout; the rest is the caller's word.
     unsafe {
         for first in (low..high.next_multiple_of(PANEL)).step_by(16) {
@@ -62,28 +64,34 @@ pub(in crate::cpu) unsafe fn pack_rows(x: &Sequence<bf16>, low: usize, high: usi
     }
 }
 
-/// Channels as columns, pairs along the tokens: `[D/32][tokens/2][32]`, zeros beyond the last channel and, where tokens are odd, the last one.
-/// Of a block of `count` tokens from `low` on; a panel has `pairs` rows in `dst`.
+/// Channels as columns, pairs along the tokens: `[D/32][words][32]`, zeros beyond the last channel. Of a block of `count` tokens from `low` on, with
+/// zeros after them up to `filled` rows; a panel has `words` rows in `dst`.
 ///
 /// # Safety
 /// The tokens exist, and `dst` holds the panels.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(in crate::cpu) unsafe fn pack_channels(x: &Sequence<bf16>, (low, count): (usize, usize), pairs: usize, dst: *mut f32) {
+pub(in crate::cpu) unsafe fn pack_channels(
+    x: &Sequence<bf16>,
+    (low, count): (usize, usize),
+    (filled, words): (usize, usize),
+    dst: *mut f32,
+) {
     // SAFETY: tokens and channels lie in the layout; the rest is the caller's word.
     unsafe {
         // Words of the channels 0 to 15, and of 16 to 31: channel c of one token, then of the next.
         let (first, second) = (in_turn(0, 32), in_turn(16, 32));
-        for pair in 0..count.div_ceil(2) {
-            let src = x.base.get().add((low + 2 * pair) * x.stride);
+        for pair in 0..filled {
+            let src = x.base.get().wrapping_add((low + 2 * pair) * x.stride);
             for (panel, channel) in (0..x.width).step_by(PANEL).enumerate() {
                 let channels = PANEL.min(x.width - channel);
-                let a = load(src.add(channel * x.step), x.step, channels);
-                let b = if 2 * pair + 1 < count {
-                    load(src.add(x.stride + channel * x.step), x.step, channels)
-                } else {
-                    _mm512_setzero_si512()
-                };
-                let dst = dst.add((panel * pairs + pair) * PANEL);
+                let (mut a, mut b) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+                if 2 * pair < count {
+                    a = load(src.add(channel * x.step), x.step, channels);
+                }
+                if 2 * pair + 1 < count {
+                    b = load(src.add(x.stride + channel * x.step), x.step, channels);
+                }
+                let dst = dst.add((panel * words + pair) * PANEL);
                 _mm512_storeu_si512(dst.cast(), _mm512_permutex2var_epi16(a, first, b));
                 _mm512_storeu_si512(dst.add(16).cast(), _mm512_permutex2var_epi16(a, second, b));
             }

@@ -1,5 +1,11 @@
 //! Attention of bf16 in [pairs](crate::cpu::pairs): both products take two multiply-adds of bf16 for one of f32.
 //!
+//! A [unit](Unit) multiplies: `vdpbf16ps`, or AMX's tiles, which want up to 32 queries, and words of queries, and of the keys of a block, in whole depths
+//! of 16, with zeros in what is left. By Intel's tables (no processor with AMX has run this): a product of 16 x 16 x 32 takes a tile unit 16 cycles, so that
+//! with heads of 64 sixteen scores cost 4 cycles in both products. Between them sixteen scores are a vector that takes some 14 operations, of which a
+//! core begins two in a cycle: 7 cycles. Tiles are thus about a third of a step, less where panels or depths are not full, and the exponentials bound it.
+//! The scores of a tile, 32 x 256 in f32, stay in L1.
+//!
 //! As [`super::tiled`], with scores, maxima and sums in f32. The queries are multiplied as they lie; the scale enters with the exponent, in f32.
 //! A weight `2^(s − max)` is rounded to bf16 for the product with the values, by a factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, and the total that divides
 //! the sum is that of the rounded weights. What results is `Σ wⱼ(1 + δⱼ)·vⱼ / Σ wⱼ(1 + δⱼ)`, off by no more than `2⁻⁹ · Σ wⱼ·|vⱼ − out| ≤ 2⁻⁹ ·
@@ -12,32 +18,36 @@ use half::bf16;
 
 use super::{
     Operands,
-    pair_panels::{PANEL, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
+    pair_panels::{PANEL, SCORES, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
 };
 use crate::{
     Result,
     cpu::{
         Cpu, Shared, pairs,
         product::{LDA, Tile, part},
+        simd::{Level, avx512::Avx512},
+        unit::Unit,
     },
 };
 
 /// The most keys of a block: a row of its scores has the layout of a gathered row of the blocked product.
 const KEYS: usize = 384;
-/// Tiles of queries that share a block of keys while it is in L2.
-const TILES: usize = 4;
-/// Rows of a tile.
-const ROWS: usize = 14;
+/// The most queries that share a block of keys while it is in L2: whole tiles, four of vectors or two of AMX.
+const QUERIES: usize = 64;
 /// Tokens that are packed by a task, where packing is shared out.
 const PIECE: usize = 256;
 
 /// Sizes, in words.
 struct Plan {
+    level: Level,
     keys: usize,
-    /// Keys of a block.
+    /// Rows of a tile, queries of a block, keys of a block.
+    rows: usize,
+    queries: usize,
     block: usize,
-    /// Words of a query.
+    /// Words of a query, and of all keys in a column of values.
     words: usize,
+    key_words: usize,
     padded_values: usize,
     /// Packed keys, and values, of a sequence.
     key_panels: usize,
@@ -45,28 +55,34 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(keys: usize, [width, value_width]: [usize; 2]) -> Self {
-        let (words, padded_values) = (width.div_ceil(2), value_width.next_multiple_of(PANEL));
+    fn new(level: Level, keys: usize, [width, value_width]: [usize; 2]) -> Self {
+        let rows = Unit::new(level, true).rows::<Avx512>();
+        let (words, key_words) = (pairs::words(level, width), pairs::words(level, keys));
+        let padded_values = value_width.next_multiple_of(PANEL);
         Plan {
+            level,
             keys,
-            block: keys.div_ceil(keys.div_ceil(KEYS)).next_multiple_of(PANEL),
+            rows,
+            queries: QUERIES / rows * rows,
+            block: keys.div_ceil(keys.div_ceil(KEYS.min(SCORES / rows))).next_multiple_of(PANEL),
             words,
+            key_words,
             padded_values,
             key_panels: keys.next_multiple_of(PANEL) * words,
-            value_panels: keys.div_ceil(2) * padded_values,
+            value_panels: key_words * padded_values,
         }
     }
 
     /// Queries, sums and scores of a task.
     fn working(&self) -> usize {
-        TILES * ROWS * (LDA + self.padded_values) + ROWS * LDA
+        self.queries * (LDA + self.padded_values) + self.rows * LDA
     }
 }
 
 pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
     let (sequences, threads) = (x.q.sequences(), cpu.pool.threads());
     let (queries, keys) = (x.q.tokens(), x.k.tokens());
-    let plan = Plan::new(keys, [x.q.shape[4], x.v.shape[4]]);
+    let plan = Plan::new(cpu.level, keys, [x.q.shape[4], x.v.shape[4]]);
     let panels = plan.key_panels + plan.value_panels;
     if sequences < 2 * threads && threads > 1 {
         // Few sequences: packed once, in pieces, then their queries are shared out.
@@ -78,22 +94,24 @@ pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
             // SAFETY: the level is checked; each task writes its own part of the panels.
             unsafe { pack(x, &plan, i, (piece * PIECE, keys.min((piece + 1) * PIECE)), packed.get().add(i * panels)) };
         });
-        let shares = queries.div_ceil(TILES * ROWS).min((4 * threads).div_ceil(sequences)).max(1);
+        let shares = queries.div_ceil(plan.queries).min((4 * threads).div_ceil(sequences)).max(1);
         return cpu.with_scratch(sequences * shares, plan.working(), |task, scratch| {
             let (i, share) = (task / shares, task % shares);
+            let (mut unit, rows) = (Unit::new(plan.level, true), part(queries, shares, share));
             // SAFETY: as above; the scratch is as large as a task needs.
-            unsafe { queries_of(x, &plan, i, part(queries, shares, share), packed.get().add(i * panels), scratch.ptr().cast()) };
+            unsafe { queries_of(x, &plan, &mut unit, i, rows, packed.get().add(i * panels), scratch.ptr().cast()) };
         });
     }
     // Many short ones: several to a task.
     let chunk = (16384 / (queries * keys).max(1)).clamp(1, sequences.div_ceil(8 * threads).max(1));
     cpu.with_scratch(sequences.div_ceil(chunk), panels + plan.working(), |task, scratch| {
         let packed = scratch.ptr().cast::<f32>();
+        let mut unit = Unit::new(plan.level, true);
         for i in task * chunk..sequences.min((task + 1) * chunk) {
             // SAFETY: as above.
             unsafe {
                 pack(x, &plan, i, (0, keys), packed);
-                queries_of(x, &plan, i, (0, queries), packed, packed.add(panels));
+                queries_of(x, &plan, &mut unit, i, (0, queries), packed, packed.add(panels));
             }
         }
     })
@@ -107,9 +125,9 @@ pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
 unsafe fn pack(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize, usize), packed: *mut f32) {
     // SAFETY: passed on from the caller.
     unsafe {
-        pack_rows(&x.k.sequence(i), low, high, packed);
+        pack_rows(&x.k.sequence(i), p.words, (low, high), packed);
         let values = packed.add(p.key_panels + low / 2 * PANEL);
-        pack_channels(&x.v.sequence(i), (low, high - low), p.keys.div_ceil(2), values);
+        pack_channels(&x.v.sequence(i), (low, high - low), (pairs::words(p.level, high - low), p.key_words), values);
     }
 }
 
@@ -118,28 +136,34 @@ unsafe fn pack(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize, usiz
 /// # Safety
 /// The panels are packed, `scratch` holds [`Plan::working`], and nobody else writes these results; the machine must have the level.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn queries_of(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize, usize), packed: *const f32, scratch: *mut f32) {
+unsafe fn queries_of(
+    x: &Operands<bf16>,
+    p: &Plan,
+    unit: &mut Unit,
+    i: usize,
+    (low, high): (usize, usize),
+    packed: *const f32,
+    scratch: *mut f32,
+) {
     // SAFETY: passed on from the caller.
     unsafe {
         let values = packed.add(p.key_panels);
-        let sums = scratch.add(TILES * ROWS * LDA);
-        let scores = sums.add(TILES * ROWS * p.padded_values);
+        let sums = scratch.add(p.queries * LDA);
+        let scores = sums.add(p.queries * p.padded_values);
         let (q, out) = (x.q.sequence(i), x.out.sequence(i));
         let lse = x.lse.as_ref().map(|lse| lse.sequence(i));
         let factor = x.scale * std::f32::consts::LOG2_E;
-        for row in (low..high).step_by(TILES * ROWS) {
-            let count = (TILES * ROWS).min(high - row);
-            let tiles = count.div_ceil(ROWS);
-            let mut state = [Softmax::START; TILES * ROWS];
+        for row in (low..high).step_by(p.queries) {
+            let count = p.queries.min(high - row);
+            let mut state = [Softmax::START; QUERIES];
             gather(&q, (row, count), scratch, LDA);
             for k0 in (0..p.keys).step_by(p.block) {
                 let keys = p.block.min(p.keys - k0);
-                for tile in 0..tiles {
-                    let (first, last) = part(count, tiles, tile);
+                for (first, last) in unit.tiles::<Avx512>(count) {
                     let (rows, a) = (last - first, scratch.add(first * LDA));
                     for j in (0..keys).step_by(PANEL) {
                         let b = packed.add((k0 + j) * p.words);
-                        pairs::tile_rows(Tile { rows, kc: p.words, a, b, c: scores.add(j), ldc: LDA, add: false });
+                        unit.tile_rows::<Avx512>(Tile { rows, kc: p.words, a, b, c: scores.add(j), ldc: LDA, add: false });
                     }
                     let sums = sums.add(first * p.padded_values);
                     for (r, state) in state[first..last].iter_mut().enumerate() {
@@ -154,9 +178,9 @@ unsafe fn queries_of(x: &Operands<bf16>, p: &Plan, i: usize, (low, high): (usize
                         }
                     }
                     for (panel, c) in (0..p.padded_values).step_by(PANEL).enumerate() {
-                        let b = values.add((panel * p.keys.div_ceil(2) + k0 / 2) * PANEL);
-                        let (kc, c) = (keys.div_ceil(2), sums.add(c));
-                        pairs::tile_rows(Tile { rows, kc, a: scores, b, c, ldc: p.padded_values, add: k0 != 0 });
+                        let b = values.add((panel * p.key_words + k0 / 2) * PANEL);
+                        let (kc, c) = (pairs::words(p.level, keys), sums.add(c));
+                        unit.tile_rows::<Avx512>(Tile { rows, kc, a: scores, b, c, ldc: p.padded_values, add: k0 != 0 });
                     }
                 }
             }

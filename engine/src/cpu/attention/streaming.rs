@@ -99,6 +99,15 @@ impl<T: Element> Kernel for Chunk<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
+        let plain = |grid: &Grid<T>| grid.strides[4] == 1 && grid.shape[4].is_multiple_of(S::LANES);
+        if plain(&self.x.k) && plain(&self.x.v) { self.chunk::<S, true>() } else { self.chunk::<S, false>() }
+    }
+}
+
+impl<T: Element> Chunk<'_, T> {
+    /// With `PLAIN`, channels of keys and values are whole vectors, side by side: without a choice in the loops.
+    #[inline(always)]
+    fn chunk<S: Simd, const PLAIN: bool>(self) {
         let (p, x) = (self.plan, self.x);
         let (low, high) = (self.chunk * CHUNK, ((self.chunk + 1) * CHUNK).min(p.keys));
         let first = self.group * p.heads;
@@ -119,7 +128,7 @@ impl<T: Element> Kernel for Chunk<'_, T> {
                 |head, k, key, count| {
                     let at = scores.add(head * CHUNK + key - low);
                     let ahead = if p.far { AHEAD * k.stride } else { 0 };
-                    score::<S, T>(queries.add(head * p.padded_width), &k, key, count, ahead, at);
+                    score::<S, T, PLAIN>(queries.add(head * p.padded_width), &k, key, count, ahead, at);
                 },
             );
             for head in 0..p.heads {
@@ -139,20 +148,18 @@ impl<T: Element> Kernel for Chunk<'_, T> {
                     let weights = scores.add(head * CHUNK + key - low);
                     let ahead = if p.far { AHEAD * v.stride } else { 0 };
                     if count == TOGETHER {
-                        accumulate::<S, T, TOGETHER>(weights, &v, key, ahead, sums);
+                        accumulate::<S, T, TOGETHER, PLAIN>(weights, &v, key, ahead, sums);
                     } else {
                         (0..count).for_each(
                             #[inline(always)]
-                            |i| accumulate::<S, T, 1>(weights.add(i), &v, key + i, ahead, sums),
+                            |i| accumulate::<S, T, 1, PLAIN>(weights.add(i), &v, key + i, ahead, sums),
                         );
                     }
                 },
             );
         }
     }
-}
 
-impl<T: Element> Chunk<'_, T> {
     /// Calls `body(head, its sequence, key, count)` for blocks of up to [`TOGETHER`] keys of each head, in the order in which they lie in memory.
     #[inline(always)]
     fn in_order(&self, grid: &Grid<T>, (low, high): (usize, usize), body: impl Fn(usize, Sequence<T>, usize, usize)) {
@@ -173,12 +180,18 @@ impl<T: Element> Chunk<'_, T> {
     }
 }
 
+/// Lanes of a vector of which `left` channels are left.
+#[inline(always)]
+fn lanes<S: Simd, const PLAIN: bool>(left: usize) -> usize {
+    if PLAIN { S::LANES } else { S::LANES.min(left) }
+}
+
 /// The scores of `count` keys from `key` on; asks for what lies `ahead`, if anything does.
 ///
 /// # Safety
 /// They exist, `count` is at least 1; `query` is valid for the width rounded up to a vector, `scores` for `count`.
 #[inline(always)]
-unsafe fn score<S: Simd, T: Element>(
+unsafe fn score<S: Simd, T: Element, const PLAIN: bool>(
     query: *const f32,
     k: &Sequence<T>,
     key: usize,
@@ -192,14 +205,15 @@ unsafe fn score<S: Simd, T: Element>(
         for (i, row) in rows.iter_mut().enumerate() {
             *row = row.add((key + i.min(count - 1)) * k.stride);
         }
+        let step = if PLAIN { 1 } else { k.step };
         let mut sums = [S::splat(0.0); TOGETHER];
         for c in (0..k.width).step_by(S::LANES) {
-            let (q, lanes) = (S::load(query.add(c)), S::LANES.min(k.width - c));
+            let (q, lanes) = (S::load(query.add(c)), lanes::<S, PLAIN>(k.width - c));
             for (sum, row) in sums.iter_mut().zip(rows) {
                 if ahead != 0 {
-                    S::prefetch(row.wrapping_add(ahead + c * k.step).cast());
+                    S::prefetch(row.wrapping_add(ahead + c * step).cast());
                 }
-                *sum = S::fma(q, load::<S, T>(row.add(c * k.step), k.step, lanes), *sum);
+                *sum = S::fma(q, load::<S, T>(row.add(c * step), step, lanes), *sum);
             }
         }
         let sums = S::sum_each(sums);
@@ -212,7 +226,7 @@ unsafe fn score<S: Simd, T: Element>(
 /// # Safety
 /// They exist; `sums` is valid for the width rounded up to a vector.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, T: Element, const N: usize>(
+unsafe fn accumulate<S: Simd, T: Element, const N: usize, const PLAIN: bool>(
     weights: *const f32,
     v: &Sequence<T>,
     key: usize,
@@ -225,15 +239,16 @@ unsafe fn accumulate<S: Simd, T: Element, const N: usize>(
         for (i, factor) in factors.iter_mut().enumerate() {
             *factor = S::splat(*weights.add(i));
         }
+        let step = if PLAIN { 1 } else { v.step };
         for c in (0..v.width).step_by(S::LANES) {
-            let lanes = S::LANES.min(v.width - c);
+            let lanes = lanes::<S, PLAIN>(v.width - c);
             let mut sum = S::load(sums.add(c));
             for (i, factor) in factors.into_iter().enumerate() {
-                let row = v.base.get().add((key + i) * v.stride + c * v.step);
+                let row = v.base.get().add((key + i) * v.stride + c * step);
                 if ahead != 0 {
                     S::prefetch(row.wrapping_add(ahead).cast());
                 }
-                sum = S::fma(factor, load::<S, T>(row, v.step, lanes), sum);
+                sum = S::fma(factor, load::<S, T>(row, step, lanes), sum);
             }
             S::store(sums.add(c), sum);
         }

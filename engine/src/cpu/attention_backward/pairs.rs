@@ -3,6 +3,9 @@
 //! The blocks of [`super`], with scores, their gradients, and all sums in f32. Probabilities and gradients of scores are rounded to bf16, by a
 //! factor of `1 + δ`, `|δ| ≤ 2⁻⁹`, for the three products that sum over them, as in FlashAttention-2. Those that sum over queries want two
 //! queries in a word, the one that sums over keys two keys: the gradients of the scores are stored in both forms.
+//!
+//! With AMX's tiles as in [the forward pass](crate::cpu::attention): five products of sixteen scores are 10 cycles with heads of 64, what lies between
+//! them some 16 operations and 5 more that turn the columns, 10 cycles or so. By this reckoning tiles take half of a step.
 
 use std::arch::x86_64::*;
 
@@ -15,28 +18,36 @@ use crate::{
         Cpu,
         attention::{
             Sequence,
-            pair_panels::{PANEL, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store},
+            pair_panels::{
+                PANEL, SCORES, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
+            },
         },
         pairs,
-        product::{LDA, Tile, part},
+        product::{LDA, Tile},
+        simd::{Level, avx512::Avx512},
+        unit::Unit,
     },
 };
 
 /// The most keys of a block: two rows of f32 for each query of a tile stay in L1.
 const KEYS: usize = 192;
-/// Queries of a block: the depth of the products that sum over queries.
-const QUERIES: usize = 112;
-/// Rows of a tile.
-const ROWS: usize = 14;
+/// Tiles of queries that are a block: the depth of the products that sum over queries, 112 in vectors, 256 in AMX.
+const TILES: usize = 8;
+/// The most queries of a block.
+const QUERIES: usize = 256;
 
 pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
     let [q, k, v, ..] = &x.operands;
     let (keys, widths) = (k.tokens(), [q.shape[4], v.shape[4]]);
+    let rows = Unit::new(cpu.level, true).rows::<Avx512>();
     let plan = Plan {
+        level: cpu.level,
         queries: q.tokens(),
         keys,
-        block: keys.div_ceil(keys.div_ceil(KEYS)).next_multiple_of(PANEL),
-        words: widths.map(|w| w.div_ceil(2)),
+        rows,
+        block: [TILES * rows, keys.div_ceil(keys.div_ceil(KEYS.min(SCORES / (2 * rows)))).next_multiple_of(PANEL)],
+        words: widths.map(|w| pairs::words(cpu.level, w)),
+        key_words: pairs::words(cpu.level, keys),
         padded: widths.map(|w| w.next_multiple_of(PANEL)),
     };
     cpu.with_scratch(q.sequences(), plan.parts().iter().sum(), |i, scratch| {
@@ -48,35 +59,41 @@ pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
             results: x.results.each_ref().map(|x| x.sequence(i)),
         };
         // SAFETY: the level is checked, and the scratch holds the plan's parts.
-        unsafe { gradient.run(&Buffers::new(&plan, scratch.ptr().cast())) };
+        unsafe { gradient.run(&Buffers::new(&plan, scratch.ptr().cast()), &mut Unit::new(plan.level, true)) };
     })
 }
 
 /// Sizes of one sequence.
 #[derive(Clone, Copy)]
 struct Plan {
+    level: Level,
     queries: usize,
     keys: usize,
-    /// Keys of a block.
-    block: usize,
+    /// Rows of a tile.
+    rows: usize,
+    /// Queries and keys of a block.
+    block: [usize; 2],
     /// Widths of queries and values: in words, and rounded up to a panel.
     words: [usize; 2],
     padded: [usize; 2],
+    /// All keys in words.
+    key_words: usize,
 }
 
 impl Plan {
     /// The parts of the scratch, in words.
     fn parts(&self) -> [usize; 9] {
-        let (panels, pairs, padded) = (self.keys.next_multiple_of(PANEL), self.keys.div_ceil(2), self.padded[0] + self.padded[1]);
+        let (panels, padded) = (self.keys.next_multiple_of(PANEL), self.padded[0] + self.padded[1]);
+        let [queries, _] = self.block;
         [
             panels * (self.words[0] + self.words[1]),
-            pairs * self.padded[0],
-            2 * QUERIES * LDA,
-            QUERIES / 2 * padded,
-            2 * ROWS * LDA,
-            QUERIES * LDA,
-            QUERIES * LDA,
-            QUERIES * self.padded[0],
+            self.key_words * self.padded[0],
+            2 * queries * LDA,
+            queries / 2 * padded,
+            2 * self.rows * LDA,
+            queries * LDA,
+            queries * LDA,
+            queries * self.padded[0],
             self.keys * padded,
         ]
     }
@@ -84,15 +101,15 @@ impl Plan {
 
 /// Pointers into the scratch.
 struct Buffers {
-    /// Keys and values as `[L/32][⌈D/2⌉][32]`, pairs along the channels.
+    /// Keys and values as `[L/32][words][32]`, pairs along the channels.
     rows: [*mut f32; 2],
-    /// Keys as `[D/32][⌈L/2⌉][32]`, pairs along the keys.
+    /// Keys as `[D/32][words][32]`, pairs along the keys.
     keys: *mut f32,
     /// Queries and gradients as `[queries][LDA]`.
     gathered: [*mut f32; 2],
-    /// Queries and gradients as `[D/32][queries/2][32]`, pairs along the queries.
+    /// Queries and gradients as `[D/32][words][32]`, pairs along the queries.
     panels: [*mut f32; 2],
-    /// Scores and `gradient·vᵀ` of a tile in f32, `[rows][LDA]`.
+    /// Scores and `gradient·vᵀ` of a tile in f32, `[rows][LDA]`; when they are used up, room for columns that are turned.
     scores: [*mut f32; 2],
     /// Gradients of scores and probabilities, pairs along the queries: `[queries/2][LDA]`.
     columns: [*mut f32; 2],
@@ -112,13 +129,14 @@ impl Buffers {
             part
         });
         let two = |x: *mut f32, first: usize| [x, x.wrapping_add(first)];
+        let [queries, _] = p.block;
         Buffers {
             rows: two(a, p.keys.next_multiple_of(PANEL) * p.words[0]),
             keys: b,
-            gathered: two(c, QUERIES * LDA),
-            panels: two(d, QUERIES / 2 * p.padded[0]),
-            scores: two(e, ROWS * LDA),
-            columns: two(f, QUERIES / 2 * LDA),
+            gathered: two(c, queries * LDA),
+            panels: two(d, queries / 2 * p.padded[0]),
+            scores: two(e, p.rows * LDA),
+            columns: two(f, queries / 2 * LDA),
             slopes,
             dq,
             sums: two(i, p.keys * p.padded[0]),
@@ -141,18 +159,18 @@ impl Gradient {
     /// # Safety
     /// The buffers are as large as the plan says; the machine must have the level.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn run(&self, buffers: &Buffers) {
+    unsafe fn run(&self, buffers: &Buffers, unit: &mut Unit) {
         let p = &self.plan;
         // SAFETY: passed on from the caller.
         unsafe {
-            pack_rows(&self.operands[1], 0, p.keys, buffers.rows[0]);
-            pack_rows(&self.operands[2], 0, p.keys, buffers.rows[1]);
-            pack_channels(&self.operands[1], (0, p.keys), p.keys.div_ceil(2), buffers.keys);
+            pack_rows(&self.operands[1], p.words[0], (0, p.keys), buffers.rows[0]);
+            pack_rows(&self.operands[2], p.words[1], (0, p.keys), buffers.rows[1]);
+            pack_channels(&self.operands[1], (0, p.keys), (p.key_words, p.key_words), buffers.keys);
             for which in 0..2 {
                 buffers.sums[which].write_bytes(0, p.keys * p.padded[which]);
             }
-            for low in (0..p.queries).step_by(QUERIES) {
-                self.block(buffers, low, QUERIES.min(p.queries - low));
+            for low in (0..p.queries).step_by(p.block[0]) {
+                self.block(buffers, unit, low, p.block[0].min(p.queries - low));
             }
             for (which, factor) in [self.scale, 1.0].into_iter().enumerate() {
                 self.write(1 + which, (0, p.keys), buffers.sums[which], p.padded[which], factor);
@@ -165,32 +183,31 @@ impl Gradient {
     /// # Safety
     /// As [`Gradient::run`], keys and values being packed.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn block(&self, buffers: &Buffers, low: usize, count: usize) {
+    unsafe fn block(&self, buffers: &Buffers, unit: &mut Unit, low: usize, count: usize) {
         let (p, pairs) = (&self.plan, count.div_ceil(2));
+        let words = pairs::words(p.level, count);
         // SAFETY: passed on from the caller; the buffers have room for a block.
         unsafe {
             for (which, x) in [&self.operands[0], &self.operands[4]].into_iter().enumerate() {
                 gather(x, (low, count), buffers.gathered[which], LDA);
-                pack_channels(x, (low, count), pairs, buffers.panels[which]);
+                pack_channels(x, (low, count), (words, words), buffers.panels[which]);
             }
             let dots = self.dots(low, count);
-            for k0 in (0..p.keys).step_by(p.block) {
-                let keys = p.block.min(p.keys - k0);
+            for k0 in (0..p.keys).step_by(p.block[1]) {
+                let keys = p.block[1].min(p.keys - k0);
                 // Whole pairs of queries to a tile.
-                let tiles = pairs.div_ceil(ROWS / 2);
-                for tile in 0..tiles {
-                    let (first, last) = part(pairs, tiles, tile);
+                for (first, last) in unit.cut(pairs, p.rows / 2) {
                     let (first, last) = (2 * first, count.min(2 * last));
-                    self.scores(buffers, first, last - first, (k0, keys));
+                    self.scores(buffers, unit, first, last - first, (k0, keys));
                     for r in (first..last).step_by(2) {
                         self.slopes(buffers, low, (r, r - first, last - r), keys, &dots);
                     }
                     for (panel, c) in (0..p.padded[0]).step_by(PANEL).enumerate() {
-                        pairs::tile_rows(Tile {
+                        unit.tile_rows::<Avx512>(Tile {
                             rows: last - first,
-                            kc: keys.div_ceil(2),
+                            kc: pairs::words(p.level, keys),
                             a: buffers.slopes.add(first * LDA),
-                            b: buffers.keys.add((panel * p.keys.div_ceil(2) + k0 / 2) * PANEL),
+                            b: buffers.keys.add((panel * p.key_words + k0 / 2) * PANEL),
                             c: buffers.dq.add(first * p.padded[0] + c),
                             ldc: p.padded[0],
                             add: k0 != 0,
@@ -199,15 +216,16 @@ impl Gradient {
                 }
                 // dk from the gradients of the scores and the queries, dv from the probabilities and the gradients.
                 for which in 0..2 {
-                    let (padded, tiles) = (p.padded[which], keys.div_ceil(ROWS));
-                    for tile in 0..tiles {
-                        let (first, last) = part(keys, tiles, tile);
+                    let padded = p.padded[which];
+                    for (first, last) in unit.tiles::<Avx512>(keys) {
+                        let (rows, columns) = (last - first, buffers.columns[which].add(first));
+                        let a = unit.columns(columns, (rows, pairs), buffers.scores[0]);
                         for (panel, c) in (0..padded).step_by(PANEL).enumerate() {
-                            tile_columns(Tile {
-                                rows: last - first,
-                                kc: pairs,
-                                a: buffers.columns[which].add(first),
-                                b: buffers.panels[which].add(panel * pairs * PANEL),
+                            unit.tile_columns::<Avx512>(Tile {
+                                rows,
+                                kc: words,
+                                a,
+                                b: buffers.panels[which].add(panel * words * PANEL),
                                 c: buffers.sums[which].add((k0 + first) * padded + c),
                                 ldc: padded,
                                 add: true,
@@ -225,13 +243,13 @@ impl Gradient {
     /// # Safety
     /// As [`Gradient::block`].
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn scores(&self, buffers: &Buffers, first: usize, rows: usize, (k0, keys): (usize, usize)) {
+    unsafe fn scores(&self, buffers: &Buffers, unit: &mut Unit, first: usize, rows: usize, (k0, keys): (usize, usize)) {
         for which in 0..2 {
             let words = self.plan.words[which];
             for j in (0..keys).step_by(PANEL) {
                 // SAFETY: passed on from the caller.
                 unsafe {
-                    pairs::tile_rows(Tile {
+                    unit.tile_rows::<Avx512>(Tile {
                         rows,
                         kc: words,
                         a: buffers.gathered[which].add(first * LDA),
@@ -334,51 +352,6 @@ impl Gradient {
         for r in 0..count {
             // SAFETY: results are contiguous and of the operands' shapes.
             unsafe { store(out.base.get().add((low + r) * out.stride), sums.add(r * padded), out.width, factor) };
-        }
-    }
-}
-
-/// As [`pairs::tile_rows`], adding to the sums, with rows that are columns of a block: row `r` of the product has word `k` at `a + k·LDA + r`.
-///
-/// # Safety
-/// As there, `a` being valid for `kc` rows of `rows` at stride [`LDA`].
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn tile_columns(tile: Tile) {
-    macro_rules! cases {
-        ($($n:literal)*) => {
-            // SAFETY: passed on from the caller.
-            unsafe {
-                match tile.rows {
-                    $($n => columns::<$n>(tile),)*
-                    rows => debug_assert!(rows == 0, "a tile has at most 14 rows"),
-                }
-            }
-        };
-    }
-    cases!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-}
-
-/// # Safety
-/// As [`tile_columns`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn columns<const N: usize>(Tile { kc, a, b, c, ldc, .. }: Tile) {
-    let mut sums: [[__m512; 2]; N] = [[_mm512_setzero_ps(); 2]; N];
-    // SAFETY: passed on from the caller.
-    unsafe {
-        for k in 0..kc {
-            let low = _mm512_loadu_si512(b.add(k * PANEL).cast());
-            let high = _mm512_loadu_si512(b.add(k * PANEL + 16).cast());
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let x = _mm512_set1_epi32(a.add(k * LDA + r).cast::<i32>().read());
-                *sum = [multiply_add(sum[0], x, low), multiply_add(sum[1], x, high)];
-            }
-        }
-        for (r, row) in sums.into_iter().enumerate() {
-            for (half, sum) in row.into_iter().enumerate() {
-                let at = c.add(r * ldc + half * 16);
-                _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sum));
-            }
         }
     }
 }

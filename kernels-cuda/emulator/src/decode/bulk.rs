@@ -15,7 +15,8 @@ impl Decoder<'_> {
         if i.has("wait_group") {
             exactly(i, 1)?;
             let Operand::Integer(left) = operand(i, 0)? else { return Err(Refusal::Unknown) };
-            return Ok(Op::WaitBulk(u32::try_from(*left).unwrap_or(u32::MAX)));
+            let left = u32::try_from(*left).unwrap_or(u32::MAX);
+            return Ok(Op::WaitBulk { left, reads: i.has("read") });
         }
         // Where to and from where decide what else there is.
         let ends: Vec<&str> =

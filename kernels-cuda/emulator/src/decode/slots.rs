@@ -225,7 +225,7 @@ fn registers(op: &mut Op, f: &mut impl FnMut(&mut u32, bool)) {
         Op::ActiveMask { d } | Op::Clock { d, .. } => visit!(; [d]),
         Op::MovePredicate { .. } | Op::PredicateLogic { .. } | Op::CommitGroup | Op::WaitGroup(_) | Op::WaitAll => {}
         Op::ClusterArrive | Op::ClusterWait => {}
-        Op::CommitBulk | Op::WaitBulk(_) | Op::ProxyFence | Op::PhaseFence => {}
+        Op::CommitBulk | Op::WaitBulk { .. } | Op::ProxyFence | Op::PhaseFence => {}
         Op::MatrixFence | Op::CommitMatrix | Op::WaitMatrix(_) | Op::SetRegisters { .. } => {}
         Op::Branch { .. } | Op::Exit | Op::Trap | Op::Nothing => {}
     }

@@ -1,7 +1,8 @@
 //! `cp.async.bulk`: the copy engine between global and shared memory.
 //!
-//! The bytes move at once. Who reads them without having waited at their `mbarrier` does not know of the engine's write, which is then a fault;
-//! who writes to a place that the engine reads, before the thread that asked has waited for the group, gets one too.
+//! Bytes come to shared memory at once. Who reads them without having waited at their `mbarrier` does not know of the engine's write, which is
+//! then a fault. They leave it as late as they may: they are read when the thread that asked waits for its group, and written when it waits for
+//! that, or ends. Who writes to a place that is still to be read gets a fault, and so does a thread that ends before.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ use super::{Step, stop};
 use crate::fault::{FaultKind, Space};
 use crate::memory::proxies::CHUNK;
 use crate::memory::shadow::Touch;
-use crate::memory::storage::lanes;
+use crate::memory::storage::{Storage, lanes};
 use crate::numeric::swizzle::Swizzle;
 use crate::program::{Bulk, BulkShape};
 use crate::tensor_map::{ALIGN, BYTES, TensorMap};
@@ -20,24 +21,27 @@ use crate::tensor_map::{ALIGN, BYTES, TensorMap};
 /// Where tiles begin in shared memory.
 const TILE_ALIGN: u64 = 128;
 
-/// A copy out of shared memory that nobody has waited for.
-struct Reading {
-    lane: u8,
+/// A copy out of shared memory.
+struct Leaving {
+    lane: usize,
     group: u32,
     pc: u32,
-    bytes: Range<u32>,
+    from: u32,
+    plan: Plan,
+    /// What was read, once the thread has waited for that.
+    read: Option<Vec<u8>>,
 }
 
 /// The copies of a warp out of shared memory.
 #[derive(Default)]
 pub struct Bulks {
-    reading: Vec<Reading>,
+    leaving: Vec<Leaving>,
     committed: [u32; 32],
 }
 
 impl Bulks {
     pub fn clear(&mut self) {
-        self.reading.clear();
+        self.leaving.clear();
         self.committed = [0; 32];
     }
 
@@ -47,10 +51,28 @@ impl Bulks {
         }
     }
 
-    /// What a lane that ends has not waited for.
-    pub fn unfinished(&self, mask: u32) -> Option<(usize, u32)> {
-        let of = |reading: &&Reading| mask >> reading.lane & 1 == 1;
-        self.reading.iter().find(of).map(|reading| (usize::from(reading.lane), reading.bytes.start))
+    /// What lanes that end have not waited for; what was read is written.
+    pub fn end(&mut self, block: &Block<'_>, mask: u32) -> Step<()> {
+        for leaving in self.leaving.extract_if(.., |leaving| mask >> leaving.lane & 1 == 1) {
+            if leaving.read.is_none() {
+                return stop(leaving.lane, FaultKind::InFlight { address: u64::from(leaving.from) });
+            }
+            leaving.land(block)?;
+        }
+        Ok(())
+    }
+}
+
+impl Leaving {
+    /// Writes what was read.
+    fn land(&self, block: &Block<'_>) -> Step<()> {
+        let Some(read) = &self.read else { return Ok(()) };
+        for (row, bytes) in self.plan.rows.iter().zip(read.chunks_exact(self.plan.row_bytes.max(1) as usize)) {
+            if let Some((storage, offset)) = row.place(block, self.lane)? {
+                storage.write(offset, &bytes[row.inside.start as usize..row.inside.end as usize]);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,6 +83,19 @@ struct Row {
     at: u32,
     /// The part of it that is inside the tensor.
     inside: Range<u32>,
+}
+
+impl Row {
+    /// Where its part inside the tensor lies, if there is one.
+    fn place<'b>(&self, block: &'b Block<'_>, lane: usize) -> Step<Option<(&'b Storage, usize)>> {
+        if self.inside.is_empty() {
+            return Ok(None);
+        }
+        match block.grid.heap.range(self.global + u64::from(self.inside.start), self.inside.len()) {
+            Ok(found) => Ok(Some(found)),
+            Err(kind) => stop(lane, kind),
+        }
+    }
 }
 
 /// What a lane copies.
@@ -77,7 +112,9 @@ impl Warp {
         let barriers = bulk.barrier.map(|barrier| addresses(self, barrier));
         for lane in lanes(mask) {
             let plan = self.plan(block, bulk, lane)?;
-            let align = if matches!(bulk.shape, BulkShape::Tile { .. }) { TILE_ALIGN } else { u64::from(CHUNK) };
+            // The pattern of a swizzle begins where the tile does.
+            let tile = u64::from(plan.swizzle.period()).max(TILE_ALIGN);
+            let align = if matches!(bulk.shape, BulkShape::Tile { .. }) { tile } else { u64::from(CHUNK) };
             let (address, size) = (shared[lane], u64::from(block.grid.shared_bytes()));
             if !address.is_multiple_of(align) {
                 return stop(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: align as u32 });
@@ -93,7 +130,7 @@ impl Warp {
                         self.complete(block, rank, barriers[lane], plan.bytes, lane)?;
                     }
                 }
-                None => self.drain_shared(block, &plan, self.shared + address as u32, lane)?,
+                None => self.drain_shared(block, plan, self.shared + address as u32, lane)?,
             }
         }
         block.shadow.tick();
@@ -140,12 +177,8 @@ impl Warp {
         let mut held = vec![0; plan.row_bytes as usize];
         for row in &plan.rows {
             held.fill(0);
-            if !row.inside.is_empty() {
+            if let Some((storage, offset)) = row.place(block, lane)? {
                 let (address, bytes) = (row.global + u64::from(row.inside.start), row.inside.len());
-                let (storage, offset) = match block.grid.heap.range(address, bytes) {
-                    Ok(found) => found,
-                    Err(kind) => return stop(lane, kind),
-                };
                 if let Some(at) = storage.first_unwritten(offset, bytes) {
                     let address = address + (at - offset) as u64;
                     return stop(lane, FaultKind::Uninitialised { space: Space::Global, address });
@@ -168,63 +201,59 @@ impl Warp {
         Ok(())
     }
 
-    fn drain_shared(&mut self, block: &mut Block<'_>, plan: &Plan, from: u32, lane: usize) -> Step<()> {
+    fn drain_shared(&mut self, block: &mut Block<'_>, plan: Plan, from: u32, lane: usize) -> Step<()> {
         let (pc, thread) = (self.flow.pc, self.thread(lane));
-        let mut held = vec![0; plan.row_bytes as usize];
+        for at in plan.chunks(from) {
+            block.readable(at, CHUNK, 1 << lane)?;
+            if let Some(written) = block.proxies.swizzle(at).filter(|written| *written != plan.swizzle) {
+                let address = u64::from(at);
+                return stop(lane, FaultKind::Swizzle { address, written, read: plan.swizzle });
+            }
+            block.touch_one(at, CHUNK, Touch::Read, thread, pc)?;
+            block.proxies.begin_read(at);
+        }
         for row in &plan.rows {
-            for (n, chunk) in held.chunks_mut(CHUNK as usize).enumerate() {
-                let at = plan.swizzle.apply(from + row.at + n as u32 * CHUNK);
-                block.readable(at, CHUNK, 1 << lane)?;
-                if let Some(written) = block.proxies.swizzle(at).filter(|written| *written != plan.swizzle) {
-                    let address = u64::from(at);
-                    return stop(lane, FaultKind::Swizzle { address, written, read: plan.swizzle });
-                }
-                block.touch_one(at, CHUNK, Touch::Read, thread, pc)?;
-                block.proxies.begin_read(at);
-                block.shared.read(at as usize, chunk);
+            if row.place(block, lane)?.is_some() {
+                block.counters.global_bytes += row.inside.len() as u64;
+                block.counters.global_transactions += (row.inside.len() as u64).div_ceil(32);
             }
-            if row.inside.is_empty() {
-                continue;
-            }
-            let (address, bytes) = (row.global + u64::from(row.inside.start), row.inside.len());
-            match block.grid.heap.range(address, bytes) {
-                Ok((storage, offset)) => storage.write(offset, &held[row.inside.start as usize..row.inside.end as usize]),
-                Err(kind) => return stop(lane, kind),
-            }
-            block.counters.global_bytes += bytes as u64;
-            block.counters.global_transactions += (bytes as u64).div_ceil(32);
         }
         let group = self.bulks.committed[lane];
-        // A swizzle permutes chunks within the bytes of the copy.
-        let bytes = from..from + plan.bytes;
-        self.bulks.reading.push(Reading { lane: lane as u8, group, pc, bytes });
+        self.bulks.leaving.push(Leaving { lane, group, pc, from, plan, read: None });
         Ok(())
     }
 
-    /// Waits until at most `left` groups of each lane are under way.
-    pub fn wait_bulk(&mut self, block: &mut Block<'_>, left: u32, mask: u32) -> Step<()> {
-        let committed = self.bulks.committed;
-        let first = self.index * 32;
-        let mut raced = Ok(());
-        self.bulks.reading.retain(|reading| {
-            let lane = usize::from(reading.lane);
-            if mask >> lane & 1 == 0 || reading.group >= committed[lane].saturating_sub(left) {
-                return true;
-            }
-            for at in reading.bytes.clone().step_by(CHUNK as usize) {
+    /// Waits until at most `left` groups of each lane are to be written, or with `reads` to be read.
+    pub fn wait_bulk(&mut self, block: &mut Block<'_>, left: u32, reads: bool, mask: u32) -> Step<()> {
+        let (committed, first) = (self.bulks.committed, self.index * 32);
+        let awaited =
+            |leaving: &Leaving| mask >> leaving.lane & 1 == 1 && leaving.group < committed[leaving.lane].saturating_sub(left);
+        for leaving in self.bulks.leaving.iter_mut().filter(|leaving| leaving.read.is_none() && awaited(leaving)) {
+            let mut read = vec![0; leaving.plan.bytes as usize];
+            for (at, chunk) in leaving.plan.chunks(leaving.from).zip(read.chunks_mut(CHUNK as usize)) {
+                block.shared.read(at as usize, chunk);
                 block.proxies.end_read(at);
-                if raced.is_ok() {
-                    // Read until now: whoever writes must know of this, not of the beginning alone.
-                    raced = block.touch_one(at, CHUNK, Touch::Read, first + lane as u32, reading.pc);
-                }
+                // Read until now: whoever writes must know of this, not of the beginning alone.
+                block.touch_one(at, CHUNK, Touch::Read, first + leaving.lane as u32, leaving.pc)?;
             }
-            false
-        });
-        raced
+            leaving.read = Some(read);
+        }
+        if !reads {
+            for leaving in self.bulks.leaving.extract_if(.., |leaving| awaited(leaving)) {
+                leaving.land(block)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Plan {
+    /// Where its chunks lie in shared memory, in the order of the tensor.
+    fn chunks(&self, from: u32) -> impl Iterator<Item = u32> {
+        let swizzle = self.swizzle;
+        (from..from + self.bytes).step_by(CHUNK as usize).map(move |at| swizzle.apply(at))
+    }
+
     /// The tile of a map whose first element has these coordinates.
     fn tile(map: &TensorMap, at: &[i64]) -> Plan {
         let row_bytes = map.tile[0] * map.element;

@@ -104,7 +104,7 @@ impl Warp {
                 self.bulks.commit(mask);
                 Ok(())
             }
-            Op::WaitBulk(left) => self.wait_bulk(block, *left, mask),
+            &Op::WaitBulk { left, reads } => self.wait_bulk(block, left, reads, mask),
             Op::ProxyFence => {
                 for lane in lanes(mask) {
                     block.proxies.fence(self.thread(lane));
@@ -251,9 +251,7 @@ impl Warp {
 
     fn exit(&mut self, mask: u32, block: &mut Block<'_>) -> Step<()> {
         // Shared memory goes with the block, while the copy engine still reads it.
-        if let Some((lane, at)) = self.bulks.unfinished(mask) {
-            return stop(lane, FaultKind::InFlight { address: u64::from(at) });
-        }
+        self.bulks.end(block, mask)?;
         block.changes += 1;
         let result = self.flow.exit(mask);
         if self.flow.alive == 0 {

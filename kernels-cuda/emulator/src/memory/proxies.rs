@@ -51,6 +51,11 @@ impl Proxies {
         self.now = 1;
     }
 
+    /// Whether there is nothing to be asked.
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     fn granules(&self, offset: u32, bytes: u32) -> std::ops::RangeInclusive<usize> {
         (offset >> self.shift) as usize..=((offset + bytes - 1) >> self.shift) as usize
     }
@@ -61,7 +66,7 @@ impl Proxies {
 
     /// A thread writes through the generic proxy. Answers whether an asynchronous read of these bytes is under way.
     pub fn written(&mut self, offset: u32, bytes: u32, thread: u32) -> bool {
-        if self.chunks.is_empty() {
+        if self.is_empty() {
             return false;
         }
         for at in self.granules(offset, bytes) {
@@ -85,6 +90,9 @@ impl Proxies {
 
     /// The thread whose generic write to these bytes no fence has followed.
     pub fn unfenced(&self, offset: u32, bytes: u32) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
         self.granules(offset, bytes).find_map(|at| {
             let Written { at, thread } = self.granules[at];
             (at != 0 && self.fenced[thread as usize] <= at).then_some(thread)
@@ -93,6 +101,9 @@ impl Proxies {
 
     /// A bulk copy writes a chunk. Answers whether an asynchronous read of it is under way.
     pub fn copied(&mut self, offset: u32, swizzle: Swizzle) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         for at in self.granules(offset, CHUNK) {
             self.granules[at] = Written::default();
         }
@@ -103,19 +114,21 @@ impl Proxies {
 
     /// How a bulk copy has written a chunk, if one has.
     pub fn swizzle(&self, offset: u32) -> Option<Swizzle> {
-        self.chunks[(offset / CHUNK) as usize].swizzle
+        self.chunks.get((offset / CHUNK) as usize).and_then(|chunk| chunk.swizzle)
     }
 
     /// An asynchronous read of a chunk begins.
     pub fn begin_read(&mut self, offset: u32) {
-        let readers = &mut self.chunks[(offset / CHUNK) as usize].readers;
-        *readers = readers.saturating_add(1);
+        if let Some(chunk) = self.chunks.get_mut((offset / CHUNK) as usize) {
+            chunk.readers = chunk.readers.saturating_add(1);
+        }
     }
 
     /// It has been waited for.
     pub fn end_read(&mut self, offset: u32) {
-        let readers = &mut self.chunks[(offset / CHUNK) as usize].readers;
-        *readers = readers.saturating_sub(1);
+        if let Some(chunk) = self.chunks.get_mut((offset / CHUNK) as usize) {
+            chunk.readers = chunk.readers.saturating_sub(1);
+        }
     }
 }
 
