@@ -21,9 +21,9 @@ mod portable;
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// As [`Level::Avx512`], with products of bf16 in AMX's tiles.
+    /// As [`Level::Avx512Bf16`], with products and attention of bf16 in AMX's tiles.
     Amx,
-    /// As [`Level::Avx512`], with products of bf16 in pairs.
+    /// As [`Level::Avx512`], with products and attention of bf16 in pairs.
     Avx512Bf16,
     /// 512 bits: F, BW, DQ, VL.
     Avx512,
