@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     env,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -150,14 +153,16 @@ impl Cpu {
 
     /// [`Self::with_scratch`], compiled once for all bodies.
     fn run_with_scratch(&self, tasks: usize, floats: usize, body: &(dyn Fn(usize, &HostBuffer) + Sync)) -> Result<()> {
-        let buffers = (0..self.pool.threads().min(tasks)).map(|_| self.memory.allocate(floats.max(1) * size_of::<f32>()));
-        let free = Mutex::new(buffers.collect::<Result<Vec<_>>>()?);
-        self.pool.for_each(tasks, |i| {
-            let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            // There are as many buffers as threads, so one is always free.
-            if let Some(scratch) = taken {
-                body(i, &scratch);
-                free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        let places = self.pool.threads().min(tasks);
+        let place =
+            |_| Ok(Place { taken: AtomicBool::new(false), scratch: self.memory.allocate(floats.max(1) * size_of::<f32>())? });
+        let places = (0..places).map(place).collect::<Result<Vec<_>>>()?;
+        self.pool.for_each_by(tasks, &|i, thread| {
+            // There are as many as tasks at a time, so one is free: as a rule the thread's own.
+            let mut nearest = (thread..).map(|place| &places[place % places.len()]);
+            if let Some(place) = nearest.find(|place| !place.taken.swap(true, Ordering::Acquire)) {
+                body(i, &place.scratch);
+                place.taken.store(false, Ordering::Release);
             }
         });
         Ok(())
@@ -170,6 +175,13 @@ impl Cpu {
         // SAFETY: a layout's offset lies in its buffer or one past its end.
         Ok(unsafe { base.add(x.layout().offset()) })
     }
+}
+
+/// A buffer for one task at a time, in a pair of cache lines of its own.
+#[repr(align(128))]
+struct Place {
+    taken: AtomicBool,
+    scratch: HostBuffer,
 }
 
 /// A pointer that kernels share between threads; each thread writes only what is its own.

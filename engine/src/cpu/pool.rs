@@ -53,10 +53,13 @@ fn wait(done: impl Fn() -> bool) {
     }
 }
 
+/// What a loop does for an index, on a thread of the pool: 0 is the caller.
+type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
 /// A loop's body, to be called while [`Pool::for_each`] has not returned, and its length.
 #[derive(Clone, Copy)]
 struct Job {
-    body: &'static (dyn Fn(usize) + Sync),
+    body: &'static Body<'static>,
     len: usize,
 }
 
@@ -110,7 +113,7 @@ impl Shared {
                     break;
                 }
                 // `for_each` keeps the body alive until everybody inside has left.
-                (job.body)(i);
+                (job.body)(i, thread);
             }
         }
     }
@@ -176,18 +179,18 @@ impl Pool {
 
     /// Calls `body(i)` once for each `i` in `0..len`, in any order, on any threads; returns when all are done.
     pub fn for_each(&self, len: usize, body: impl Fn(usize) + Sync) {
-        self.run(len, &body);
+        self.for_each_by(len, &|i, _| body(i));
     }
 
-    /// [`Self::for_each`], compiled once for all bodies.
-    fn run(&self, len: usize, body: &(dyn Fn(usize) + Sync)) {
+    /// [`Self::for_each`] of `body(i, thread)`, compiled once for all bodies. Loops of callers that run alone all have thread 0.
+    pub fn for_each_by(&self, len: usize, body: &Body<'_>) {
         let turn = if len > 1 && !self.helpers.is_empty() { self.turn.try_lock().ok() } else { None };
         let Some(_turn) = turn else {
-            return (0..len).for_each(body);
+            return (0..len).for_each(|i| body(i, 0));
         };
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; nobody calls the body after this function has returned.
-        let body = unsafe { mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body) };
+        let body = unsafe { mem::transmute::<&Body<'_>, &'static Body<'static>>(body) };
         let job = Job { body, len };
         let (asleep, helpers) = {
             let mut state = shared.lock();

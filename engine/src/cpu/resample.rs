@@ -1,18 +1,156 @@
-//! Sums of resampling, a vector at a time: rows blended into one, columns of a row gathered, and both transposed.
+//! Sums of resampling, a vector at a time: planes and rows blended into one row, columns of a row gathered, and both transposed.
 
 use super::{
-    convert::{load, store},
+    Cpu, Shared,
+    convert::{WIDEST, load, store},
     simd::{Kernel, Level, Simd},
-    strided::{Strided, load_f32, vectors},
+    strided::{Strided, TASK, load_f32, vectors},
 };
-use crate::{Element, ops::taps::Taps};
+use crate::{Element, Result, ops::taps::Taps};
 
-/// The sum of `weight` times the pixels `first..first + width` of an operand `[…, C]` for each `(first, weight)`.
-///
-/// # Safety
-/// The pixels exist, and `to` is valid for `width·C`.
-pub(super) unsafe fn blend<T: Element>(level: Level, taps: &[(usize, f32)], rows: &Strided<T>, width: usize, to: *mut f32) {
-    level.run(Blend { taps, rows, width, to });
+/// Separable resampling of `x`, rows of pixels of `[B, T, H, W, C]`, into a contiguous `[B, t, h, w, C]`: the planes and rows of an output row are
+/// blended first, all columns at once, then the columns.
+pub(super) struct Resample<'a, T> {
+    pub x: &'a Strided<T>,
+    /// `[B, T, H, W]`
+    pub size: [usize; 4],
+    /// The taps of each output plane, row and column.
+    pub along: [&'a Taps; 3],
+    /// Made by who vouches that it has room.
+    pub out: Shared<T>,
+}
+
+impl<T: Element> Resample<'_, T> {
+    pub fn run(&self, cpu: &Cpu) -> Result<()> {
+        let ([batch, _, _, width], channels) = (self.size, self.x.len);
+        let [t, h, w] = self.along.map(Vec::len);
+        let (rows, longest) = (batch * t * h, width.max(w) * channels);
+        // Short rows in numbers: those of kernels have a dozen elements.
+        let together = (TASK / longest.max(1)).min(rows / (4 * cpu.pool.threads())).max(1);
+        // Vectors may reach beyond both rows.
+        cpu.with_scratch(rows.div_ceil(together), 2 * (longest + WIDEST), |task, scratch| {
+            let first = task * together;
+            let blended = scratch.ptr().cast::<f32>();
+            // SAFETY: the scratch holds both rows.
+            let gathered = unsafe { blended.add(longest + WIDEST) };
+            cpu.level.run(Rows { op: self, first, last: (first + together).min(rows), blended, gathered });
+        })
+    }
+}
+
+/// Output rows `first..last` of all.
+struct Rows<'a, T> {
+    op: &'a Resample<'a, T>,
+    first: usize,
+    last: usize,
+    blended: *mut f32,
+    gathered: *mut f32,
+}
+
+impl<T: Element> Kernel for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let [along_t, along_h, along_w] = self.op.along;
+        let [_, depth, height, width] = self.op.size;
+        let mut taps = Vec::new();
+        for row in self.first..self.last {
+            let (i, j) = (row / along_h.len(), row % along_h.len());
+            let (b, i) = (i / along_t.len(), i % along_t.len());
+            taps.clear();
+            for &(plane, along_t) in &along_t[i] {
+                let first = |row: usize| ((b * depth + plane) * height + row) * width;
+                taps.extend(along_h[j].iter().map(|&(row, along_h)| (first(row), along_t * along_h)));
+            }
+            // SAFETY: the taps are rows of the operand, the output's row is one of this task alone, and there is room behind the rows between.
+            unsafe {
+                self.blend::<S>(&taps);
+                let to = self.op.out.get().add(row * along_w.len() * self.op.x.len);
+                if self.op.x.len < S::LANES { self.gather_narrow::<S>(to) } else { self.gather::<S>(to) }
+            }
+        }
+    }
+}
+
+impl<T: Element> Rows<'_, T> {
+    /// The sum of `weight` times the row from pixel `first` on, for each `(first, weight)`.
+    ///
+    /// # Safety
+    /// The pixels exist, and there is room behind the row for the rest of a vector.
+    #[inline(always)]
+    unsafe fn blend<S: Simd>(&self, taps: &[(usize, f32)]) {
+        let (x, width) = (self.op.x, self.op.size[3]);
+        // Pixels side by side are one long row.
+        let (count, len) = if x.dense() { (1, width * x.len) } else { (width, x.len) };
+        for pixel in 0..count {
+            vectors::<S>(
+                len,
+                #[inline(always)]
+                // SAFETY: the caller's word.
+                |c, lanes| unsafe {
+                    let mut sum = S::splat(0.0);
+                    for &(first, weight) in taps {
+                        let from = x.base.get().add(x.offset(first + pixel) + c * x.step);
+                        sum = S::fma(S::splat(weight), load::<S, T>(from, x.step, lanes), sum);
+                    }
+                    S::store(self.blended.add(pixel * len + c), sum);
+                },
+            );
+        }
+    }
+
+    /// The sum of `taps` of the blended row's columns, from channel `c` on.
+    ///
+    /// # Safety
+    /// The row has the columns, and room behind it for the rest of a vector.
+    #[inline(always)]
+    unsafe fn column<S: Simd>(&self, taps: &[(usize, f32)], c: usize) -> S::V {
+        // SAFETY: the caller's word.
+        unsafe {
+            let mut sum = S::splat(0.0);
+            for &(column, weight) in taps {
+                sum = S::fma(S::splat(weight), S::load(self.blended.add(column * self.op.x.len + c)), sum);
+            }
+            sum
+        }
+    }
+
+    /// The output row's columns.
+    ///
+    /// # Safety
+    /// As [`Self::column`]; `to` is valid for the output row.
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(&self, to: *mut T) {
+        let channels = self.op.x.len;
+        for (j, taps) in self.op.along[2].iter().enumerate() {
+            vectors::<S>(
+                channels,
+                #[inline(always)]
+                // SAFETY: the caller's word.
+                |c, lanes| unsafe { store::<S, T>(to.add(j * channels + c), self.column::<S>(taps, c), lanes) },
+            );
+        }
+    }
+
+    /// [`Self::gather`] of pixels shorter than a vector: each is stored as a whole one, before the next, which begins in it.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn gather_narrow<S: Simd>(&self, to: *mut T) {
+        let channels = self.op.x.len;
+        for (j, taps) in self.op.along[2].iter().enumerate() {
+            // SAFETY: the caller's word.
+            unsafe { S::store(self.gathered.add(j * channels), self.column::<S>(taps, 0)) };
+        }
+        vectors::<S>(
+            self.op.along[2].len() * channels,
+            #[inline(always)]
+            // SAFETY: as above.
+            |c, lanes| unsafe { store::<S, T>(to.add(c), S::load(self.gathered.add(c)), lanes) },
+        );
+    }
 }
 
 /// Adds `weight` times `len` numbers to `to`.
@@ -23,53 +161,12 @@ pub(super) unsafe fn add(level: Level, weight: f32, from: *const f32, len: usize
     level.run(Add { weight, from, len, to });
 }
 
-/// `to[j] = Σ weight·from[i]` for the pixels of `C` channels of a row.
-///
-/// # Safety
-/// `from` has the columns that `taps` name, `to` one pixel for each of `taps`.
-pub(super) unsafe fn gather<T: Element>(level: Level, taps: &Taps, channels: usize, from: *const f32, to: *mut T) {
-    level.run(Gather { taps, channels, from, to });
-}
-
-/// The transpose: adds `weight·row[j]` to `to[i]`, for the pixels of an operand from `first` on.
+/// The transpose of gathering columns: adds `weight·row[j]` to `to[i]`, for the pixels of an operand from `first` on.
 ///
 /// # Safety
 /// The operand has a pixel for each of `taps`, and `to` the columns that they name.
 pub(super) unsafe fn spread<T: Element>(level: Level, taps: &Taps, rows: &Strided<T>, first: usize, to: *mut f32) {
     level.run(Spread { taps, rows, first, to });
-}
-
-struct Blend<'a, T> {
-    taps: &'a [(usize, f32)],
-    rows: &'a Strided<T>,
-    width: usize,
-    to: *mut f32,
-}
-
-impl<T: Element> Kernel for Blend<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let Blend { taps, rows, width, to } = self;
-        // Pixels side by side are one long row.
-        let (count, len) = if rows.dense() { (1, width * rows.len) } else { (width, rows.len) };
-        for i in 0..count {
-            vectors::<S>(
-                len,
-                #[inline(always)]
-                // SAFETY: the word of the caller of `blend`.
-                |j, lanes| unsafe {
-                    let mut sum = S::splat(0.0);
-                    for &(first, weight) in taps {
-                        let from = rows.base.get().add(rows.offset(first + i) + j * rows.step);
-                        sum = S::fma(S::splat(weight), load::<S, T>(from, rows.step, lanes), sum);
-                    }
-                    store::<S, f32>(to.add(i * len + j), sum, lanes);
-                },
-            );
-        }
-    }
 }
 
 struct Add {
@@ -94,37 +191,6 @@ impl Kernel for Add {
                 store::<S, f32>(self.to.add(j), sum, lanes);
             },
         );
-    }
-}
-
-struct Gather<'a, T> {
-    taps: &'a Taps,
-    channels: usize,
-    from: *const f32,
-    to: *mut T,
-}
-
-impl<T: Element> Kernel for Gather<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let channels = self.channels;
-        for (j, taps) in self.taps.iter().enumerate() {
-            vectors::<S>(
-                channels,
-                #[inline(always)]
-                // SAFETY: the word of the caller of `gather`.
-                |c, lanes| unsafe {
-                    let mut sum = S::splat(0.0);
-                    for &(column, weight) in taps {
-                        let x = load_f32::<S>(self.from.add(column * channels + c), lanes);
-                        sum = S::fma(S::splat(weight), x, sum);
-                    }
-                    store::<S, T>(self.to.add(j * channels + c), sum, lanes);
-                },
-            );
-        }
     }
 }
 
