@@ -20,6 +20,8 @@ const CHANNELS: usize = 64;
 const COLUMNS: usize = 8;
 /// The most columns of the video under a block.
 const WINDOW: usize = COLUMNS + 2;
+/// Vectors of a pixel that go through time together: whole cache lines in all types, as planes may lie a multiple of a cache's size apart.
+const TOGETHER: usize = 4;
 
 pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     with_float!("conv3d_depthwise", outputs[0].dtype(), T => typed::<T>(op, inputs, &outputs[0], cpu))
@@ -41,9 +43,11 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
     let (rows, columns) = cuts.into_iter().find(enough).unwrap_or(cuts[3]);
     let kernel: [usize; 3] = std::array::from_fn(|d| weight.shape()[d]);
     let adjacent = |x: &Tensor| x.layout().strides()[4] == 1 || c == 1;
+    let vectors = adjacent(x) && residual.is_none_or(adjacent);
     let plan = Plan {
         padding: op.padding,
-        blocked: adjacent(x) && residual.is_none_or(adjacent) && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
+        blocked: vectors && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
+        temporal: vectors && kernel == [3, 1, 1] && op.padding[1..] == [0, 0],
         x: Shared(cpu.ptr::<T>(x)?),
         size: dims(x),
         strides: strides(x),
@@ -80,6 +84,8 @@ struct Plan<T> {
     padding: [usize; 3],
     /// Whether [`Task::block`] has the kernel and finds vectors of channels as they are.
     blocked: bool,
+    /// Whether [`Task::pixel`] has the kernel, and finds such vectors.
+    temporal: bool,
     x: Shared<T>,
     size: [usize; 5],
     strides: [usize; 5],
@@ -110,6 +116,12 @@ impl<T: Element> Kernel for Task<'_, T> {
         let [_, times, _, width, _] = p.out_size;
         let (low, high) = self.channels;
         let whole = if p.blocked { low + (high - low) / S::LANES * S::LANES } else { low };
+        if p.temporal {
+            for (h, w) in (self.rows.0..self.rows.1).flat_map(|h| (self.columns.0..self.columns.1).map(move |w| (h, w))) {
+                // SAFETY: as below.
+                unsafe { self.pixel::<S>([h, w], (low, whole)) };
+            }
+        }
         // Sums for two rows of eight columns, the video above them and a weight: 27 of 32 registers; of 16, a row of four.
         let (rows, columns) = if S::MR < 10 { (1, 4) } else { (2, block_columns(width)) };
         let mut h = self.rows.0;
@@ -124,7 +136,7 @@ impl<T: Element> Kernel for Task<'_, T> {
                 for t in 0..times {
                     // SAFETY: all indices lie in their layouts; a task writes its own rows and channels.
                     unsafe {
-                        if whole > low {
+                        if whole > low && !p.temporal {
                             self.blocks::<S>([t, h, w], [count, across], (low, whole));
                         }
                         for c in (whole..high).step_by(S::LANES) {
@@ -167,6 +179,84 @@ impl<T: Element> Task<'_, T> {
             };
         }
         cases!((1, 1)(1, 4)(2, 1)(2, 4)(2, 7)(2, 8));
+    }
+
+    /// A pixel at all times, whole vectors of channels, for kernels `[3, 1, 1]`.
+    ///
+    /// # Safety
+    /// They lie in the output, and the plan is `temporal`.
+    #[inline(always)]
+    unsafe fn pixel<S: Simd>(&self, at: [usize; 2], channels: (usize, usize)) {
+        let (mut c, together) = (channels.0, TOGETHER * S::LANES);
+        // SAFETY: the caller's word.
+        unsafe {
+            while c + together <= channels.1 {
+                self.through_time::<S, TOGETHER>(at, c);
+                c += together;
+            }
+            while c < channels.1 {
+                self.through_time::<S, 1>(at, c);
+                c += S::LANES;
+            }
+        }
+    }
+
+    /// The time of the video that tap `i` of output time `t` is on, if it is not padding.
+    #[inline(always)]
+    fn time(&self, t: usize, i: usize) -> Option<usize> {
+        (t + i).checked_sub(self.plan.padding[0]).filter(|&t| t < self.plan.size[1])
+    }
+
+    /// `N` vectors of a pixel: each of the video is loaded once, and stays in registers for the sums of all times that it is a part of.
+    ///
+    /// # Safety
+    /// As [`Self::pixel`].
+    #[inline(always)]
+    unsafe fn through_time<S: Simd, const N: usize>(&self, [h, w]: [usize; 2], c: usize) {
+        let p = self.plan;
+        let [_, nt, nh, nw, nc] = p.out_size;
+        // SAFETY: the caller's word.
+        unsafe {
+            let column = p.x.get().add(self.batch * p.strides[0] + h * p.strides[2] + w * p.strides[3] + c);
+            // Of the times that the three taps are on; padding is left out of the sums.
+            let [mut x1, mut x2] = [[S::splat(0.0); N]; 2];
+            if let Some(t) = self.time(0, 0) {
+                x1 = vectors::<S, T, N>(column.add(t * p.strides[1]));
+            }
+            if let Some(t) = self.time(0, 1) {
+                x2 = vectors::<S, T, N>(column.add(t * p.strides[1]));
+            }
+            for t in 0..nt {
+                let x0 = x1;
+                x1 = x2;
+                if let Some(t) = self.time(t, 2) {
+                    x2 = vectors::<S, T, N>(column.add(t * p.strides[1]));
+                }
+                let mut sums = [S::splat(0.0); N];
+                if let Some(bias) = p.bias {
+                    sums = vectors::<S, f32, N>(bias.get().add(c));
+                }
+                for (i, x) in [x0, x1, x2].into_iter().enumerate() {
+                    if self.time(t, i).is_some() {
+                        let weights = vectors::<S, f32, N>(p.weight.get().add(i * nc + c));
+                        for n in 0..N {
+                            sums[n] = S::fma(x[n], weights[n], sums[n]);
+                        }
+                    }
+                }
+                if let Some((residual, s)) = p.residual {
+                    let at = self.batch * s[0] + t * s[1] + h * s[2] + w * s[3] + c;
+                    let residual = vectors::<S, T, N>(residual.get().add(at));
+                    for n in 0..N {
+                        sums[n] = S::add(sums[n], residual[n]);
+                    }
+                }
+                let to = p.out.get().add((((self.batch * nt + t) * nh + h) * nw + w) * nc + c);
+                for (n, sum) in sums.into_iter().enumerate() {
+                    store::<S, T>(to.add(n * S::LANES), sum, S::LANES);
+                }
+            }
+        }
     }
 
     /// Output rows `h..h + R`, columns `w..w + N`, whole vectors of channels, for kernels `K` wide.
@@ -282,5 +372,21 @@ impl<T: Element> Task<'_, T> {
                 store::<S, T>(p.out.get().add(at), y, lanes);
             }
         }
+    }
+}
+
+/// `N` vectors side by side.
+///
+/// # Safety
+/// They are valid for reads.
+#[inline(always)]
+unsafe fn vectors<S: Simd, T: Element, const N: usize>(from: *const T) -> [S::V; N] {
+    // SAFETY: the caller's word.
+    unsafe {
+        let mut x = [S::splat(0.0); N];
+        for (n, x) in x.iter_mut().enumerate() {
+            *x = load::<S, T>(from.add(n * S::LANES), 1, S::LANES);
+        }
+        x
     }
 }

@@ -91,8 +91,9 @@ unsafe impl Simd for Avx512 {
         unsafe {
             // Not vcvtneps2bf16: it takes numbers below 2⁻¹²⁶ for 0.
             let bits = _mm512_castps_si512(x);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+            let even = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(1 << 16));
+            let below = _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000));
+            let rounded = _mm512_mask_add_epi32(below, even, bits, _mm512_set1_epi32(0x7FFF));
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
             let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
             _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
