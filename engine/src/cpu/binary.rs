@@ -17,10 +17,8 @@ pub fn run(op: &Binary, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cp
 }
 
 impl Elementwise<2> for Operator {
-    const SHORT: bool = true;
-
     #[inline(always)]
-    unsafe fn of<S: Simd>(self, [a, b]: [S::V; 2]) -> S::V {
+    unsafe fn of<S: Simd, const BRIEF: bool>(self, [a, b]: [S::V; 2]) -> S::V {
         // SAFETY: passed on from the caller.
         unsafe {
             match self {

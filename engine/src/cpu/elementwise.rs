@@ -1,23 +1,22 @@
 //! Functions of the elements at one place of some operands: `unary`, `unary_backward` and `binary`.
 
+use std::marker::PhantomData;
+
 use super::{
     Cpu, Shared,
-    convert::{Cast, WIDEST, load, store},
-    simd::{Kernel, Level, Simd},
+    convert::{WIDEST, load, store},
+    simd::{Kernel, Simd},
     strided::{Strided, TASK},
 };
 use crate::{DType, Element, Result, Tensor};
 
 /// A function of `N` numbers.
 pub(super) trait Elementwise<const N: usize>: Copy + Sync {
-    /// Whether it is a few instructions, and therefore compiled for half types as well.
-    const SHORT: bool = false;
-
-    /// Must be `#[inline(always)]`.
+    /// Must be `#[inline(always)]`. `BRIEF`: only a half type's digits of the result are kept, see [`super::simd::brief`].
     ///
     /// # Safety
     /// As [`Simd`].
-    unsafe fn of<S: Simd>(self, x: [S::V; N]) -> S::V;
+    unsafe fn of<S: Simd, const BRIEF: bool>(self, x: [S::V; N]) -> S::V;
 }
 
 /// Fills `out` with `function` of the operands, broadcast to its shape: rows, or all elements as one, cut into tasks.
@@ -42,60 +41,25 @@ pub(super) fn run<T: Element, const N: usize>(
             // SAFETY: the pieces lie in their rows, and each task writes its own part of the output.
             unsafe {
                 let at = |x: &Strided<T>| (x.base.get().add(x.offset(row) + low * x.step).cast_const(), x.step);
-                piece(cpu.level, function, std::array::from_fn(|i| at(&operands[i])), base.get().add(row * columns + low), len);
+                let (x, y) = (std::array::from_fn(|i| at(&operands[i])), base.get().add(row * columns + low));
+                cpu.level.run(Piece { function, x, y, len, digits: PhantomData::<T> });
             }
         }
     });
     Ok(())
 }
 
-/// Elements of a half type that are functions' arguments at a time: they and the results stay in L1.
-const BLOCK: usize = 1024;
-
-/// `y = function(x)` for `len` elements, of half types by blocks of f32 where the function is long: those are compiled for f32 alone. (Conversions
-/// beside a long function gain nothing either: they want the same units of the processor.)
-///
-/// # Safety
-/// `x` and `y` are valid for `len`.
-unsafe fn piece<T: Element, F: Elementwise<N>, const N: usize>(
-    level: Level,
-    function: F,
-    x: [(*const T, usize); N],
-    y: *mut T,
-    len: usize,
-) {
-    if F::SHORT {
-        return level.run(Piece { function, x, y, len });
-    }
-    if T::DTYPE == DType::F32 {
-        return level.run(Piece::<f32, F, N> { function, x: x.map(|(from, step)| (from.cast(), step)), y: y.cast(), len });
-    }
-    let mut blocks = [[0f32; BLOCK]; N];
-    let base = blocks.as_mut_ptr().cast::<f32>();
-    // SAFETY: there are as many blocks.
-    let block = |i: usize| unsafe { base.add(i * BLOCK) };
-    for low in (0..len).step_by(BLOCK) {
-        let len = BLOCK.min(len - low);
-        for (i, (from, step)) in x.into_iter().enumerate() {
-            // SAFETY: the caller's word.
-            level.run(Cast { src: unsafe { from.add(low * step) }, step, dst: block(i), len });
-        }
-        level.run(Piece { function, x: std::array::from_fn(|i| (block(i).cast_const(), 1)), y: base, len });
-        // SAFETY: the caller's word.
-        level.run(Cast { src: base.cast_const(), step: 1, dst: unsafe { y.add(low) }, len });
-    }
-}
-
-/// A function of `len` numbers, made by who vouches for the pointers; the result may be in an operand's place.
-pub(super) struct Piece<T, F, const N: usize> {
+/// A function of `len` numbers, of which a type's digits are kept, made by who vouches for the pointers; the result may be in an operand's place.
+pub(super) struct Piece<T, D, F, const N: usize> {
     pub function: F,
     /// Where each operand begins, and the distance of its elements.
     pub x: [(*const T, usize); N],
     pub y: *mut T,
     pub len: usize,
+    pub digits: PhantomData<D>,
 }
 
-impl<T: Element, F: Elementwise<N>, const N: usize> Kernel for Piece<T, F, N> {
+impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece<T, D, F, N> {
     type Output = ();
 
     #[inline(always)]
@@ -113,7 +77,12 @@ impl<T: Element, F: Elementwise<N>, const N: usize> Kernel for Piece<T, F, N> {
                     for (value, (from, step)) in values.iter_mut().zip(x) {
                         *value = load::<S, T>(from.add(j * step), step, S::LANES);
                     }
-                    store::<S, T>(y.add(j), self.function.of::<S>(values), S::LANES);
+                    let result = if D::DTYPE == DType::F32 {
+                        self.function.of::<S, false>(values)
+                    } else {
+                        self.function.of::<S, true>(values)
+                    };
+                    store::<S, T>(y.add(j), result, S::LANES);
                 }
             }
             if rest == 0 || y == edge.as_mut_ptr() {

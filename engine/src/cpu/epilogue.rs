@@ -3,6 +3,8 @@
 //! A function of its own for each element type and level, called for the sums of a group of panels while they are in L2: inlined into every
 //! product it would be compiled for every source of rows as well.
 
+use std::marker::PhantomData;
+
 use super::{
     Shared,
     convert::{load, store},
@@ -68,7 +70,8 @@ impl<T: Element> Finish<'_, T> {
                     S::store(at, self.affine::<S>(at, j));
                     j += S::LANES;
                 }
-                S::enter(Piece { function, x: [(sums.cast_const(), 1)], y: sums, len: high - low });
+                let (x, len) = ([(sums.cast_const(), 1)], high - low);
+                S::enter(Piece { function, x, y: sums, len, digits: PhantomData::<T> });
             }
             let mut j = low;
             while j < high {

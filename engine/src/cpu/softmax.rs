@@ -76,8 +76,7 @@ impl<T: Element> Row<T> {
                 #[inline(always)]
                 |j, lanes| {
                     let d = S::sub(load::<S, T>(x.add(j * step), step, lanes), m);
-                    // NaN, and ∞ − ∞, which the exponential of attention takes for 0.
-                    let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+                    let e = math::exp_nonpositive::<S>(d);
                     S::store(powers.add(j), e);
                     sum = S::add(sum, load_f32::<S>(powers.add(j), lanes));
                 },

@@ -3,7 +3,7 @@
 use super::{
     Cpu,
     elementwise::{self, Elementwise},
-    simd::{Simd, math},
+    simd::{Simd, brief, math},
     with_float,
 };
 use crate::{Function, Result, Tensor, ops::unary::Unary};
@@ -15,8 +15,8 @@ pub fn run(op: &Unary, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu
 
 impl Elementwise<1> for Function {
     #[inline(always)]
-    unsafe fn of<S: Simd>(self, [x]: [S::V; 1]) -> S::V {
+    unsafe fn of<S: Simd, const BRIEF: bool>(self, [x]: [S::V; 1]) -> S::V {
         // SAFETY: passed on from the caller.
-        unsafe { math::apply::<S>(self, x) }
+        unsafe { if BRIEF { brief::apply::<S>(self, x) } else { math::apply::<S>(self, x) } }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Cpu,
     elementwise::{self, Elementwise},
-    simd::{Simd, math},
+    simd::{Simd, brief, math},
     with_float,
 };
 use crate::{Function, Result, Tensor, ops::unary_backward::UnaryBackward};
@@ -19,23 +19,24 @@ struct Slope(Function);
 
 impl Elementwise<2> for Slope {
     #[inline(always)]
-    unsafe fn of<S: Simd>(self, [x, gradient]: [S::V; 2]) -> S::V {
+    unsafe fn of<S: Simd, const BRIEF: bool>(self, [x, gradient]: [S::V; 2]) -> S::V {
         // SAFETY: passed on from the caller.
-        unsafe { S::mul(gradient, derivative::<S>(self.0, x)) }
+        unsafe { S::mul(gradient, derivative::<S, BRIEF>(self.0, x)) }
     }
 }
 
-/// `f′(x)`, with an error of a few roundings of its largest value.
+/// `f′(x)`, with an error of a few roundings of its largest value, or, where it is brief, of some 2⁻¹³.
 ///
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn derivative<S: Simd>(function: Function, x: S::V) -> S::V {
+unsafe fn derivative<S: Simd, const BRIEF: bool>(function: Function, x: S::V) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
         let one = S::splat(1.0);
         match function {
             Function::Relu => S::select_nan(x, x, S::select_lt(S::splat(0.0), x, one, S::splat(0.0))),
+            Function::GeluErf if BRIEF => brief::gelu_erf_slope::<S>(x),
             Function::GeluErf => {
                 // Φ + x·φ, where Φ is the function over its argument. Beyond 15 both are 0 or 1.
                 let at = bounded::<S>(x, 15.0);
@@ -51,18 +52,18 @@ unsafe fn derivative<S: Simd>(function: Function, x: S::V) -> S::V {
                 let square = S::mul(at, at);
                 let u2 = S::mul(S::mul(at, S::fma(square, S::splat(0.044_715), one)), S::splat(1.595_769));
                 let slope = S::mul(S::fma(square, S::splat(3.0 * 0.044_715), one), S::splat(1.595_769));
-                S::select_nan(x, x, gated::<S>(at, u2, slope))
+                S::select_nan(x, x, gated::<S, BRIEF>(at, u2, slope))
             }
             Function::GeluQuick => {
                 let at = bounded::<S>(x, 90.0);
-                S::select_nan(x, x, gated::<S>(at, S::mul(at, S::splat(1.702)), S::splat(1.702)))
+                S::select_nan(x, x, gated::<S, BRIEF>(at, S::mul(at, S::splat(1.702)), S::splat(1.702)))
             }
             Function::Silu => {
                 let at = bounded::<S>(x, 90.0);
-                S::select_nan(x, x, gated::<S>(at, at, one))
+                S::select_nan(x, x, gated::<S, BRIEF>(at, at, one))
             }
             Function::Sigmoid => {
-                let s = math::sigmoid::<S>(x);
+                let s = if BRIEF { brief::sigmoid::<S>(x) } else { math::sigmoid::<S>(x) };
                 S::mul(s, S::sub(one, s))
             }
             Function::Tanh => {
@@ -92,10 +93,10 @@ unsafe fn bounded<S: Simd>(x: S::V, most: f32) -> S::V {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn gated<S: Simd>(x: S::V, u: S::V, slope: S::V) -> S::V {
+unsafe fn gated<S: Simd, const BRIEF: bool>(x: S::V, u: S::V, slope: S::V) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
-        let s = math::sigmoid::<S>(u);
+        let s = if BRIEF { brief::sigmoid::<S>(u) } else { math::sigmoid::<S>(u) };
         let rise = S::mul(s, S::sub(S::splat(1.0), s));
         S::fma(S::mul(x, slope), rise, s)
     }

@@ -109,7 +109,7 @@ unsafe fn softmax<S: Simd>(scores: *mut f32, keys: usize, stride: usize, scale: 
         for j in 0..keys {
             let at = scores.add(j * stride);
             let d = S::sub(S::mul(S::load(at), scale), max);
-            let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+            let e = math::exp_nonpositive::<S>(d);
             S::store(at, e);
             total = S::add(total, e);
         }

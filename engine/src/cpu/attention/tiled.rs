@@ -263,7 +263,7 @@ pub(in crate::cpu) unsafe fn exponentials<S: Simd>(row: *mut f32, keys: usize, m
             let lanes = S::LANES.min(keys - j);
             let x = if lanes == S::LANES { S::load(row.add(j)) } else { S::load_first(row.add(j), lanes) };
             let d = S::sub(x, m);
-            let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+            let e = math::exp_nonpositive::<S>(d);
             S::store(row.add(j), e);
             // Lanes beyond the keys would count e^(0 − max).
             sum = S::add(sum, if lanes == S::LANES { e } else { S::load_first(row.add(j), lanes) });

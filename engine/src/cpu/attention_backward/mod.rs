@@ -241,7 +241,7 @@ impl<T: Element> Gradient<T> {
                 for j in (0..keys).step_by(S::LANES) {
                     let d = S::sub(S::load(p.add(j)), lse);
                     // A score may be above the log-sum-exp by a rounding; NaN stays NaN.
-                    let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+                    let e = math::exp_nonpositive::<S>(d);
                     S::store(p.add(j), e);
                     S::store(ds.add(j), S::mul(e, S::sub(S::load(ds.add(j)), dot)));
                 }

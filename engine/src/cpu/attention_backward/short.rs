@@ -76,7 +76,7 @@ impl<T: Element> Kernel for Gradient<'_, T> {
                     let (p, ds) = (weights.add(j * stride + lane), slopes.add(j * stride + lane));
                     let d = S::sub(S::mul(S::load(p), scale), lse);
                     // A score may be above the log-sum-exp by a rounding; NaN stays NaN.
-                    let e = S::select_nan(d, d, math::exp_nonpositive::<S>(d));
+                    let e = math::exp_nonpositive::<S>(d);
                     S::store(p, e);
                     S::store(ds, S::mul(e, S::sub(S::load(ds), dot)));
                 }

@@ -21,31 +21,18 @@ unsafe fn exp_reduced<S: Simd>(r: S::V) -> S::V {
     }
 }
 
-/// `eˣ`: Cody and Waite reduction by ln 2 in two parts, [`exp_reduced`] on the rest. Relative error below 2⁻²³;
-/// 0 below −87.33 (where results would be subnormal), ∞ above 88.72, NaN for NaN.
+/// `eˣ`: Cody and Waite reduction by ln 2 in two parts, [`exp_reduced`] on the rest. Relative error below 2⁻²³; possibly 0 below 2⁻¹²⁵, ∞
+/// above 88.72, NaN for NaN.
 ///
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on from the caller.
-    unsafe {
-        // min and max give their second operand for NaN, so the clamped value is always a number.
-        let clamped = S::max(S::min(x, S::splat(88.722_83)), S::splat(-87.336_55));
-        let n = S::round(S::mul(clamped, S::splat(std::f32::consts::LOG2_E)));
-        let r = S::fma(n, S::splat(-0.693_359_4), clamped);
-        let r = S::fma(n, S::splat(2.121_944_4e-4), r);
-        let p = exp_reduced::<S>(r);
-        // 2ⁿ in two factors, because n reaches 128.
-        let half = S::round(S::mul(n, S::splat(0.5)));
-        let y = S::mul(S::mul(p, S::exp2_integer(half)), S::exp2_integer(S::sub(n, half)));
-        let y = S::select_lt(S::splat(88.722_83), x, S::splat(f32::INFINITY), y);
-        let y = S::select_lt(x, S::splat(-87.336_55), S::splat(0.0), y);
-        S::select_nan(x, x, y)
-    }
+    unsafe { exp_nonpositive::<S>(S::min(S::splat(89.0), x)) }
 }
 
-/// `eˣ` for `x ≤ 0`, as softmax needs it: no overflow to guard against. 0 below −87.33, so also for −∞; NaN gives 0.
+/// [`exp`] of what is not above 89.
 ///
 /// # Safety
 /// As [`Simd`].
@@ -53,13 +40,12 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 pub(crate) unsafe fn exp_nonpositive<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
-        let clamped = S::max(x, S::splat(-87.336_55));
+        // max gives its second operand for NaN.
+        let clamped = S::max(S::splat(-104.0), x);
         let n = S::round(S::mul(clamped, S::splat(std::f32::consts::LOG2_E)));
         let r = S::fma(n, S::splat(-0.693_359_4), clamped);
         let r = S::fma(n, S::splat(2.121_944_4e-4), r);
-        let p = exp_reduced::<S>(r);
-        let y = S::mul(p, S::exp2_integer(n));
-        S::select_lt(S::splat(-87.336_55), x, y, S::splat(0.0))
+        S::scale(exp_reduced::<S>(r), n)
     }
 }
 
@@ -110,7 +96,7 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn polynomial<S: Simd>(coefficients: &[f32], x: S::V) -> S::V {
+pub(super) unsafe fn polynomial<S: Simd>(coefficients: &[f32], x: S::V) -> S::V {
     // SAFETY: passed on from the caller.
     unsafe {
         let (&highest, rest) = coefficients.split_first().unwrap_or((&0.0, &[]));
@@ -119,6 +105,19 @@ unsafe fn polynomial<S: Simd>(coefficients: &[f32], x: S::V) -> S::V {
             p = S::fma(p, x, S::splat(c));
         }
         p
+    }
+}
+
+/// [`polynomial`] as `even(x²) + x·odd(x²)`, two chains half as long for one operation more: what long chains wait for is the latency of a step.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn halved_polynomial<S: Simd>(even: &[f32], odd: &[f32], x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let square = S::mul(x, x);
+        S::fma(polynomial::<S>(odd, square), x, polynomial::<S>(even, square))
     }
 }
 

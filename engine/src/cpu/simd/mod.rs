@@ -13,6 +13,7 @@ use crate::{Element, Error, Result};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+pub(crate) mod brief;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -208,8 +209,24 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sqrt(a: Self::V) -> Self::V;
     /// To the nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
-    /// `2ⁿ` for integral `n` in `−126..=127`.
+    /// `2ⁿ` for integral `n` in `−126..=127`; 0 for −127, ∞ for 128.
     unsafe fn exp2_integer(n: Self::V) -> Self::V;
+    /// `p·2ⁿ` for `p` in `[½, 2)` and integral `n` in `−151..=129`; ∞ beyond the largest number, and possibly 0 below 2⁻¹²⁵.
+    #[inline(always)]
+    unsafe fn scale(p: Self::V, n: Self::V) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            // The exponent −127 is 0's, and 128 is ∞'s.
+            let below = Self::sub(Self::max(n, Self::splat(-126.0)), Self::splat(1.0));
+            Self::mul(Self::add(p, p), Self::exp2_integer(below))
+        }
+    }
+    /// `1/a`, to 14 bits at least.
+    #[inline(always)]
+    unsafe fn reciprocal(a: Self::V) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::div(Self::splat(1.0), a) }
+    }
     /// Mantissa in `[1, 2)` and exponent of a positive normal number.
     unsafe fn frexp(a: Self::V) -> (Self::V, Self::V);
     /// `a < b ? x : y` per lane; `y` where either is NaN.

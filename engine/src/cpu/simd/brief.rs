@@ -1,0 +1,213 @@
+//! Functions of which only a half type's digits are kept: fewer operations, for a relative error below 2⁻¹³, a quarter of f16's rounding.
+#![allow(clippy::excessive_precision, reason = "coefficients as they were fitted")]
+
+use std::f32::consts::LOG2_E;
+
+use super::{
+    Simd, math,
+    math::{halved_polynomial, polynomial},
+};
+use crate::Function;
+
+/// `2ˣ`: a polynomial of smallest relative error, 2⁻¹⁸, on what is left of the nearest integer. Possibly 0 below 2⁻¹²⁵, ∞ from 2¹²⁸ on, NaN
+/// for NaN.
+///
+/// # Safety
+/// As [`Simd`]; `x` is at most 129.
+#[inline(always)]
+unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
+    const POWER: [f32; 5] = [9.570_102_1e-3, 5.591_786_3e-2, 2.402_474_5e-1, 6.931_218_1e-1, 9.999_992_6e-1];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // max gives its second operand for NaN.
+        let x = S::max(S::splat(-150.0), x);
+        let n = S::round(x);
+        S::scale(polynomial::<S>(&POWER, S::sub(x, n)), n)
+    }
+}
+
+/// `1 / (1 + 2ᵗ)`.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn logistic2<S: Simd>(t: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // Up to 2¹²⁸ and a bit, which is ∞, so that the result is 0.
+        let power = exp2::<S>(S::min(S::splat(128.25), t));
+        S::reciprocal(S::add(S::splat(1.0), power))
+    }
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { logistic2::<S>(S::mul(x, S::splat(-LOG2_E))) }
+}
+
+/// `−min(|x|, 20)`, where densities and tails are 0.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn minus<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { S::max(S::splat(-20.0), S::min(x, S::sub(S::splat(0.0), x))) }
+}
+
+/// `x·Φ(x)` as `max(x, 0) − a·Φ(−a)`, `a = |x|`: as in [`math`], with one polynomial for `log₂ Φ(−a)`, off by 3e-5 at most up to −130.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn gelu_erf<S: Simd>(x: S::V) -> S::V {
+    // Of −a. Beyond 13.3 the polynomial falls on, to −298 at 20.
+    const EVEN: [f32; 5] = [1.378_949_6e-7, 8.338_920_1e-5, 8.657_237_6e-3, -4.588_252_0e-1, -1.000_031_6];
+    const ODD: [f32; 5] = [1.880_002_7e-9, 4.445_780_9e-6, 1.018_864_4e-3, 5.393_111_9e-2, 1.150_963_9];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let minus = minus::<S>(x);
+        // −a, but −∞ at −∞, where the function is not defined (−∞ · 0).
+        S::fma(S::min(x, minus), exp2::<S>(halved_polynomial::<S>(&EVEN, &ODD, minus)), S::max(S::splat(0.0), x))
+    }
+}
+
+/// The derivative of `x·Φ(x)`: for `−a` `e^(−a²/2)` times a polynomial, of smallest error, 2⁻¹⁴, in the product; for `a` 1 less that.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn gelu_erf_slope<S: Simd>(x: S::V) -> S::V {
+    // Of −a.
+    const SLOPE: [f32; 6] = [2.739_595_5e-3, 2.528_013_5e-2, 9.966_149_8e-2, 2.354_327_9e-1, 7.955_096_6e-1, 4.999_372_7e-1];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let minus = minus::<S>(x);
+        let density = exp2::<S>(S::mul(S::mul(minus, minus), S::splat(-0.5 * LOG2_E)));
+        let below = S::mul(polynomial::<S>(&SLOPE, minus), density);
+        S::select_lt(S::splat(0.0), x, S::sub(S::splat(1.0), below), below)
+    }
+}
+
+/// Any [`Function`] of a vector.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn apply<S: Simd>(function: Function, x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match function {
+            Function::GeluErf => gelu_erf::<S>(x),
+            Function::GeluTanh => {
+                // ½(1 + tanh u) = σ(2u)
+                const LINEAR: f32 = -1.595_769_1 * LOG2_E;
+                let cubic = S::fma(S::mul(x, x), S::splat(0.044_715 * LINEAR), S::splat(LINEAR));
+                S::mul(x, logistic2::<S>(S::mul(x, cubic)))
+            }
+            Function::GeluQuick => S::mul(x, logistic2::<S>(S::mul(x, S::splat(-1.702 * LOG2_E)))),
+            Function::Silu => S::mul(x, sigmoid::<S>(x)),
+            Function::Sigmoid => sigmoid::<S>(x),
+            Function::Relu | Function::Tanh | Function::Exp | Function::Log | Function::Sqrt | Function::Neg => {
+                math::apply::<S>(function, x)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Kernel, Level},
+        *,
+    };
+    use crate::{Device, Result, Tensor, ops};
+
+    /// A function of a number, or its derivative.
+    struct Brief {
+        function: Function,
+        slope: bool,
+        x: f32,
+    }
+
+    impl Kernel for Brief {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> f32 {
+            // SAFETY: whoever runs a kernel has the instructions.
+            unsafe {
+                let (x, mut y) = (S::splat(self.x), [0.0]);
+                let result = if self.slope { gelu_erf_slope::<S>(x) } else { apply::<S>(self.function, x) };
+                S::store_first(y.as_mut_ptr(), result, 1);
+                y[0]
+            }
+        }
+    }
+
+    const BRIEF: [Function; 5] = [Function::GeluErf, Function::GeluTanh, Function::GeluQuick, Function::Silu, Function::Sigmoid];
+
+    fn levels() -> impl Iterator<Item = Level> {
+        Level::ALL.into_iter().filter(|level| level.available())
+    }
+
+    fn numbers() -> Vec<f32> {
+        (-13_000..6_000).map(|i| i as f32 * 1e-3).collect()
+    }
+
+    /// What the reference makes of `xs` in f64.
+    fn exact(xs: &[f32], of: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f64> {
+        let xs: Vec<f64> = xs.iter().copied().map(f64::from).collect();
+        let result = Tensor::from_slice(&Device::reference(), &[xs.len()], &xs).and_then(|x| of(&x)).and_then(|y| y.to_f64_vec());
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn half_digits_in_the_tails_as_well() {
+        let xs = numbers();
+        for function in BRIEF {
+            let expected = exact(&xs, |x| ops::unary::unary(function, x));
+            for level in levels() {
+                for (&x, &want) in xs.iter().zip(&expected) {
+                    let got = f64::from(level.run(Brief { function, slope: false, x }));
+                    // A level may have 0 for powers below 2⁻¹²⁵, and the argument is at most 13.
+                    let tolerance = 2f64.powi(-121).max(2f64.powi(-13) * want.abs());
+                    assert!((got - want).abs() <= tolerance, "{level}: {function}({x}) = {got:e}, expected {want:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn slope_of_gelu() {
+        let xs = numbers();
+        let one = |x: &Tensor| Tensor::from_slice(x.device(), &[x.elements()], &vec![1f64; x.elements()]);
+        let expected = exact(&xs, |x| ops::unary_backward::unary_backward(Function::GeluErf, x, &one(x)?));
+        for level in levels() {
+            for (&x, &want) in xs.iter().zip(&expected) {
+                let got = f64::from(level.run(Brief { function: Function::GeluErf, slope: true, x }));
+                assert!((got - want).abs() <= 2f64.powi(-13), "{level}: the slope at {x} is {got:e}, expected {want:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn ends_and_nan_as_the_reference() {
+        let ends = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -1e30, 1e30];
+        for function in BRIEF {
+            let expected = exact(&ends, |x| ops::unary::unary(function, x));
+            for level in levels() {
+                for (&x, &want) in ends.iter().zip(&expected) {
+                    let got = f64::from(level.run(Brief { function, slope: false, x }));
+                    let same = got == want || got.is_nan() && want.is_nan() || (got - want).abs() <= 2f64.powi(-13) * want.abs();
+                    assert!(same, "{level}: {function}({x}) = {got}, expected {want}");
+                }
+            }
+        }
+    }
+}
