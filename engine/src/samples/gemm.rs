@@ -1,6 +1,6 @@
 //! Products of every shape around the tiles.
 
-use super::{Draw, Sample, Values, largest};
+use super::{Draw, Sample, Values, largest, unary::brief};
 use crate::{Function, ops::gemm::Gemm};
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
@@ -32,7 +32,8 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     // signs is seen as a few times √K of the largest product; functions are 1.2-Lipschitz at most; then bias, alpha, function, residual.
     let product = largest(&inputs[..1]) * largest(&inputs[1..2]);
     let k = k as f64;
-    let tolerance = draw.unless_integers(4.0 * k.sqrt() + 32.0, product * (k.sqrt() + 1.0).min(k + 1.0));
+    let saved = function.map_or(0.0, |function| brief(function, draw.dtype));
+    let tolerance = draw.unless_integers(4.0 * k.sqrt() + 32.0 + saved, product * (k.sqrt() + 1.0).min(k + 1.0));
     let prepare = !batched && draw.once_in(2);
     Sample { op: Gemm { alpha, function }.into(), inputs, tolerance: vec![tolerance], prepare }
 }

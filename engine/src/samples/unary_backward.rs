@@ -1,6 +1,6 @@
 //! Every function's derivative, everywhere.
 
-use super::{Draw, Sample, Tolerance, largest};
+use super::{Draw, Sample, Tolerance, largest, unary::brief};
 use crate::{Function, ops::unary_backward::UnaryBackward};
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
@@ -13,7 +13,8 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let factor = match function {
         Function::Relu | Function::Neg => 0.0,
         Function::Exp => 4.0 * 160.0,
-        _ => 24.0,
+        // A slope is made of a function and of what differs from it as its products with the argument do: twice a function's error.
+        _ => 24.0 + 2.0 * brief(function, draw.dtype),
     };
     let tolerance = if factor == 0.0 { Tolerance::Exact } else { Tolerance::Roundings { factor, scale: largest(&inputs[1..]) } };
     Sample { op: UnaryBackward { function }.into(), inputs, tolerance: vec![tolerance], prepare: false }
