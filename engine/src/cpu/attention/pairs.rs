@@ -18,7 +18,7 @@ use half::bf16;
 
 use super::{
     Operands,
-    pair_panels::{PANEL, SCORES, exp2, first, gather, multiply_add, pack_channels, pack_rows, round, store},
+    pair_panels::{PANEL, SCORES, exp2, exp2_brief, first, gather, multiply_add, pack_channels, pack_rows, round, store},
 };
 use crate::{
     Result,
@@ -238,7 +238,8 @@ impl Softmax {
                 let weight = |half: usize| {
                     let lanes = first(keys.saturating_sub(j + 16 * half));
                     let score = _mm512_loadu_ps(row.add(j + 16 * half));
-                    _mm512_maskz_mov_ps(lanes, exp2(_mm512_fmadd_ps(score, factor, minus)))
+                    let power = _mm512_fmadd_ps(score, factor, minus);
+                    _mm512_maskz_mov_ps(lanes, if EXACT { exp2(power) } else { exp2_brief(power) })
                 };
                 let (low, high) = (weight(0), weight(1));
                 if EXACT {

@@ -19,7 +19,7 @@ use crate::{
         attention::{
             Sequence,
             pair_panels::{
-                PANEL, SCORES, exp2, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
+                PANEL, SCORES, exp2_brief, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
             },
         },
         pairs,
@@ -299,7 +299,7 @@ impl Gradient {
                     let from = (at + row) * LDA + j + 16 * half;
                     let (score, product) =
                         (_mm512_loadu_ps(buffers.scores[0].add(from)), _mm512_loadu_ps(buffers.scores[1].add(from)));
-                    let weight = _mm512_maskz_mov_ps(lanes, exp2(_mm512_fmadd_ps(score, factor, minus[row])));
+                    let weight = _mm512_maskz_mov_ps(lanes, exp2_brief(_mm512_fmadd_ps(score, factor, minus[row])));
                     (weight, _mm512_maskz_mul_ps(lanes, weight, _mm512_sub_ps(product, dot[row])))
                 };
                 let [[a, b], [x, y]] = [[gradient(0, 0), gradient(0, 1)], [gradient(1, 0), gradient(1, 1)]];
