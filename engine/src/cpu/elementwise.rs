@@ -12,7 +12,7 @@ use crate::{DType, Element, Result, Tensor};
 
 /// A function of `N` numbers.
 pub(super) trait Elementwise<const N: usize>: Copy + Sync {
-    /// Must be `#[inline(always)]`. `BRIEF`: only a half type's digits of the result are kept, see [`super::simd::brief`].
+    /// Must be `#[inline(always)]`. `BRIEF`: only bf16's digits of the result are kept, see [`super::simd::brief`].
     ///
     /// # Safety
     /// As [`Simd`].
@@ -70,19 +70,26 @@ impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece
         let (mut edges, mut edge) = ([[T::from_f32(0.0); WIDEST]; N], [T::from_f32(0.0); WIDEST]);
         let (mut x, mut y, mut len) = (self.x, self.y, full);
         loop {
-            for j in (0..len).step_by(S::LANES) {
-                // SAFETY: whoever made it says that `x` and `y` are valid for `len`; so are the edges for a vector.
-                unsafe {
+            let mut j = 0;
+            // SAFETY: whoever made it says that `x` and `y` are valid for `len`; so are the edges for a vector.
+            unsafe {
+                if T::DTYPE == DType::BF16 && x.iter().all(|&(_, step)| step == 1) {
+                    while j + 2 * S::LANES <= len {
+                        let (mut first, mut second) = ([S::splat(0.0); N], [S::splat(0.0); N]);
+                        for (i, (from, _)) in x.into_iter().enumerate() {
+                            [first[i], second[i]] = S::load_bf16_two(from.add(j).cast());
+                        }
+                        S::store_bf16_two(y.add(j).cast(), [self.of::<S>(first), self.of::<S>(second)]);
+                        j += 2 * S::LANES;
+                    }
+                }
+                while j < len {
                     let mut values = [S::splat(0.0); N];
                     for (value, (from, step)) in values.iter_mut().zip(x) {
                         *value = load::<S, T>(from.add(j * step), step, S::LANES);
                     }
-                    let result = if D::DTYPE == DType::F32 {
-                        self.function.of::<S, false>(values)
-                    } else {
-                        self.function.of::<S, true>(values)
-                    };
-                    store::<S, T>(y.add(j), result, S::LANES);
+                    store::<S, T>(y.add(j), self.of::<S>(values), S::LANES);
+                    j += S::LANES;
                 }
             }
             if rest == 0 || y == edge.as_mut_ptr() {
@@ -96,5 +103,15 @@ impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece
         }
         // SAFETY: as above.
         unsafe { self.y.add(full).copy_from_nonoverlapping(edge.as_ptr(), rest) };
+    }
+}
+
+impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Piece<T, D, F, N> {
+    /// # Safety
+    /// As [`Simd`].
+    #[inline(always)]
+    unsafe fn of<S: Simd>(&self, x: [S::V; N]) -> S::V {
+        // SAFETY: passed on from the caller.
+        unsafe { if D::DTYPE == DType::BF16 { self.function.of::<S, true>(x) } else { self.function.of::<S, false>(x) } }
     }
 }

@@ -25,7 +25,7 @@ impl Elementwise<2> for Slope {
     }
 }
 
-/// `f′(x)`, with an error of a few roundings of its largest value, or, where it is brief, of some 2⁻¹³.
+/// `f′(x)`, with an error of a few roundings of its largest value, or, where it is brief, of 2⁻¹⁰.
 ///
 /// # Safety
 /// As [`Simd`].

@@ -60,6 +60,24 @@ pub(in crate::cpu) unsafe fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     }
 }
 
+/// f32 whose upper halves are the bf16 that they round to.
+///
+/// # Safety
+/// The machine must have AVX-512F.
+#[inline(always)]
+unsafe fn rounded(x: __m512) -> __m512i {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // Not vcvtneps2bf16: it takes numbers below 2⁻¹²⁶ for 0.
+        let bits = _mm512_castps_si512(x);
+        let even = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(1 << 16));
+        let below = _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000));
+        let rounded = _mm512_mask_add_epi32(below, even, bits, _mm512_set1_epi32(0x7FFF));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000))
+    }
+}
+
 // SAFETY: every function is a few intrinsics of the instruction set that the trait's contract asks for.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "each block is the trait's contract, passed on")]
 unsafe impl Simd for Avx512 {
@@ -88,15 +106,22 @@ unsafe impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn store_bf16(p: *mut bf16, x: __m512) {
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(x)))) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_two(p: *const bf16) -> [__m512; 2] {
+        // The lower and the upper of each word.
         unsafe {
-            // Not vcvtneps2bf16: it takes numbers below 2⁻¹²⁶ for 0.
-            let bits = _mm512_castps_si512(x);
-            let even = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(1 << 16));
-            let below = _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000));
-            let rounded = _mm512_mask_add_epi32(below, even, bits, _mm512_set1_epi32(0x7FFF));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000));
-            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+            let words = _mm512_loadu_si512(p.cast());
+            let upper = _mm512_and_si512(words, _mm512_set1_epi32(0xFFFF_0000u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(upper)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_two(p: *mut bf16, [lower, upper]: [__m512; 2]) {
+        unsafe {
+            let lower = _mm512_srli_epi32::<16>(rounded(lower));
+            _mm512_storeu_si512(p.cast(), _mm512_mask_blend_epi16(0xAAAA_AAAA, lower, rounded(upper)));
         }
     }
     #[inline(always)]
@@ -138,6 +163,10 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn sqrt(a: __m512) -> __m512 {
         unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    unsafe fn minus_abs(a: __m512) -> __m512 {
+        unsafe { _mm512_or_ps(a, _mm512_set1_ps(-0.0)) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m512 {

@@ -108,19 +108,6 @@ pub(super) unsafe fn polynomial<S: Simd>(coefficients: &[f32], x: S::V) -> S::V 
     }
 }
 
-/// [`polynomial`] as `even(x²) + x·odd(x²)`, two chains half as long for one operation more: what long chains wait for is the latency of a step.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-pub(super) unsafe fn halved_polynomial<S: Simd>(even: &[f32], odd: &[f32], x: S::V) -> S::V {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let square = S::mul(x, x);
-        S::fma(polynomial::<S>(odd, square), x, polynomial::<S>(even, square))
-    }
-}
-
 /// `x·Φ(x)` as `max(x, 0) − a·Q(a)`, `a = |x|`, where `Q(a) = Φ(−a)` is `e^(−a²/2)` times a rational fit of Mills' ratio over √2π, of smallest
 /// relative error (5e-9) on `[0, 13.3]`. Its coefficients are positive, so nothing cancels: neither the tail nor the neighbourhood of 0
 /// loses digits. 0 below −13.27, where the result would be subnormal.

@@ -184,6 +184,21 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: passed on from the caller.
         unsafe { narrow::<Self, bf16>(p, x) }
     }
+    /// Two vectors of the `2·LANES` bf16 at `p`, in the order that [`Simd::store_bf16_two`] undoes: what is cheapest for functions of single elements.
+    #[inline(always)]
+    unsafe fn load_bf16_two(p: *const bf16) -> [Self::V; 2] {
+        // SAFETY: passed on from the caller.
+        unsafe { [Self::load_bf16(p), Self::load_bf16(p.add(Self::LANES))] }
+    }
+    /// See [`Simd::load_bf16_two`] and [`Simd::store_bf16`].
+    #[inline(always)]
+    unsafe fn store_bf16_two(p: *mut bf16, x: [Self::V; 2]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            Self::store_bf16(p, x[0]);
+            Self::store_bf16(p.add(Self::LANES), x[1]);
+        }
+    }
     /// `LANES` f16, widened.
     #[inline(always)]
     unsafe fn load_f16(p: *const f16) -> Self::V {
@@ -207,6 +222,12 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The smaller; `b` if either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// `−|a|`; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn minus_abs(a: Self::V) -> Self::V {
+        // SAFETY: passed on from the caller.
+        unsafe { Self::min(a, Self::sub(Self::splat(0.0), a)) }
+    }
     /// To the nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
     /// `2ⁿ` for integral `n` in `−126..=127`; 0 for −127, ∞ for 128.
