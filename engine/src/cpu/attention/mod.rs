@@ -12,7 +12,7 @@ pub(super) mod short;
 mod streaming;
 mod tiled;
 
-use super::{Cpu, Shared, with_float};
+use super::{Cpu, Shared, simd::Simd, with_float};
 use crate::{DType, Element, Result, Tensor, ops::attention::Attention};
 pub(super) use pack::{pack_channels, pack_rows};
 pub(super) use tiled::exponentials;
@@ -70,6 +70,26 @@ impl<T: Element> Grid<T> {
             width: self.shape[4],
             stride: self.strides[self.axis],
             step: self.strides[4],
+        }
+    }
+
+    /// Asks for the tokens `low..high` of sequence `i`, where there are such. The tokens of a head are far from each other, so that no processor guesses
+    /// which come next. Into L2, since rows at such distances push each other out of L1: measured, that gave a third of the gain, or a loss.
+    ///
+    /// # Safety
+    /// As [`Simd`].
+    #[inline(always)]
+    pub unsafe fn prefetch<S: Simd>(&self, i: usize, (low, high): (usize, usize)) {
+        if i >= self.sequences() {
+            return;
+        }
+        let next = self.sequence(i);
+        for token in low..high.min(next.len) {
+            let row = next.base.get().wrapping_add(token * next.stride);
+            for channel in (0..next.width).step_by(64 / size_of::<T>()) {
+                // SAFETY: passed on from the caller.
+                unsafe { S::prefetch_later(row.wrapping_add(channel * next.step).cast()) };
+            }
         }
     }
 }

@@ -25,7 +25,10 @@ use crate::{
     cpu::{
         Cpu, Shared, pairs,
         product::{LDA, Tile, part},
-        simd::{Level, avx512::Avx512},
+        simd::{
+            Level,
+            avx512::{Avx512, transpose},
+        },
         unit::Unit,
     },
 };
@@ -155,26 +158,34 @@ unsafe fn queries_of(
         let factor = x.scale * std::f32::consts::LOG2_E;
         for row in (low..high).step_by(p.queries) {
             let count = p.queries.min(high - row);
-            let mut state = [Softmax::START; QUERIES];
+            let mut softmax = Softmax::START;
             gather(&q, (row, count), scratch, LDA);
             for k0 in (0..p.keys).step_by(p.block) {
                 let keys = p.block.min(p.keys - k0);
                 for (first, last) in unit.tiles::<Avx512>(count) {
+                    if k0 == 0 {
+                        // While there is enough else to do.
+                        for operand in [&x.q, &x.k, &x.v] {
+                            operand.prefetch::<Avx512>(i + 1, (row + first, row + last));
+                        }
+                    }
                     let (rows, a) = (last - first, scratch.add(first * LDA));
                     for j in (0..keys).step_by(PANEL) {
                         let b = packed.add((k0 + j) * p.words);
                         unit.tile_rows::<Avx512>(Tile { rows, kc: p.words, a, b, c: scores.add(j), ldc: LDA, add: false });
                     }
                     let sums = sums.add(first * p.padded_values);
-                    for (r, state) in state[first..last].iter_mut().enumerate() {
-                        let row = scores.add(r * LDA);
-                        let shrink = if lse.is_some() {
-                            state.weigh::<true>(row, keys, factor)
+                    for group in (0..rows).step_by(GROUP) {
+                        let (from, size) = (scores.add(group * LDA), GROUP.min(rows - group));
+                        let shrinks = if lse.is_some() {
+                            softmax.weigh::<true>(from, (first + group, size), keys, factor)
                         } else {
-                            state.weigh::<false>(row, keys, factor)
+                            softmax.weigh::<false>(from, (first + group, size), keys, factor)
                         };
-                        if k0 != 0 && shrink != 1.0 {
-                            rescale(sums.add(r * p.padded_values), p.padded_values, shrink);
+                        for (r, &shrink) in shrinks.iter().enumerate().take(if k0 == 0 { 0 } else { size }) {
+                            if shrink != 1.0 {
+                                rescale(sums.add((group + r) * p.padded_values), p.padded_values, shrink);
+                            }
                         }
                     }
                     for (panel, c) in (0..p.padded_values).step_by(PANEL).enumerate() {
@@ -184,79 +195,146 @@ unsafe fn queries_of(
                     }
                 }
             }
-            for (r, state) in state.iter().enumerate().take(count) {
+            for (r, total) in softmax.total.into_iter().enumerate().take(count) {
                 let to = out.base.get().add((row + r) * out.stride);
-                store(to, sums.add(r * p.padded_values), out.width, 1.0 / state.total);
+                store(to, sums.add(r * p.padded_values), out.width, 1.0 / total);
                 if let Some(lse) = &lse {
-                    lse.base.get().add((row + r) * lse.stride).write(state.max * std::f32::consts::LN_2 + state.exact.ln());
+                    let (max, exact) = (softmax.max[r], softmax.exact[r]);
+                    lse.base.get().add((row + r) * lse.stride).write(max * std::f32::consts::LN_2 + exact.ln());
                 }
             }
         }
     }
 }
 
-/// The softmax of one query so far.
-#[derive(Clone, Copy)]
+/// The softmax of a block of queries so far, a number to each.
 struct Softmax {
     /// The largest score, times the scale and log₂e.
-    max: f32,
+    max: [f32; QUERIES],
     /// The sum of the rounded weights, and, where the log-sum-exp is asked for, of those before rounding.
-    total: f32,
-    exact: f32,
+    total: [f32; QUERIES],
+    exact: [f32; QUERIES],
 }
 
-impl Softmax {
-    const START: Softmax = Softmax { max: f32::NEG_INFINITY, total: 0.0, exact: 0.0 };
+/// Rows whose maxima and totals are one vector: of each row alone they would be a chain of shuffles that the next row waits for.
+const GROUP: usize = 16;
 
-    /// Turns a row of scores, in place, into weights as pairs of bf16 (0 for keys up to a whole vector), with the maximum so far. Returns the
-    /// factor by which what was summed before shrinks. A score that is NaN, or +∞, makes its row NaN.
+impl Softmax {
+    const START: Softmax = Softmax { max: [f32::NEG_INFINITY; QUERIES], total: [0.0; QUERIES], exact: [0.0; QUERIES] };
+
+    /// Turns the scores of `rows ≤ 16` queries from `low` on, in place, into weights as pairs of bf16 (0 for keys up to a whole vector), with the
+    /// maxima so far. Returns the factors by which what was summed before shrinks. A score that is NaN, or +∞, makes its query NaN.
     ///
     /// # Safety
-    /// `row` is valid for the keys rounded up to a panel.
+    /// `scores` is valid for rows of [`LDA`], each for the keys rounded up to a panel.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-    unsafe fn weigh<const EXACT: bool>(&mut self, row: *mut f32, keys: usize, factor: f32) -> f32 {
-        let factor = _mm512_set1_ps(factor);
-        // SAFETY: passed on from the caller; what is written at a key was read before.
+    unsafe fn weigh<const EXACT: bool>(
+        &mut self,
+        scores: *mut f32,
+        (low, rows): (usize, usize),
+        keys: usize,
+        factor: f32,
+    ) -> [f32; GROUP] {
+        let (lanes, mut shrinks) = (first(rows), [0.0; GROUP]);
+        let [max, total, exact] = [&mut self.max, &mut self.total, &mut self.exact].map(|x| x[low..low + rows].as_mut_ptr());
+        // SAFETY: passed on from the caller; of what is one to each query only those of the rows are read and written.
         unsafe {
-            // A maximum is the second operand where the first is NaN; the exponentials bring NaN back.
-            let mut max = [_mm512_set1_ps(self.max); 2];
-            let full = keys / 16 * 16;
-            for j in (0..full).step_by(16) {
-                let which = j / 16 % 2;
-                max[which] = _mm512_max_ps(_mm512_mul_ps(_mm512_loadu_ps(row.add(j)), factor), max[which]);
+            let mut partial = [_mm512_set1_ps(f32::NEG_INFINITY); GROUP];
+            for (r, partial) in partial.iter_mut().enumerate().take(rows) {
+                *partial = largest(scores.add(r * LDA), keys, factor);
             }
-            if full < keys {
-                let last = _mm512_mul_ps(_mm512_loadu_ps(row.add(full)), factor);
-                max[0] = _mm512_mask_max_ps(max[0], first(keys - full), last, max[0]);
+            let old = _mm512_mask_loadu_ps(_mm512_set1_ps(f32::NEG_INFINITY), lanes, max);
+            let mut new = old;
+            for column in across(partial) {
+                new = _mm512_max_ps(new, column);
             }
-            let largest = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
-            let minus = _mm512_set1_ps(-largest);
-            let ones = _mm512_set1_epi32(0x3F80_3F80);
-            let (mut total, mut exact) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-            for j in (0..keys).step_by(32) {
-                let weight = |half: usize| {
-                    let lanes = first(keys.saturating_sub(j + 16 * half));
-                    let score = _mm512_loadu_ps(row.add(j + 16 * half));
-                    let power = _mm512_fmadd_ps(score, factor, minus);
-                    _mm512_maskz_mov_ps(lanes, if EXACT { exp2(power) } else { exp2_brief(power) })
-                };
-                let (low, high) = (weight(0), weight(1));
-                if EXACT {
-                    exact = _mm512_add_ps(exact, _mm512_add_ps(low, high));
+            // −∞ − −∞ is not what is left of nothing.
+            let begun = _mm512_cmp_ps_mask::<_CMP_NEQ_OQ>(old, _mm512_set1_ps(f32::NEG_INFINITY));
+            let shrink = exp2(_mm512_mask_sub_ps(old, begun, old, new));
+            _mm512_mask_storeu_ps(max, lanes, new);
+            let mut partial = [[_mm512_setzero_ps(); GROUP]; 2];
+            for r in 0..rows {
+                [partial[0][r], partial[1][r]] = weights::<EXACT>(scores.add(r * LDA), keys, factor, *max.add(r));
+            }
+            for (to, partial) in [total, exact].into_iter().zip(partial).take(if EXACT { 2 } else { 1 }) {
+                let mut sum = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, to), shrink);
+                for column in across(partial) {
+                    sum = _mm512_add_ps(sum, column);
                 }
-                let rounded = round(low, high);
-                total = multiply_add(total, rounded, ones);
-                _mm512_storeu_si512(row.add(j / 2).cast(), rounded);
+                _mm512_mask_storeu_ps(to, lanes, sum);
             }
-            let old = if self.max == f32::NEG_INFINITY { self.max } else { self.max - largest };
-            let shrink = _mm512_cvtss_f32(exp2(_mm512_set1_ps(old)));
-            self.total = self.total * shrink + _mm512_reduce_add_ps(total);
-            self.exact = self.exact * shrink + _mm512_reduce_add_ps(exact);
-            self.max = largest;
-            shrink
+            _mm512_storeu_ps(shrinks.as_mut_ptr(), shrink);
+        }
+        shrinks
+    }
+}
+
+/// The vectors whose lanes are the rows: what is gathered over them is gathered across each row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn across(rows: [__m512; GROUP]) -> [__m512; GROUP] {
+    // SAFETY: both are 512 bits, and all bits are valid; the instructions are enabled here.
+    unsafe { std::mem::transmute(transpose(std::mem::transmute::<[__m512; GROUP], [__m512i; GROUP]>(rows))) }
+}
+
+/// The largest of a row of scores times `factor`, in each lane of every sixteenth.
+///
+/// # Safety
+/// `row` is valid for the keys rounded up to a vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn largest(row: *const f32, keys: usize, factor: f32) -> __m512 {
+    let (factor, full) = (_mm512_set1_ps(factor), keys / 16 * 16);
+    // A maximum is the second operand where the first is NaN; the exponentials bring NaN back.
+    let mut max = _mm512_set1_ps(f32::NEG_INFINITY);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for j in (0..full).step_by(16) {
+            max = _mm512_max_ps(_mm512_mul_ps(_mm512_loadu_ps(row.add(j)), factor), max);
+        }
+        if full < keys {
+            let last = _mm512_mul_ps(_mm512_loadu_ps(row.add(full)), factor);
+            max = _mm512_mask_max_ps(max, first(keys - full), last, max);
         }
     }
+    max
+}
+
+/// Scores into weights, and the sums, in lanes, of the weights as they are rounded and, if `EXACT`, as they were.
+///
+/// # Safety
+/// `row` is valid for the keys rounded up to a panel; what is written at a key was read before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+unsafe fn weights<const EXACT: bool>(row: *mut f32, keys: usize, factor: f32, max: f32) -> [__m512; 2] {
+    let (factor, minus) = (_mm512_set1_ps(factor), _mm512_set1_ps(-max));
+    let ones = _mm512_set1_epi32(0x3F80_3F80);
+    let mut sums = [_mm512_setzero_ps(); 2];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let weight = |j: usize| {
+            let power = _mm512_fmadd_ps(_mm512_loadu_ps(row.add(j)), factor, minus);
+            if EXACT { exp2(power) } else { exp2_brief(power) }
+        };
+        let mut write = |j: usize, low: __m512, high: __m512| {
+            if EXACT {
+                sums[1] = _mm512_add_ps(sums[1], _mm512_add_ps(low, high));
+            }
+            let rounded = round(low, high);
+            sums[0] = multiply_add(sums[0], rounded, ones);
+            _mm512_storeu_si512(row.add(j / 2).cast(), rounded);
+        };
+        let full = keys / 32 * 32;
+        for j in (0..full).step_by(32) {
+            write(j, weight(j), weight(j + 16));
+        }
+        if full < keys {
+            let half = |j: usize| _mm512_maskz_mov_ps(first(keys.saturating_sub(j)), weight(j));
+            write(full, half(full), half(full + 16));
+        }
+    }
+    sums
 }
 
 /// # Safety

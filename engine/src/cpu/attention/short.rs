@@ -70,6 +70,9 @@ impl<T: Element> Kernel for Forward<'_, T> {
         let Forward { x, i, parts, scratch } = self;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
+            for operand in [&x.q, &x.k, &x.v] {
+                operand.prefetch::<S>(i + 1, (0, SHORT));
+            }
             let q = Rows::new::<S, T>(&x.q.sequence(i), scratch);
             let k = Rows::new::<S, T>(&x.k.sequence(i), scratch.add(parts[0]));
             let v = Rows::new::<S, T>(&x.v.sequence(i), scratch.add(parts[0] + parts[1]));

@@ -156,6 +156,9 @@ impl<T: Element> Kernel for Queries<'_, T> {
             let step = TILES * S::MR;
             for row in (self.rows.0..self.rows.1).step_by(step) {
                 let rows = (row, (row + step).min(self.rows.1));
+                for operand in [&x.q, &x.k, &x.v] {
+                    operand.prefetch::<S>(i + 1, rows);
+                }
                 block::<S, T>(x.scale, p, &buffers, &q, &x.out.sequence(i), lse.as_ref(), rows);
             }
         }

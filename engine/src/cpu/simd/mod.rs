@@ -259,6 +259,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line at `p`, which need not be valid.
     #[inline(always)]
     unsafe fn prefetch(_p: *const u8) {}
+    /// The same, for what is wanted later: into L2.
+    #[inline(always)]
+    unsafe fn prefetch_later(_p: *const u8) {}
     /// The sum of all lanes of each, in a fixed order.
     #[inline(always)]
     unsafe fn sum_each(x: [Self::V; 4]) -> [f32; 4] {
