@@ -73,22 +73,26 @@ impl<T: Element> Grid<T> {
         }
     }
 
-    /// Asks for the tokens `low..high` of sequence `i`, where there are such. The tokens of a head are far from each other, so that no processor guesses
-    /// which come next. Into L2, since rows at such distances push each other out of L1: measured, that gave a third of the gain, or a loss.
+    /// The sequence after `i`, without a token if there is none.
+    pub fn after(&self, i: usize) -> Sequence<T> {
+        let next = i + 1;
+        if next < self.sequences() { self.sequence(next) } else { Sequence { len: 0, ..self.sequence(i) } }
+    }
+}
+
+impl<T: Element> Sequence<T> {
+    /// Asks for the tokens `low..high`, as far as there are such. The tokens of a head are far from each other, so that no processor guesses which
+    /// come next. Into L2, since rows at such distances push each other out of L1: measured, that gave a third of the gain, or a loss.
     ///
     /// # Safety
     /// As [`Simd`].
     #[inline(always)]
-    pub unsafe fn prefetch<S: Simd>(&self, i: usize, (low, high): (usize, usize)) {
-        if i >= self.sequences() {
-            return;
-        }
-        let next = self.sequence(i);
-        for token in low..high.min(next.len) {
-            let row = next.base.get().wrapping_add(token * next.stride);
-            for channel in (0..next.width).step_by(64 / size_of::<T>()) {
+    pub unsafe fn prefetch<S: Simd>(&self, (low, high): (usize, usize)) {
+        for token in low..high.min(self.len) {
+            let row = self.base.get().wrapping_add(token * self.stride);
+            for channel in (0..self.width).step_by(64 / size_of::<T>()) {
                 // SAFETY: passed on from the caller.
-                unsafe { S::prefetch_later(row.wrapping_add(channel * next.step).cast()) };
+                unsafe { S::prefetch_later(row.wrapping_add(channel * self.step).cast()) };
             }
         }
     }

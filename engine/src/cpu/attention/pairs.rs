@@ -154,6 +154,7 @@ unsafe fn queries_of(
         let sums = scratch.add(p.queries * LDA);
         let scores = sums.add(p.queries * p.padded_values);
         let (q, out) = (x.q.sequence(i), x.out.sequence(i));
+        let next = [x.q.after(i), x.k.after(i), x.v.after(i)];
         let lse = x.lse.as_ref().map(|lse| lse.sequence(i));
         let factor = x.scale * std::f32::consts::LOG2_E;
         for row in (low..high).step_by(p.queries) {
@@ -165,8 +166,8 @@ unsafe fn queries_of(
                 for (first, last) in unit.tiles::<Avx512>(count) {
                     if k0 == 0 {
                         // While there is enough else to do.
-                        for operand in [&x.q, &x.k, &x.v] {
-                            operand.prefetch::<Avx512>(i + 1, (row + first, row + last));
+                        for next in &next {
+                            next.prefetch::<Avx512>((row + first, row + last));
                         }
                     }
                     let (rows, a) = (last - first, scratch.add(first * LDA));

@@ -70,8 +70,8 @@ impl<T: Element> Kernel for Forward<'_, T> {
         let Forward { x, i, parts, scratch } = self;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
-            for operand in [&x.q, &x.k, &x.v] {
-                operand.prefetch::<S>(i + 1, (0, SHORT));
+            for next in [x.q.after(i), x.k.after(i), x.v.after(i)] {
+                next.prefetch::<S>((0, SHORT));
             }
             let q = Rows::new::<S, T>(&x.q.sequence(i), scratch);
             let k = Rows::new::<S, T>(&x.k.sequence(i), scratch.add(parts[0]));

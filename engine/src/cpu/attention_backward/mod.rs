@@ -113,6 +113,7 @@ fn typed<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
             scale: x.scale,
             plan,
             operands: x.operands.each_ref().map(|x| x.sequence(i)),
+            next: x.operands.each_ref().map(|x| x.after(i)),
             lse: x.lse.sequence(i),
             results: x.results.each_ref().map(|x| x.sequence(i)),
             scratch: scratch.ptr().cast(),
@@ -126,6 +127,8 @@ struct Gradient<T> {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<T>; 5],
+    /// Of the sequence after this one.
+    next: [Sequence<T>; 5],
     lse: Sequence<f32>,
     /// `dq, dk, dv`
     results: [Sequence<T>; 3],
@@ -283,6 +286,9 @@ impl<T: Element> Gradient<T> {
         let (p, panel, tiles) = (&self.plan, 2 * S::LANES, count.div_ceil(S::MR));
         // SAFETY: passed on from the caller; `Plan::parts` has room for a block.
         unsafe {
+            for next in &self.next {
+                next.prefetch::<S>((low, low + count));
+            }
             self.gather::<S>(buffers, 0, (low, count), self.scale);
             self.gather::<S>(buffers, 1, (low, count), 1.0);
             let dots = self.dots::<S>(low, count);

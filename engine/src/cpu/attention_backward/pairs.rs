@@ -55,6 +55,7 @@ pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
             scale: x.scale,
             plan,
             operands: x.operands.each_ref().map(|x| x.sequence(i)),
+            next: x.operands.each_ref().map(|x| x.after(i)),
             lse: x.lse.sequence(i),
             results: x.results.each_ref().map(|x| x.sequence(i)),
         };
@@ -150,6 +151,8 @@ struct Gradient {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<bf16>; 5],
+    /// Of the sequence after this one.
+    next: [Sequence<bf16>; 5],
     lse: Sequence<f32>,
     /// `dq, dk, dv`
     results: [Sequence<bf16>; 3],
@@ -198,6 +201,11 @@ impl Gradient {
                 // Whole pairs of queries to a tile.
                 for (first, last) in unit.cut(pairs, p.rows / 2) {
                     let (first, last) = (2 * first, count.min(2 * last));
+                    if k0 == 0 {
+                        for next in &self.next {
+                            next.prefetch::<Avx512>((low + first, low + last));
+                        }
+                    }
                     self.scores(buffers, unit, first, last - first, (k0, keys));
                     for r in (first..last).step_by(2) {
                         self.slopes(buffers, low, (r, r - first, last - r), keys, &dots);

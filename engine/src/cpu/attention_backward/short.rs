@@ -59,6 +59,9 @@ impl<T: Element> Kernel for Gradient<'_, T> {
         let mut next = self.scratch;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
+            for next in &x.operands {
+                next.after(i).prefetch::<S>((0, self.parts[6]));
+            }
             let [q_room, k_room, v_room, g_room, weights, slopes, scalars, room] = self.parts.map(|floats| {
                 let part = next;
                 next = next.add(floats);
