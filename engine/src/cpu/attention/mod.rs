@@ -150,4 +150,9 @@ impl<T: Element> Operands<T> {
             scale: op.scale,
         })
     }
+
+    /// What the sequence after `i` reads and writes.
+    fn after(&self, i: usize) -> [Sequence<T>; 4] {
+        [&self.q, &self.k, &self.v, &self.out].map(|x| x.after(i))
+    }
 }

@@ -154,7 +154,7 @@ unsafe fn queries_of(
         let sums = scratch.add(p.queries * LDA);
         let scores = sums.add(p.queries * p.padded_values);
         let (q, out) = (x.q.sequence(i), x.out.sequence(i));
-        let next = [x.q.after(i), x.k.after(i), x.v.after(i)];
+        let next = x.after(i);
         let lse = x.lse.as_ref().map(|lse| lse.sequence(i));
         let factor = x.scale * std::f32::consts::LOG2_E;
         for row in (low..high).step_by(p.queries) {
@@ -254,11 +254,11 @@ impl Softmax {
             let begun = _mm512_cmp_ps_mask::<_CMP_NEQ_OQ>(old, _mm512_set1_ps(f32::NEG_INFINITY));
             let shrink = exp2(_mm512_mask_sub_ps(old, begun, old, new));
             _mm512_mask_storeu_ps(max, lanes, new);
-            let mut partial = [[_mm512_setzero_ps(); GROUP]; 2];
-            for r in 0..rows {
-                [partial[0][r], partial[1][r]] = weights::<EXACT>(scores.add(r * LDA), keys, factor, *max.add(r));
+            let (mut rounded, mut unrounded) = ([_mm512_setzero_ps(); GROUP], [_mm512_setzero_ps(); GROUP]);
+            for (r, (rounded, unrounded)) in rounded.iter_mut().zip(&mut unrounded).enumerate().take(rows) {
+                [*rounded, *unrounded] = weights::<EXACT>(scores.add(r * LDA), keys, factor, *max.add(r));
             }
-            for (to, partial) in [total, exact].into_iter().zip(partial).take(if EXACT { 2 } else { 1 }) {
+            for (to, partial) in [(total, rounded), (exact, unrounded)].into_iter().take(if EXACT { 2 } else { 1 }) {
                 let mut sum = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, to), shrink);
                 for column in across(partial) {
                     sum = _mm512_add_ps(sum, column);

@@ -17,7 +17,7 @@ use crate::{
 
 /// The longest sequences that are better off here than in register tiles: at 32, where a panel is full, tiles of f32 are slower by a sixth,
 /// because scores and packed keys make their way through memory; beyond, keys and values leave L1.
-const SHORT: usize = 40;
+pub(in crate::cpu) const SHORT: usize = 40;
 
 /// The same for bf16 where [pairs](crate::cpu::pairs) are multiplied, at twice the speed: a panel that is half empty is as good.
 const SHORT_PAIRS: usize = 14;
@@ -70,7 +70,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
         let Forward { x, i, parts, scratch } = self;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
-            for next in [x.q.after(i), x.k.after(i), x.v.after(i)] {
+            for next in x.after(i) {
                 next.prefetch::<S>((0, SHORT));
             }
             let q = Rows::new::<S, T>(&x.q.sequence(i), scratch);

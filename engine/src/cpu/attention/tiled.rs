@@ -153,7 +153,7 @@ impl<T: Element> Kernel for Queries<'_, T> {
             let scores = sums.add(TILES * MAX_ROWS * p.padded_width);
             let buffers = Buffers { keys: self.packed, values: self.packed.add(p.padded_keys * p.width), queries, sums, scores };
             let (q, lse) = (x.q.sequence(i), x.lse.as_ref().map(|lse| lse.sequence(i)));
-            let next = [x.q.after(i), x.k.after(i), x.v.after(i)];
+            let next = x.after(i);
             let step = TILES * S::MR;
             for row in (self.rows.0..self.rows.1).step_by(step) {
                 let rows = (row, (row + step).min(self.rows.1));

@@ -44,6 +44,13 @@ impl<T: Element> Operands<T> {
             results: [grid(&outputs[0])?, grid(&outputs[1])?, grid(&outputs[2])?],
         })
     }
+
+    /// What the sequence after `i` reads and writes.
+    fn after(&self, i: usize) -> [Sequence<T>; 8] {
+        let [q, k, v, out, gradient] = &self.operands;
+        let [dq, dk, dv] = &self.results;
+        [q, k, v, out, gradient, dq, dk, dv].map(|x| x.after(i))
+    }
 }
 
 pub fn run(op: &AttentionBackward, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
@@ -113,7 +120,7 @@ fn typed<T: Element>(x: &Operands<T>, cpu: &Cpu) -> Result<()> {
             scale: x.scale,
             plan,
             operands: x.operands.each_ref().map(|x| x.sequence(i)),
-            next: x.operands.each_ref().map(|x| x.after(i)),
+            next: x.after(i),
             lse: x.lse.sequence(i),
             results: x.results.each_ref().map(|x| x.sequence(i)),
             scratch: scratch.ptr().cast(),
@@ -127,8 +134,7 @@ struct Gradient<T> {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<T>; 5],
-    /// Of the sequence after this one.
-    next: [Sequence<T>; 5],
+    next: [Sequence<T>; 8],
     lse: Sequence<f32>,
     /// `dq, dk, dv`
     results: [Sequence<T>; 3],

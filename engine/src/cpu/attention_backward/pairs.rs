@@ -55,7 +55,7 @@ pub(super) fn run(x: &Operands<bf16>, cpu: &Cpu) -> Result<()> {
             scale: x.scale,
             plan,
             operands: x.operands.each_ref().map(|x| x.sequence(i)),
-            next: x.operands.each_ref().map(|x| x.after(i)),
+            next: x.after(i),
             lse: x.lse.sequence(i),
             results: x.results.each_ref().map(|x| x.sequence(i)),
         };
@@ -151,8 +151,7 @@ struct Gradient {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<bf16>; 5],
-    /// Of the sequence after this one.
-    next: [Sequence<bf16>; 5],
+    next: [Sequence<bf16>; 8],
     lse: Sequence<f32>,
     /// `dq, dk, dv`
     results: [Sequence<bf16>; 3],

@@ -59,8 +59,8 @@ impl<T: Element> Kernel for Gradient<'_, T> {
         let mut next = self.scratch;
         // SAFETY: the scratch holds the parts, and each sequence has its own results.
         unsafe {
-            for next in &x.operands {
-                next.after(i).prefetch::<S>((0, self.parts[6]));
+            for next in x.after(i) {
+                next.prefetch::<S>((0, short::SHORT));
             }
             let [q_room, k_room, v_room, g_room, weights, slopes, scalars, room] = self.parts.map(|floats| {
                 let part = next;
