@@ -1,17 +1,14 @@
-//! Batch normalisation per channel: one multiply-add with the running statistics; in training the statistics first, each channel by one
-//! thread in the order of the rows.
+//! Batch normalisation per channel: one multiply-add with the running statistics; in training the statistics first.
 
 use super::{
     Cpu, Shared,
-    convert::{load, store},
+    columns::{ROWS, sum_blocks},
+    convert::{load, load_at, store},
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
     with_float,
 };
 use crate::{Element, Result, Tensor, ops::batch_norm::BatchNorm};
-
-/// Channels whose statistics one task takes: a cache line of f32 four times.
-const CHANNELS: usize = 64;
 
 pub fn run(op: &BatchNorm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu) -> Result<()> {
     with_float!("batch_norm", outputs[0].dtype(), T => typed::<T>(op.eps, inputs, outputs, cpu))
@@ -24,7 +21,7 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     let (mean, variance) = match (parameter(3)?, parameter(4)?, outputs) {
         (Some(mean), Some(variance), _) => (mean, variance),
         (.., [_, mean_out, variance_out]) => {
-            let (mean, variance) = statistics(&rows, cpu);
+            let (mean, variance) = statistics(&rows, cpu)?;
             write(mean_out, &mean, cpu)?;
             write(variance_out, &variance, cpu)?;
             (mean, variance)
@@ -49,36 +46,56 @@ fn typed<T: Element>(eps: f32, inputs: &[Option<&Tensor>], outputs: &[Tensor], c
     Ok(())
 }
 
-/// Mean and biased variance of each channel, in two passes of f64.
-fn statistics<T: Element>(rows: &Strided<T>, cpu: &Cpu) -> (Vec<f64>, Vec<f64>) {
-    let (mut mean, mut variance) = (vec![0.0; rows.len], vec![0.0; rows.len]);
-    let (means, variances) = (Shared(mean.as_mut_ptr()), Shared(variance.as_mut_ptr()));
-    cpu.pool.for_each(rows.len.div_ceil(CHANNELS), |task| {
-        let low = task * CHANNELS;
-        let count = CHANNELS.min(rows.len - low);
-        let pass = |centre: &[f64; CHANNELS], power: i32| {
-            let mut sums = [0f64; CHANNELS];
-            for row in 0..rows.rows {
-                let start = rows.offset(row) + low * rows.step;
-                for c in 0..count {
-                    // SAFETY: channels lie in the layout.
-                    let x = unsafe { (*rows.base.get().add(start + c * rows.step)).to_f64() };
-                    sums[c] += (x - centre[c]).powi(power);
-                }
+/// Mean and biased variance of each channel: of the differences from what a first pass takes for the mean, so that nothing cancels.
+fn statistics<T: Element>(rows: &Strided<T>, cpu: &Cpu) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (len, n) = (rows.len, rows.rows as f64);
+    let pass = |centre: &[f32]| {
+        sum_blocks(cpu, rows.rows, 2 * len, 0, |block, sums, _| {
+            for row in block * ROWS..((block + 1) * ROWS).min(rows.rows) {
+                // SAFETY: the row lies in the layout.
+                let x = unsafe { rows.base.get().add(rows.offset(row)) }.cast_const();
+                cpu.level.run(Moments { x: (x, rows.step), centre, sums });
             }
-            sums.map(|sum| sum / rows.rows as f64)
-        };
-        let mean = pass(&[0.0; CHANNELS], 1);
-        let variance = pass(&mean, 2);
-        for c in 0..count {
-            // SAFETY: each task writes its own channels.
-            unsafe {
-                means.get().add(low + c).write(mean[c]);
-                variances.get().add(low + c).write(variance[c]);
-            }
-        }
-    });
-    (mean, variance)
+        })
+    };
+    let centre: Vec<f32> = pass(&vec![0.0; len])?[..len].iter().map(|&sum| (f64::from(sum) / n) as f32).collect();
+    let sums = pass(&centre)?;
+    // E(x) = centre + E(d), Var(x) = E(d²) − E(d)²
+    let off = |c: usize| f64::from(sums[c]) / n;
+    let mean = (0..len).map(|c| f64::from(centre[c]) + off(c)).collect();
+    let variance = |c: usize| f64::from(sums[len + c]) / n - off(c).powi(2);
+    // Roundings may take it below 0, where it is 0; NaN stays NaN.
+    let variance = (0..len).map(variance).map(|x| if x < 0.0 { 0.0 } else { x }).collect();
+    Ok((mean, variance))
+}
+
+/// One row's part of `Σ d` and, behind it, `Σ d²`, where `d = x − centre`.
+struct Moments<'a, T> {
+    /// Where the row begins, and the distance of its elements.
+    x: (*const T, usize),
+    centre: &'a [f32],
+    sums: *mut f32,
+}
+
+impl<T: Element> Kernel for Moments<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let len = self.centre.len();
+        vectors::<S>(
+            len,
+            #[inline(always)]
+            // SAFETY: the row is valid for one value per channel, the sums for two.
+            |j, lanes| unsafe {
+                let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
+                let (first, second) = (self.sums, self.sums.add(len));
+                let d = S::sub(load_at::<S, T>(self.x, j, lanes), at(self.centre.as_ptr()));
+                store::<S, f32>(first.add(j), S::add(d, at(first)), lanes);
+                store::<S, f32>(second.add(j), S::fma(d, d, at(second)), lanes);
+            },
+        );
+    }
 }
 
 fn write(out: &Tensor, values: &[f64], cpu: &Cpu) -> Result<()> {
