@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use super::simd::avx512::transpose;
+
 /// Words of a block's side.
 pub(super) const SIDE: usize = 16;
 
@@ -27,7 +29,7 @@ pub(super) unsafe fn words(
         *row = unsafe { _mm512_maskz_loadu_epi32(first(columns), src.add(r * src_stride).cast()) };
     }
     // SAFETY: the caller's word.
-    unsafe { store(across(block), columns, (dst, dst_stride, width)) }
+    unsafe { store(transpose(block), columns, (dst, dst_stride, width)) }
 }
 
 /// As [`words`], of rows of `elements` (up to 32) bf16, of which two are a word.
@@ -48,7 +50,7 @@ pub(super) unsafe fn pairs_in_rows(
         *row = unsafe { _mm512_maskz_loadu_epi16(mask, src.add(r * src_stride).cast()) };
     }
     // SAFETY: the caller's word.
-    unsafe { store(across(block), elements.div_ceil(2), to) }
+    unsafe { store(transpose(block), elements.div_ceil(2), to) }
 }
 
 /// As [`words`], of `rows` (up to 32) rows of `columns` bf16, of which those of an even row and of the next are words.
@@ -71,7 +73,7 @@ pub(super) unsafe fn pairs_of_rows(
         }
     }
     // SAFETY: the caller's word.
-    unsafe { store(across(block), columns, to) }
+    unsafe { store(transpose(block), columns, to) }
 }
 
 /// Words of the elements of two rows of up to 16, or of one and zeros, and zeros beyond the columns.
@@ -105,35 +107,6 @@ unsafe fn store(block: [__m512i; SIDE], rows: usize, (dst, stride, width): (*mut
         // SAFETY: the caller's word.
         unsafe { _mm512_mask_storeu_epi32(dst.add(r * stride).cast(), first(width), row) };
     }
-}
-
-/// Rows become columns: pairs of words, then pairs of those, then quarters of vectors twice.
-#[target_feature(enable = "avx512f")]
-fn across(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
-    let mut twos = rows;
-    for i in (0..SIDE).step_by(2) {
-        twos[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        twos[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    // Vector `4i + c` has, in its quarter q, column `4q + c` of rows `4i..4i + 4`.
-    let mut fours = twos;
-    for i in (0..SIDE).step_by(4) {
-        fours[i] = _mm512_unpacklo_epi64(twos[i], twos[i + 2]);
-        fours[i + 1] = _mm512_unpackhi_epi64(twos[i], twos[i + 2]);
-        fours[i + 2] = _mm512_unpacklo_epi64(twos[i + 1], twos[i + 3]);
-        fours[i + 3] = _mm512_unpackhi_epi64(twos[i + 1], twos[i + 3]);
-    }
-    let mut out = fours;
-    for c in 0..4 {
-        let [a, b, e, f] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
-        let (low, low2) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(e, f));
-        let (high, high2) = (_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(e, f));
-        out[c] = _mm512_shuffle_i32x4::<0x88>(low, low2);
-        out[8 + c] = _mm512_shuffle_i32x4::<0xDD>(low, low2);
-        out[4 + c] = _mm512_shuffle_i32x4::<0x88>(high, high2);
-        out[12 + c] = _mm512_shuffle_i32x4::<0xDD>(high, high2);
-    }
-    out
 }
 
 #[cfg(test)]
