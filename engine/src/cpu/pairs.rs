@@ -5,8 +5,8 @@
 //! Intel's cores it is the slower one.) Sums are f32, of other grouping than those of the other levels, and numbers below 2⁻¹²⁶ count as 0.
 
 use std::arch::x86_64::{
-    __cpuid, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __cpuid, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use half::bf16;
@@ -36,6 +36,22 @@ pub(super) fn pay() -> bool {
 pub(super) fn words(level: Level, k: usize) -> usize {
     let words = k.div_ceil(2);
     if level == Level::Amx { words.next_multiple_of(amx::DEPTH) } else { words }
+}
+
+/// Two vectors as 32 bf16, `low` before `high`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn round(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both are 512 bits, and all bits are valid.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// `sum + a·b` for pairs in words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn multiply_add(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    // SAFETY: as above.
+    unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) }
 }
 
 /// Rows of bf16 as words of two.

@@ -158,22 +158,6 @@ pub(in crate::cpu) fn first(n: usize) -> __mmask16 {
     if n >= 16 { !0 } else { (1 << n) - 1 }
 }
 
-/// Two vectors as 32 bf16, `low` before `high`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(in crate::cpu) fn round(low: __m512, high: __m512) -> __m512i {
-    // SAFETY: both are 512 bits, and all bits are valid.
-    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
-}
-
-/// `sum + a·b` for pairs in words.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(in crate::cpu) fn multiply_add(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
-    // SAFETY: as above.
-    unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) }
-}
-
 /// Rows of sums times `factor`, as bf16, for the first `width` of them.
 ///
 /// # Safety

@@ -18,12 +18,13 @@ use half::bf16;
 
 use super::{
     Operands,
-    pair_panels::{PANEL, SCORES, exp2, exp2_brief, first, gather, multiply_add, pack_channels, pack_rows, round, store},
+    pair_panels::{PANEL, SCORES, exp2, exp2_brief, first, gather, pack_channels, pack_rows, store},
 };
 use crate::{
     Result,
     cpu::{
-        Cpu, Shared, pairs,
+        Cpu, Shared,
+        pairs::{self, multiply_add, round},
         product::{LDA, Tile, part},
         simd::{
             Level,

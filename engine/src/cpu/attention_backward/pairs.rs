@@ -18,11 +18,9 @@ use crate::{
         Cpu,
         attention::{
             Sequence,
-            pair_panels::{
-                PANEL, SCORES, exp2_brief, first, gather, in_turn, load, multiply_add, pack_channels, pack_rows, round, store,
-            },
+            pair_panels::{PANEL, SCORES, exp2_brief, first, gather, in_turn, load, pack_channels, pack_rows, store},
         },
-        pairs,
+        pairs::{self, multiply_add, round},
         product::{LDA, Tile},
         simd::{Level, avx512::Avx512},
         unit::Unit,

@@ -2,7 +2,11 @@
 //!
 //! The sums of a block of output rows and columns stay in registers while all taps go by: each vector of the video is loaded once for all
 //! taps that meet it in the block, and each weight once for a row of the block. A task has a slice of the channels, so that its weights stay
-//! in L1 and, because the block goes through all times before it moves, the rows of the video around it in L2.
+//! in L1 and, because the block goes through all times before it moves, the rows of the video around it in L2. Of bf16, kernels three wide go in
+//! [`pairs`] where the machine multiplies those.
+
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 
 use super::{
     Cpu, Shared,
@@ -30,7 +34,8 @@ pub fn run(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], outputs: &[Tensor],
 pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>], out: &Tensor, cpu: &Cpu) -> Result<()> {
     let [Some(x), Some(weight), ..] = *inputs else { return Ok(()) };
     let operand = |i: usize| inputs.get(i).copied().flatten();
-    let weight = weight.cast(DType::F32)?.contiguous()?;
+    let given = weight.cast(T::DTYPE)?.contiguous()?;
+    let weight = given.cast(DType::F32)?;
     let bias = operand(2).map(|bias| bias.cast(DType::F32)?.contiguous()).transpose()?;
     let residual = operand(3);
     let dims = |x: &Tensor| -> [usize; 5] { std::array::from_fn(|d| x.shape()[d]) };
@@ -52,6 +57,7 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
         size: dims(x),
         strides: strides(x),
         kernel,
+        given: Shared(cpu.ptr::<T>(&given)?),
         weight: Shared(cpu.ptr::<f32>(&weight)?),
         bias: bias.as_ref().map(|bias| cpu.ptr::<f32>(bias).map(Shared)).transpose()?,
         residual: residual.map(|r| Ok((Shared(cpu.ptr::<T>(r)?), strides(r)))).transpose()?,
@@ -59,17 +65,24 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
         out_size,
     };
     let (bands, parts) = (h.div_ceil(rows), w.div_ceil(columns));
+    #[cfg(target_arch = "x86_64")]
+    let in_pairs = pairs::serve(&plan, cpu);
     let slice = (WEIGHTS / kernel.iter().product::<usize>() / CHANNELS).max(1) * CHANNELS;
     cpu.pool.for_each(b * bands * parts, |task| {
         let (part, band, batch) = (task % parts, task / parts % bands, task / (parts * bands));
+        let (rows, columns) = ((band * rows, ((band + 1) * rows).min(h)), (part * columns, ((part + 1) * columns).min(w)));
         for low in (0..c).step_by(slice) {
-            cpu.level.run(Task {
-                plan: &plan,
-                batch,
-                rows: (band * rows, ((band + 1) * rows).min(h)),
-                columns: (part * columns, ((part + 1) * columns).min(w)),
-                channels: (low, (low + slice).min(c)),
+            let high = (low + slice).min(c);
+            #[cfg(target_arch = "x86_64")]
+            let low = in_pairs.map_or(low, |plan| {
+                let whole = low + (high - low) / pairs::CHANNELS * pairs::CHANNELS;
+                // SAFETY: the level has the instructions; a task writes its own rows, columns and channels.
+                unsafe { pairs::Task { plan, batch, rows, columns, channels: (low, whole) }.run() };
+                whole
             });
+            if low < high {
+                cpu.level.run(Task { plan: &plan, batch, rows, columns, channels: (low, high) });
+            }
         }
     });
     Ok(())
@@ -90,7 +103,9 @@ struct Plan<T> {
     size: [usize; 5],
     strides: [usize; 5],
     kernel: [usize; 3],
-    /// `[kt, kh, kw, C]`
+    /// `[kt, kh, kw, C]`, and in f32.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "pairs are of x86-64"))]
+    given: Shared<T>,
     weight: Shared<f32>,
     bias: Option<Shared<f32>>,
     residual: Option<(Shared<T>, [usize; 5])>,
