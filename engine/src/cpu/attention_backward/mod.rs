@@ -134,6 +134,7 @@ struct Gradient<T> {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<T>; 5],
+    /// What the sequence after this one reads and writes.
     next: [Sequence<T>; 8],
     lse: Sequence<f32>,
     /// `dq, dk, dv`

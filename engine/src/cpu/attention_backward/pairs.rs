@@ -149,6 +149,7 @@ struct Gradient {
     plan: Plan,
     /// `q, k, v, out, gradient`
     operands: [Sequence<bf16>; 5],
+    /// What the sequence after this one reads and writes.
     next: [Sequence<bf16>; 8],
     lse: Sequence<f32>,
     /// `dq, dk, dv`
