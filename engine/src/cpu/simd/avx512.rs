@@ -242,6 +242,12 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn apart([mut a, mut b]: [*const f32; 2]) -> [*const f32; 2] {
+        // No instruction; both are said to be changed.
+        unsafe { std::arch::asm!("/* {} {} */", inout(reg) a, inout(reg) b, options(pure, nomem, nostack, preserves_flags)) };
+        [a, b]
+    }
+    #[inline(always)]
     unsafe fn sum(a: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(a) }
     }

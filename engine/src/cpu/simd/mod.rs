@@ -262,6 +262,12 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The same, for what is wanted later: into L2.
     #[inline(always)]
     unsafe fn prefetch_later(_p: *const u8) {}
+    /// The same pointers, of which the compiler no longer knows that they are related: what is read through both is read twice. Only where reads can be
+    /// part of the arithmetic.
+    #[inline(always)]
+    unsafe fn apart(pointers: [*const f32; 2]) -> [*const f32; 2] {
+        pointers
+    }
     /// The sum of all lanes of each, in a fixed order.
     #[inline(always)]
     unsafe fn sum_each(x: [Self::V; 4]) -> [f32; 4] {
