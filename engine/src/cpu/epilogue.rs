@@ -1,6 +1,6 @@
 //! What a [product](super::product) does with its sums: `out[i, j] = residual[i, j] + f(alpha · sums[i, j] + bias[j])`.
 //!
-//! A function of its own for each element type and level, called for the sums of a group of panels while they are in L2: inlined into every
+//! A function of its own for each element type and level, called for the sums of a tile's rows and a group of panels while they are in L1: inlined into every
 //! product it would be compiled for every source of rows as well.
 
 use std::marker::PhantomData;

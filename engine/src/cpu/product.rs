@@ -158,8 +158,19 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
             }
             for group in (self.panels.0..self.panels.1).step_by(GROUP) {
                 let end = (group + GROUP).min(self.panels.1);
+                let columns = (group * width, (end * width).min(p.n));
+                // Of rows while their sums are in L1; and so stores to memory go out between products.
+                let finish = |low: usize, high: usize| Finish {
+                    epilogue: &p.epilogue,
+                    first: first + low,
+                    count: high - low,
+                    columns,
+                    sums: self.sums.add(low * GROUP * width),
+                    distance: GROUP * width,
+                };
                 if p.k == 0 {
                     self.sums.write_bytes(0, count * GROUP * width);
+                    S::enter(finish(0, count));
                 }
                 for (block, k0) in (0..p.k).step_by(KC).enumerate() {
                     let kc = KC.min(p.k - k0);
@@ -174,10 +185,11 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                             let later = if more { self.chunk(width, next, next_k0).add(asked) } else { b };
                             unit.tile_rows::<S>(Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0, later });
                         }
+                        if k0 + kc == p.k {
+                            S::enter(finish(low, high));
+                        }
                     }
                 }
-                let columns = (group * width, (end * width).min(p.n));
-                S::enter(Finish { epilogue: &p.epilogue, first, count, columns, sums: self.sums, distance: GROUP * width });
             }
         }
     }
