@@ -75,6 +75,7 @@ impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece
             unsafe {
                 if T::DTYPE == DType::BF16 && x.iter().all(|&(_, step)| step == 1) {
                     while j + 2 * S::LANES <= len {
+                        ask::<S, T, N>(x, y, j);
                         let (mut first, mut second) = ([S::splat(0.0); N], [S::splat(0.0); N]);
                         for (i, (from, _)) in x.into_iter().enumerate() {
                             [first[i], second[i]] = S::load_bf16_two(from.add(j).cast());
@@ -84,6 +85,7 @@ impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece
                     }
                 }
                 while j < len {
+                    ask::<S, T, N>(x, y, j);
                     let mut values = [S::splat(0.0); N];
                     for (value, (from, step)) in values.iter_mut().zip(x) {
                         *value = load::<S, T>(from.add(j * step), step, S::LANES);
@@ -103,6 +105,23 @@ impl<T: Element, D: Element, F: Elementwise<N>, const N: usize> Kernel for Piece
         }
         // SAFETY: as above.
         unsafe { self.y.add(full).copy_from_nonoverlapping(edge.as_ptr(), rest) };
+    }
+}
+
+/// Asks for the lines a page after those of the elements from `j` on: prefetchers stop where a page ends, and behind a long function there are few reads
+/// under way. (Of 4.8 million elements in L3 functions take two thirds to four fifths of the time on one thread of an Intel server.)
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn ask<S: Simd, T, const N: usize>(x: [(*const T, usize); N], y: *mut T, j: usize) {
+    const PAGE: usize = 4096;
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for (from, step) in x {
+            S::prefetch(from.wrapping_add(j * step).cast::<u8>().wrapping_add(PAGE));
+        }
+        S::prefetch(y.wrapping_add(j).cast::<u8>().wrapping_add(PAGE));
     }
 }
 

@@ -183,7 +183,16 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                             let (next, asked) = (next + panel - group, i * LATER * kc.div_ceil(EVERY));
                             let more = next < self.panels.1 && asked < KC.min(p.k - next_k0) * width;
                             let later = if more { self.chunk(width, next, next_k0).add(asked) } else { b };
-                            unit.tile_rows::<S>(Tile { rows: high - low, kc, a, b, c, ldc: GROUP * width, add: block != 0, later });
+                            unit.tile_rows::<S>(Tile {
+                                rows: high - low,
+                                kc,
+                                a,
+                                b,
+                                c,
+                                ldc: GROUP * width,
+                                add: block != 0,
+                                later,
+                            });
                         }
                         if k0 + kc == p.k {
                             S::enter(finish(low, high));

@@ -174,7 +174,16 @@ unsafe fn queries_of(
                     let (rows, a) = (last - first, scratch.add(first * LDA));
                     for j in (0..keys).step_by(PANEL) {
                         let b = packed.add((k0 + j) * p.words);
-                        unit.tile_rows::<Avx512>(Tile { rows, kc: p.words, a, b, c: scores.add(j), ldc: LDA, add: false, later: b });
+                        unit.tile_rows::<Avx512>(Tile {
+                            rows,
+                            kc: p.words,
+                            a,
+                            b,
+                            c: scores.add(j),
+                            ldc: LDA,
+                            add: false,
+                            later: b,
+                        });
                     }
                     let sums = sums.add(first * p.padded_values);
                     for group in (0..rows).step_by(GROUP) {
@@ -193,7 +202,16 @@ unsafe fn queries_of(
                     for (panel, c) in (0..p.padded_values).step_by(PANEL).enumerate() {
                         let b = values.add((panel * p.key_words + k0 / 2) * PANEL);
                         let (kc, c) = (pairs::words(p.level, keys), sums.add(c));
-                        unit.tile_rows::<Avx512>(Tile { rows, kc, a: scores, b, c, ldc: p.padded_values, add: k0 != 0, later: b });
+                        unit.tile_rows::<Avx512>(Tile {
+                            rows,
+                            kc,
+                            a: scores,
+                            b,
+                            c,
+                            ldc: p.padded_values,
+                            add: k0 != 0,
+                            later: b,
+                        });
                     }
                 }
             }
