@@ -1,5 +1,7 @@
 //! Temporal attention with topK_std pooling. Sequences are short (8 to 32 frames), so a sequence's scores are a small square in L1.
 
+use std::f32::consts::LOG2_E;
+
 use super::{
     Cpu,
     attention::{
@@ -72,10 +74,7 @@ impl<T: Element> Kernel for Pool<'_, T> {
             dots::<S>(&k, &q, rows, stride);
             for i in 0..frames {
                 let row = rows.add(i * stride);
-                for j in (0..frames).step_by(S::LANES) {
-                    S::store(row.add(j), S::mul(S::load(row.add(j)), S::splat(self.op.scale)));
-                }
-                normalise::<S>(row, frames);
+                normalise::<S>(row, frames, self.op.scale);
                 let deviation = unbiased_std(std::slice::from_raw_parts(row, frames));
                 self.std.base.get().add(i * self.std.stride).write(deviation as f32);
                 deviations.push(deviation);
@@ -85,7 +84,7 @@ impl<T: Element> Kernel for Pool<'_, T> {
                 let row = rows.add(slot * stride);
                 row.copy_from(rows.add(frame * stride), frames);
                 if self.op.renormalize {
-                    normalise::<S>(row, frames);
+                    normalise::<S>(row, frames, 1.0);
                 }
                 self.kept.base.get().add(slot * self.kept.stride).write(frame as i32);
             }
@@ -94,15 +93,18 @@ impl<T: Element> Kernel for Pool<'_, T> {
     }
 }
 
-/// Softmax in place.
+/// Softmax of a row times `scale`, in place.
 ///
 /// # Safety
 /// `row` is valid for `len` rounded up to a vector.
 #[inline(always)]
-unsafe fn normalise<S: Simd>(row: *mut f32, len: usize) {
+unsafe fn normalise<S: Simd>(row: *mut f32, len: usize, scale: f32) {
     let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
     // SAFETY: passed on from the caller.
     unsafe {
+        for j in (0..len).step_by(S::LANES) {
+            S::store(row.add(j), S::mul(S::load(row.add(j)), S::splat(scale * LOG2_E)));
+        }
         exponentials::<S>(row, len, &mut max, &mut total);
         (0..len).for_each(|j| *row.add(j) /= total);
     }

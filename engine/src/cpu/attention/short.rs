@@ -4,7 +4,9 @@
 //! Products of queries and keys are vectors along the channels, summed across at the end, four at a time; what is weighted and added are the
 //! rows of the values as they lie.
 
-use super::{Operands, Sequence};
+use std::f32::consts::LOG2_E;
+
+use super::{Operands, Sequence, tiled::natural};
 use crate::{
     DType, Element, Result,
     cpu::{
@@ -88,14 +90,14 @@ impl<T: Element> Kernel for Forward<'_, T> {
             combine::<S, T>(scores, [1, stride], &v, q.len, &x.out.sequence(i), 1.0, scratch);
             if let Some(lse) = &x.lse {
                 let lse = lse.sequence(i);
-                (0..q.len).for_each(|r| lse.base.get().add(r * lse.stride).write(*maxima.add(r) + (*totals.add(r)).ln()));
+                (0..q.len).for_each(|r| lse.base.get().add(r * lse.stride).write(natural(*maxima.add(r), *totals.add(r))));
             }
         }
     }
 }
 
 /// The softmax of the scores of a vector of queries, times `scale`, in place. A score that is NaN, or +∞, makes its query's NaN. Gives the
-/// largest, and the total of the exponentials.
+/// largest, in units of `ln 2`, and the total of the powers.
 ///
 /// # Safety
 /// `scores` is valid for `keys` rows of a vector.
@@ -103,7 +105,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
 unsafe fn softmax<S: Simd>(scores: *mut f32, keys: usize, stride: usize, scale: f32) -> (S::V, S::V) {
     // SAFETY: passed on from the caller.
     unsafe {
-        let scale = S::splat(scale);
+        let scale = S::splat(scale * LOG2_E);
         let mut max = S::splat(f32::NEG_INFINITY);
         for j in 0..keys {
             max = S::max(S::mul(S::load(scores.add(j * stride)), scale), max);
@@ -112,7 +114,7 @@ unsafe fn softmax<S: Simd>(scores: *mut f32, keys: usize, stride: usize, scale: 
         for j in 0..keys {
             let at = scores.add(j * stride);
             let d = S::sub(S::mul(S::load(at), scale), max);
-            let e = math::exp_nonpositive::<S>(d);
+            let e = math::exp2::<S>(d);
             S::store(at, e);
             total = S::add(total, e);
         }

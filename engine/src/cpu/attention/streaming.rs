@@ -4,7 +4,12 @@
 //! combined in order (UniFormerV2, equation 9: one query over all tokens of a clip). A task has a chunk of all heads, because the heads of a
 //! token usually lie side by side: its keys, and then its values, are one stream through memory.
 
-use super::{Grid, Operands, Sequence, tiled::exponentials};
+use std::f32::consts::LOG2_E;
+
+use super::{
+    Grid, Operands, Sequence,
+    tiled::{exponentials, natural},
+};
 use crate::{
     Element, Result,
     cpu::{
@@ -118,7 +123,7 @@ impl<T: Element> Chunk<'_, T> {
                 let q = x.q.sequence(first + head);
                 for c in (0..q.width).step_by(S::LANES) {
                     let y = load::<S, T>(q.base.get().add(self.query * q.stride + c * q.step), q.step, S::LANES.min(q.width - c));
-                    S::store(queries.add(head * p.padded_width + c), S::mul(y, S::splat(x.scale)));
+                    S::store(queries.add(head * p.padded_width + c), S::mul(y, S::splat(x.scale * LOG2_E)));
                 }
             }
             self.in_order(
@@ -280,7 +285,7 @@ impl<T: Element> Kernel for Combine<'_, T> {
             let mut total = 0.0;
             for chunk in 0..p.chunks {
                 let record = p.record(self.row, chunk);
-                let factor = if p.chunks == 1 { 1.0 } else { (*record - max).exp() };
+                let factor = if p.chunks == 1 { 1.0 } else { (*record - max).exp2() };
                 total += factor * *record.add(1);
                 record.write(factor);
             }
@@ -297,7 +302,7 @@ impl<T: Element> Kernel for Combine<'_, T> {
             }
             if let Some(lse) = &self.x.lse {
                 let lse = lse.sequence(sequence);
-                lse.base.get().add(query * lse.stride).write(max + total.ln());
+                lse.base.get().add(query * lse.stride).write(natural(max, total));
             }
         }
     }

@@ -4,6 +4,8 @@
 //! queries and each block of keys: scores by the tile of the blocked product, exponentials in place, values by the same tile. With up
 //! to [`KEYS`] keys there is one block and nothing is rescaled. A query's arithmetic depends on its own row and the keys alone.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use super::{
     Operands, Sequence,
     pack::{pack_channels, pack_rows},
@@ -195,7 +197,7 @@ unsafe fn block<S: Simd, T: Element>(
                     let src = q.base.get().add((low + r) * q.stride + d * q.step);
                     let y = load::<S, T>(src, q.step, S::LANES.min(end - d));
                     // LDA leaves room for the last vector.
-                    S::store(dst.add(d - d0), S::mul(y, S::splat(scale)));
+                    S::store(dst.add(d - d0), S::mul(y, S::splat(scale * LOG2_E)));
                 }
             }
         }
@@ -236,13 +238,18 @@ unsafe fn block<S: Simd, T: Element>(
                 store::<S, T>(dst.add(c), y, S::LANES.min(p.value_width - c));
             }
             if let Some(lse) = lse {
-                lse.base.get().add((low + r) * lse.stride).write(max[r] + total[r].ln());
+                lse.base.get().add((low + r) * lse.stride).write(natural(max[r], total[r]));
             }
         }
     }
 }
 
-/// Turns a row of scores into `e^(score − max)`, with the maximum so far; updates the maximum and the total, and returns the factor by which
+/// The logarithm of `total · 2^max`.
+pub(in crate::cpu) fn natural(max: f32, total: f32) -> f32 {
+    max * LN_2 + total.ln()
+}
+
+/// Turns a row of scores, in units of `ln 2`, into `2^(score − max)`, with the maximum so far; updates the maximum and the total, and returns the factor by which
 /// what was summed before shrinks. A score that is NaN, or +∞, makes its row NaN.
 ///
 /// # Safety
@@ -260,16 +267,16 @@ pub(in crate::cpu) unsafe fn exponentials<S: Simd>(row: *mut f32, keys: usize, m
         for j in full..keys {
             largest = largest.max(*row.add(j));
         }
-        let shrink = if *max == f32::NEG_INFINITY { 0.0 } else { (*max - largest).exp() };
+        let shrink = if *max == f32::NEG_INFINITY { 0.0 } else { (*max - largest).exp2() };
         let m = S::splat(largest);
         let mut sum = S::splat(0.0);
         for j in (0..keys).step_by(S::LANES) {
             let lanes = S::LANES.min(keys - j);
             let x = if lanes == S::LANES { S::load(row.add(j)) } else { S::load_first(row.add(j), lanes) };
             let d = S::sub(x, m);
-            let e = math::exp_nonpositive::<S>(d);
+            let e = math::exp2::<S>(d);
             S::store(row.add(j), e);
-            // Lanes beyond the keys would count e^(0 − max).
+            // Lanes beyond the keys would count 2^(0 − max).
             sum = S::add(sum, if lanes == S::LANES { e } else { S::load_first(row.add(j), lanes) });
         }
         *total = *total * shrink + S::sum(sum);

@@ -9,6 +9,8 @@
 mod pairs;
 mod short;
 
+use std::f32::consts::LOG2_E;
+
 use super::{
     Cpu,
     attention::{Grid, Sequence, pack_channels, pack_rows, serves_pairs},
@@ -245,13 +247,13 @@ impl<T: Element> Gradient<T> {
         // SAFETY: rows of LDA have room for the last vector.
         unsafe {
             for (r, &dot) in dots.iter().enumerate().take(count) {
-                let lse = S::splat(*self.lse.base.get().add((low + r) * self.lse.stride));
+                let lse = S::splat(-LOG2_E * *self.lse.base.get().add((low + r) * self.lse.stride));
                 let dot = S::splat(dot);
                 let (p, ds) = (buffers.probabilities.add(r * LDA), buffers.slopes.add(r * LDA));
                 for j in (0..keys).step_by(S::LANES) {
-                    let d = S::sub(S::load(p.add(j)), lse);
+                    let d = S::fma(S::load(p.add(j)), S::splat(LOG2_E), lse);
                     // A score may be above the log-sum-exp by a rounding; NaN stays NaN.
-                    let e = math::exp_nonpositive::<S>(d);
+                    let e = math::exp2::<S>(d);
                     S::store(p.add(j), e);
                     S::store(ds.add(j), S::mul(e, S::sub(S::load(ds.add(j)), dot)));
                 }

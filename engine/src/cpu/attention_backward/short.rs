@@ -1,6 +1,8 @@
 //! The gradient of attention of [short sequences](crate::cpu::attention::short), and of few queries: scores and their gradients as
 //! `[keys][queries]`, no panels.
 
+use std::f32::consts::LOG2_E;
+
 use super::Operands;
 use crate::{
     Element, Result,
@@ -74,12 +76,13 @@ impl<T: Element> Kernel for Gradient<'_, T> {
             dots::<S>(&q, &k, weights, stride);
             dots::<S>(&g, &v, slopes, stride);
             for lane in (0..q.len).step_by(S::LANES) {
-                let (scale, lse, dot) = (S::splat(x.scale), S::load(scalars.add(lane)), S::load(scalars.add(stride + lane)));
+                let (lse, dot) = (S::load(scalars.add(lane)), S::load(scalars.add(stride + lane)));
+                let (scale, lse) = (S::splat(x.scale * LOG2_E), S::mul(lse, S::splat(-LOG2_E)));
                 for j in 0..k.len {
                     let (p, ds) = (weights.add(j * stride + lane), slopes.add(j * stride + lane));
-                    let d = S::sub(S::mul(S::load(p), scale), lse);
+                    let d = S::fma(S::load(p), scale, lse);
                     // A score may be above the log-sum-exp by a rounding; NaN stays NaN.
-                    let e = math::exp_nonpositive::<S>(d);
+                    let e = math::exp2::<S>(d);
                     S::store(p, e);
                     S::store(ds, S::mul(e, S::sub(S::load(ds), dot)));
                 }

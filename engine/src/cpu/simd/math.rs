@@ -49,6 +49,23 @@ pub(crate) unsafe fn exp_nonpositive<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `2ˣ`: a polynomial of degree 6 on what is left of the nearest integer, of smallest relative error (2e-9) with a constant of 1. Relative error below
+/// 2⁻²³; possibly 0 below 2⁻¹²⁵, NaN for NaN. Four operations fewer than [`exp`], and nothing is lost to a reduction: softmax counts in powers of two.
+///
+/// # Safety
+/// As [`Simd`]; `x` is at most 127.
+#[inline(always)]
+pub(crate) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
+    const POWER: [f32; 7] = [1.535_336_2e-4, 1.339_887_5e-3, 9.618_436_9e-3, 5.550_332_4e-2, 2.402_264_8e-1, 6.931_471_8e-1, 1.0];
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // max gives its second operand for NaN.
+        let x = S::max(S::splat(-150.0), x);
+        let n = S::round(x);
+        S::scale(polynomial::<S>(&POWER, S::sub(x, n)), n)
+    }
+}
+
 /// `ln x`: `x = 2ᵉ·m` with `m` in `[√½, √2]`, then `2·artanh(s)`, `s = (m−1)/(m+1)`, as an odd polynomial. −∞ at 0 (and for subnormal
 /// numbers), NaN below.
 ///
