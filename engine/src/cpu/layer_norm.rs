@@ -121,6 +121,11 @@ impl<T: Element> Task<'_, T> {
                 #[inline(always)]
                 |square| 1.0 / (square / len as f32 + p.eps).sqrt(),
             );
+            // The rows after these, and their results, are asked for beside the last pass; all at once it cost more than it gained.
+            let mut next = [p.rows.base.get().cast_const(); R];
+            for (i, next) in next.iter_mut().enumerate() {
+                *next = next.wrapping_add(p.rows.offset((first + R + i).min(p.rows.rows - 1)));
+            }
             vectors::<S>(
                 len,
                 #[inline(always)]
@@ -135,6 +140,8 @@ impl<T: Element> Task<'_, T> {
                         |b| load_f32::<S>(b.get().add(j), lanes),
                     );
                     for i in 0..R {
+                        S::prefetch(next[i].wrapping_add(j).cast());
+                        S::prefetch(p.y.get().wrapping_add(row(i + R) + j).cast());
                         let d = S::sub(load_f32::<S>(x[i].add(j), lanes), S::splat(mean[i]));
                         let y = S::mul(S::mul(d, S::splat(scale[i])), weight);
                         let y = bias.map_or(
