@@ -244,7 +244,7 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn apart([mut a, mut b]: [*const f32; 2]) -> [*const f32; 2] {
         // No instruction; both are said to be changed.
-        unsafe { std::arch::asm!("/* {} {} */", inout(reg) a, inout(reg) b, options(pure, nomem, nostack, preserves_flags)) };
+        unsafe { std::arch::asm!("/* {} {} */", inout(reg) a, inout(reg) b, options(pure, readonly, nostack, preserves_flags)) };
         [a, b]
     }
     #[inline(always)]

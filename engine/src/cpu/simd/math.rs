@@ -1,6 +1,8 @@
 //! Elementary functions of vectors, accurate to a few units in the last place.
 #![allow(clippy::excessive_precision, reason = "coefficients as they are published")]
 
+use std::f32::consts::LN_2;
+
 use super::Simd;
 use crate::Function;
 
@@ -56,7 +58,7 @@ pub(crate) unsafe fn exp_nonpositive<S: Simd>(x: S::V) -> S::V {
 /// As [`Simd`]; `x` is at most 127.
 #[inline(always)]
 pub(crate) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
-    const POWER: [f32; 7] = [1.535_336_2e-4, 1.339_887_5e-3, 9.618_436_9e-3, 5.550_332_4e-2, 2.402_264_8e-1, 6.931_471_8e-1, 1.0];
+    const POWER: [f32; 7] = [1.535_336_2e-4, 1.339_887_5e-3, 9.618_436_9e-3, 5.550_332_4e-2, 2.402_264_8e-1, LN_2, 1.0];
     // SAFETY: passed on from the caller.
     unsafe {
         // max gives its second operand for NaN.
