@@ -1,8 +1,12 @@
 //! What the benches share: operands, cases, and the measured roofline.
 
 use std::{
-    hint::black_box,
+    hint::{self, black_box},
     process::{Command, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -146,29 +150,16 @@ impl Roofline {
         let threads = std::env::var("TUBELET_THREADS").ok().and_then(|n| n.parse().ok());
         let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
         let steps = 4_000_000usize;
-        // The caller works, too: two threads that a waiting one starts may share its processor on a virtual machine, for as long as this takes.
-        let on_all = |work: &(dyn Fn() + Sync)| {
-            thread::scope(|scope| {
-                (1..threads).for_each(|_| drop(scope.spawn(work)));
-                work();
-            });
-        };
-        let flops = best(10, || {
-            on_all(&|| {
-                black_box(multiply_adds(steps));
-            })
+        let flops = together(threads, &|_| {
+            black_box(multiply_adds(steps));
         });
-        let pairs = best_of_pairs(steps, &on_all).map(|seconds| (2 * threads * steps * FLOPS_PER_STEP) as f64 / seconds);
+        let pairs = best_of_pairs(threads, steps).map(|seconds| (2 * threads * steps * FLOPS_PER_STEP) as f64 / seconds);
         let n = 1 << 24;
         let arrays: Vec<[Vec<f32>; 3]> = (0..threads).map(|_| [(); 3].map(|()| vec![1f32; n / threads])).collect();
-        let arrays = std::sync::Mutex::new(arrays);
-        let bytes = best(5, || {
-            let mut arrays = arrays.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let Some(([a, b, c], others)) = arrays.split_first_mut() else { return };
-            thread::scope(|scope| {
-                others.iter_mut().for_each(|[a, b, c]| drop(scope.spawn(|| triad(a, b, c))));
-                triad(a, b, c);
-            });
+        let arrays: Vec<_> = arrays.into_iter().map(Mutex::new).collect();
+        let bytes = together(threads, &|thread| {
+            let [a, b, c] = &mut *arrays[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            triad(a, b, c);
         });
         Roofline { flops: (threads * steps * FLOPS_PER_STEP) as f64 / flops, pairs, bytes: (12 * n) as f64 / bytes }
     }
@@ -212,18 +203,49 @@ fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
 const FLOPS_PER_STEP: usize = 24 * 16 * 2;
 
 /// Seconds of as many steps with twice the operations each.
-fn best_of_pairs(steps: usize, on_all: &dyn Fn(&(dyn Fn() + Sync))) -> Option<f64> {
+fn best_of_pairs(threads: usize, steps: usize) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
-        return Some(best(5, || {
-            on_all(&|| {
-                // SAFETY: the machine has the instructions.
-                black_box(unsafe { pairs_avx512(steps) });
-            })
+        return Some(together(threads, &|_| {
+            // SAFETY: the machine has the instructions.
+            black_box(unsafe { pairs_avx512(steps) });
         }));
     }
-    let _ = (steps, on_all);
+    let _ = (threads, steps);
     None
+}
+
+/// The shortest of ten runs of `work(thread)` on all threads at once, in seconds. The threads live through all runs and never sleep: on a virtual
+/// machine a woken one may share the processor of who wakes it, for longer than a run (half of the peak came out).
+fn together(threads: usize, work: &(dyn Fn(usize) + Sync)) -> f64 {
+    const RUNS: usize = 10;
+    let arrived = AtomicUsize::new(0);
+    let meet = |times: usize| {
+        arrived.fetch_add(1, Ordering::AcqRel);
+        while arrived.load(Ordering::Acquire) < times * threads {
+            hint::spin_loop();
+        }
+    };
+    let run = |thread: usize| {
+        let mut shortest = f64::INFINITY;
+        for round in 0..RUNS {
+            meet(2 * round + 1);
+            let start = Instant::now();
+            work(thread);
+            meet(2 * round + 2);
+            shortest = shortest.min(start.elapsed().as_secs_f64());
+        }
+        shortest
+    };
+    thread::scope(|scope| {
+        (1..threads).for_each(|thread| {
+            drop(scope.spawn({
+                let run = &run;
+                move || run(thread)
+            }))
+        });
+        run(0)
+    })
 }
 
 fn multiply_adds(steps: usize) -> f32 {
