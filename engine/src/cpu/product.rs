@@ -294,7 +294,7 @@ impl Tile {
             let (mut twice, mut later) = ([a, a], later);
             for _ in 0..kc / EVERY {
                 S::prefetch_later(later.cast());
-                // Not known to be the same, so that a number read through each is read by the multiply-add that wants it: half the instructions, for a
+                // Not known to be the same, so that a number read through each is read by the multiply-add that wants it: a third fewer instructions, for a
                 // core that another thread shares (a tenth of the time there).
                 twice = S::apart(twice);
                 // Written out, because a loop of this size would not be, and reads at an index are instructions of their own again.
