@@ -182,7 +182,10 @@ impl<R: Rows, T: Element> Kernel for Block<'_, R, T> {
                             let c = self.sums.add(low * GROUP * width + (panel - group) * width);
                             let (next, asked) = (next + panel - group, i * LINE * (kc / EVERY));
                             let more = next < self.panels.1 && asked < KC.min(p.k - next_k0) * width;
-                            let later = if more { self.chunk(width, next, next_k0).add(asked) } else { b };
+                            let later = more.then(
+                                #[inline(always)]
+                                || self.chunk(width, next, next_k0).add(asked),
+                            );
                             unit.tile_rows::<S>(Tile {
                                 rows: high - low,
                                 kc,
@@ -232,7 +235,7 @@ pub(super) unsafe fn tile_rows<S: Simd>(
     add: bool,
 ) {
     // SAFETY: whoever has `S` runs on a machine with its instructions.
-    unsafe { S::enter(Tile { rows, kc, a, b, c, ldc, add, later: b }) }
+    unsafe { S::enter(Tile { rows, kc, a, b, c, ldc, add, later: None }) }
 }
 
 /// The arguments of [`tile_rows`], which vouches for them.
@@ -244,8 +247,8 @@ pub(super) struct Tile {
     pub c: *mut f32,
     pub ldc: usize,
     pub add: bool,
-    /// What will be read after this and need not be in L2 yet, for a line each [`EVERY`] steps; it is only asked for.
-    pub later: *const f32,
+    /// What will be read after this and need not be in L2 yet, for a line each [`EVERY`] steps; it is only asked for, and only by tiles of f32.
+    pub later: Option<*const f32>,
 }
 
 impl Kernel for Tile {
@@ -291,7 +294,7 @@ impl Tile {
         // SAFETY: passed on from the caller.
         unsafe {
             let mut sums = [[S::splat(0.0); 2]; ROWS];
-            let (mut twice, mut later) = ([a, a], later);
+            let (mut twice, mut later) = ([a, a], later.unwrap_or(b));
             for _ in 0..kc / EVERY {
                 S::prefetch_later(later.cast());
                 // Not known to be the same, so that a number read through each is read by the multiply-add that wants it: a third fewer instructions, for a
@@ -342,7 +345,7 @@ unsafe fn step<S: Simd, const ROWS: usize>(sums: &mut [[S::V; 2]; ROWS], a: [*co
 #[inline(always)]
 pub(super) unsafe fn tile_columns<S: Simd>(rows: usize, kc: usize, a: *const f32, b: *const f32, c: *mut f32, ldc: usize) {
     // SAFETY: whoever has `S` runs on a machine with its instructions.
-    unsafe { S::enter(ColumnTile(Tile { rows, kc, a, b, c, ldc, add: true, later: b })) }
+    unsafe { S::enter(ColumnTile(Tile { rows, kc, a, b, c, ldc, add: true, later: None })) }
 }
 
 /// The arguments of [`tile_columns`].

@@ -182,7 +182,7 @@ unsafe fn queries_of(
                             c: scores.add(j),
                             ldc: LDA,
                             add: false,
-                            later: b,
+                            later: None,
                         });
                     }
                     let sums = sums.add(first * p.padded_values);
@@ -210,7 +210,7 @@ unsafe fn queries_of(
                             c,
                             ldc: p.padded_values,
                             add: k0 != 0,
-                            later: b,
+                            later: None,
                         });
                     }
                 }

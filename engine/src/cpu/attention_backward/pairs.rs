@@ -217,7 +217,7 @@ impl Gradient {
                             c: buffers.dq.add(first * p.padded[0] + c),
                             ldc: p.padded[0],
                             add: k0 != 0,
-                            later: buffers.keys,
+                            later: None,
                         });
                     }
                 }
@@ -236,7 +236,7 @@ impl Gradient {
                                 c: buffers.sums[which].add((k0 + first) * padded + c),
                                 ldc: padded,
                                 add: true,
-                                later: a,
+                                later: None,
                             });
                         }
                     }
@@ -265,7 +265,7 @@ impl Gradient {
                         c: buffers.scores[which].add(j),
                         ldc: LDA,
                         add: false,
-                        later: buffers.rows[which],
+                        later: None,
                     });
                 }
             }

@@ -10,21 +10,15 @@ use super::{
 };
 use crate::Function;
 
-/// `2ˣ`: a polynomial of smallest relative error, 2⁻¹³, on what is left of the nearest integer. Possibly 0 below 2⁻¹²⁵, ∞ from 2¹²⁸ on, NaN
-/// for NaN.
+/// `2ˣ` with a polynomial of smallest relative error, 2⁻¹³, else as [`math::exp2_of`].
 ///
 /// # Safety
-/// As [`Simd`]; `x` is at most 129.
+/// As [`math::exp2_of`].
 #[inline(always)]
 unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
-    const POWER: [f32; 4] = [5.517_167e-2, 2.426_111_4e-1, 6.932_61e-1, 9.999_281e-1];
+    const FRACTION: [f32; 4] = [5.517_167e-2, 2.426_111_4e-1, 6.932_61e-1, 9.999_281e-1];
     // SAFETY: passed on from the caller.
-    unsafe {
-        // max gives its second operand for NaN.
-        let x = S::max(S::splat(-150.0), x);
-        let n = S::round(x);
-        S::scale(polynomial::<S>(&POWER, S::sub(x, n)), n)
-    }
+    unsafe { math::exp2_of::<S>(&FRACTION, x) }
 }
 
 /// `1 / (1 + 2ᵗ)`.

@@ -230,16 +230,16 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     }
     /// To the nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
-    /// `2ⁿ` for integral `n` in `−126..=127`; 0 for −127, ∞ for 128.
-    unsafe fn exp2_integer(n: Self::V) -> Self::V;
+    /// `2ⁿ` of `n +` [`POWER`], for integral `n` in `−126..=127`; 0 for −127, ∞ for 128: the last bits become the exponent.
+    unsafe fn power(biased: Self::V) -> Self::V;
     /// `p·2ⁿ` for `p` in `[½, 2)` and integral `n` in `−151..=129`; ∞ beyond the largest number, and possibly 0 below 2⁻¹²⁵.
     #[inline(always)]
     unsafe fn scale(p: Self::V, n: Self::V) -> Self::V {
         // SAFETY: passed on from the caller.
         unsafe {
-            // The exponent −127 is 0's, and 128 is ∞'s.
-            let below = Self::sub(Self::max(n, Self::splat(-126.0)), Self::splat(1.0));
-            Self::mul(Self::add(p, p), Self::exp2_integer(below))
+            // Of n − 1: the exponent −127 is 0's, and 128 is ∞'s.
+            let below = Self::add(Self::max(n, Self::splat(-126.0)), Self::splat(POWER - 1.0));
+            Self::mul(Self::add(p, p), Self::power(below))
         }
     }
     /// `1/a`, to 14 bits at least.
@@ -293,6 +293,10 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Largest lane.
     unsafe fn max_lane(a: Self::V) -> f32;
 }
+
+/// Numbers from 2²³ to 2²⁴ are integers: to one near the middle `|n| < 2²²` is added exactly, what is no integer rounded to the nearest, and the last
+/// bits of the sum are those of `n + 127`, which is how f32 writes the exponent `n`.
+const POWER: f32 = (3 << 22) as f32 + 127.0;
 
 /// The lanes of the widest vector.
 const WIDEST: usize = 16;

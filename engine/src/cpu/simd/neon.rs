@@ -106,8 +106,8 @@ unsafe impl Simd for Neon {
         unsafe { vrndnq_f32(a) }
     }
     #[inline(always)]
-    unsafe fn exp2_integer(n: float32x4_t) -> float32x4_t {
-        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)))) }
+    unsafe fn power(biased: float32x4_t) -> float32x4_t {
+        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(biased))) }
     }
     #[inline(always)]
     unsafe fn frexp(a: float32x4_t) -> (float32x4_t, float32x4_t) {

@@ -108,8 +108,8 @@ unsafe impl Simd for Portable {
         map(a, f32::round_ties_even)
     }
     #[inline(always)]
-    unsafe fn exp2_integer(n: Lanes) -> Lanes {
-        map(n, |n| f32::from_bits((n as i32).wrapping_add(127).wrapping_shl(23) as u32))
+    unsafe fn power(biased: Lanes) -> Lanes {
+        map(biased, |biased| f32::from_bits(biased.to_bits() << 23))
     }
     #[inline(always)]
     unsafe fn frexp(a: Lanes) -> (Lanes, Lanes) {
