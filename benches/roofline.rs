@@ -55,6 +55,7 @@ grid! {
     interpolate_backward,
     layer_norm,
     layer_norm_backward,
+    layer_norm_gemm,
     reduce,
     resize,
     resize_backward,

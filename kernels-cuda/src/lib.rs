@@ -61,6 +61,7 @@ mod interpolate;
 mod interpolate_backward;
 mod layer_norm;
 mod layer_norm_backward;
+mod layer_norm_gemm;
 mod reduce;
 mod resize;
 mod resize_backward;

@@ -53,6 +53,7 @@ mod interpolate;
 mod interpolate_backward;
 mod layer_norm;
 mod layer_norm_backward;
+mod layer_norm_gemm;
 mod product;
 mod reduce;
 mod resample;

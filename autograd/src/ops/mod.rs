@@ -15,6 +15,7 @@ mod gather;
 mod gemm;
 mod interpolate;
 mod layer_norm;
+mod layer_norm_gemm;
 mod reduce;
 mod resize;
 mod softmax;
@@ -187,6 +188,7 @@ rules! {
     (Gemm, gemm),
     (Interpolate, interpolate),
     (LayerNorm, layer_norm),
+    (LayerNormGemm, layer_norm_gemm),
     (Reduce, reduce),
     (Resize, resize),
     (Softmax, softmax),

@@ -7,7 +7,7 @@ use super::{
     convert::widen,
     epilogue::{Epilogue, Residual},
     panels::{Weight, pack_panels, panel_bytes, steps},
-    product::{Product, Rows, panel_width},
+    product::{LDA, Product, Rows, blocks, panel_width},
     simd::Simd,
     strided::{Strided, row_offset},
     with_float,
@@ -41,20 +41,23 @@ fn pack<T: Element>(weight: &Tensor, batch: usize, n: usize, k: usize, dst: &Hos
 
 impl<T: Element> Rows for Strided<T> {
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
-        unsafe {
-            if self.step != 1 && self.side_by_side() {
-                let src = self.base.get().add(self.offset(first) + k0 * self.step);
-                return turned::<S, T>((src, self.step), (kc, count), (dst, stride));
-            }
-            for r in 0..count {
-                let src = self.base.get().add(self.offset(first + r) + k0 * self.step);
-                let dst = dst.add(r * stride);
-                if T::DTYPE == DType::F32 && self.step == 1 {
-                    dst.copy_from_nonoverlapping(src.cast(), kc);
-                } else {
-                    widen::<S, T>(src, self.step, kc, dst);
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, steps: usize, dst: *mut f32) {
+        for (k0, kc, dst) in blocks(steps, count, dst) {
+            // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
+            unsafe {
+                if self.step != 1 && self.side_by_side() {
+                    let src = self.base.get().add(self.offset(first) + k0 * self.step);
+                    turned::<S, T>((src, self.step), (kc, count), (dst, LDA));
+                    continue;
+                }
+                for r in 0..count {
+                    let src = self.base.get().add(self.offset(first + r) + k0 * self.step);
+                    let dst = dst.add(r * LDA);
+                    if T::DTYPE == DType::F32 && self.step == 1 {
+                        dst.copy_from_nonoverlapping(src.cast(), kc);
+                    } else {
+                        widen::<S, T>(src, self.step, kc, dst);
+                    }
                 }
             }
         }
@@ -111,7 +114,14 @@ pub fn run(op: &Gemm, inputs: &[Option<&Tensor>], outputs: &[Tensor], cpu: &Cpu)
     with_float!("gemm", x.dtype(), T => typed::<T, _>(op, inputs, &outputs[0], &Strided::<T>::new(x, cpu)?, cpu))
 }
 
-fn typed<T: Element, R: Rows>(op: &Gemm, inputs: &[Option<&Tensor>], out: &Tensor, source: &R, cpu: &Cpu) -> Result<()> {
+/// The product of the rows of `source`, which are those of the first operand or made of them.
+pub(super) fn typed<T: Element, R: Rows>(
+    op: &Gemm,
+    inputs: &[Option<&Tensor>],
+    out: &Tensor,
+    source: &R,
+    cpu: &Cpu,
+) -> Result<()> {
     let [Some(x), Some(weight), ..] = *inputs else { return Ok(()) };
     let operand = |i: usize| inputs.get(i).copied().flatten();
     let (k, n) = (x.shape()[x.rank() - 1], out.shape()[out.rank() - 1]);

@@ -3,7 +3,7 @@
 
 use super::{
     Cpu, Shared,
-    convert::store,
+    convert::{load, store},
     simd::{Kernel, Simd},
     strided::{Strided, TASK, load_f32, vectors},
     with_float,
@@ -11,7 +11,7 @@ use super::{
 use crate::{DType, Element, Result, Tensor, ops::layer_norm::LayerNorm};
 
 /// Rows that are normalised together.
-const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
 
 /// The longest row of which [`TOGETHER`] and their results fit in L1.
 const SHORT: usize = 1280;
@@ -113,14 +113,7 @@ impl<T: Element> Task<'_, T> {
                     *x = exact;
                 }
             }
-            let mean = sums::<S, R>(len, x).map(
-                #[inline(always)]
-                |total| total / len as f32,
-            );
-            let scale = squares::<S, R>(len, x, mean).map(
-                #[inline(always)]
-                |square| 1.0 / (square / len as f32 + p.eps).sqrt(),
-            );
+            let (mean, scale) = statistics::<S, f32, R>(len, x, p.eps);
             // The rows after these, and their results, are asked for beside the last pass; all at once it cost more than it gained.
             let mut next = [p.rows.base.get().cast_const(); R];
             for (i, next) in next.iter_mut().enumerate() {
@@ -142,13 +135,7 @@ impl<T: Element> Task<'_, T> {
                     for i in 0..R {
                         S::prefetch(next[i].wrapping_add(j).cast());
                         S::prefetch(p.y.get().wrapping_add(row(i + R) + j).cast());
-                        let d = S::sub(load_f32::<S>(x[i].add(j), lanes), S::splat(mean[i]));
-                        let y = S::mul(S::mul(d, S::splat(scale[i])), weight);
-                        let y = bias.map_or(
-                            y,
-                            #[inline(always)]
-                            |bias| S::add(y, bias),
-                        );
+                        let y = normalised::<S>(load_f32::<S>(x[i].add(j), lanes), mean[i], scale[i], weight, bias);
                         store::<S, T>(p.y.get().add(row(i) + j), y, lanes);
                     }
                 },
@@ -179,19 +166,60 @@ unsafe fn add<S: Simd, T: Element>(len: usize, x: *const f32, residual: *const f
     );
 }
 
+/// The mean of each row, and `1 / √(variance + eps)`.
+///
+/// # Safety
+/// The rows are valid for `len`.
+#[inline(always)]
+pub(super) unsafe fn statistics<S: Simd, T: Element, const R: usize>(
+    len: usize,
+    x: [*const T; R],
+    eps: f32,
+) -> ([f32; R], [f32; R]) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mean = sums::<S, T, R>(len, x).map(
+            #[inline(always)]
+            |total| total / len as f32,
+        );
+        let scale = squares::<S, T, R>(len, x, mean).map(
+            #[inline(always)]
+            |square| 1.0 / (square / len as f32 + eps).sqrt(),
+        );
+        (mean, scale)
+    }
+}
+
+/// `(x − mean) · scale · weight + bias`
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn normalised<S: Simd>(x: S::V, mean: f32, scale: f32, weight: S::V, bias: Option<S::V>) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let y = S::mul(S::mul(S::sub(x, S::splat(mean)), S::splat(scale)), weight);
+        match bias {
+            Some(bias) => S::add(y, bias),
+            None => y,
+        }
+    }
+}
+
 /// The sum of each row: two chains of vectors, then their lanes.
 ///
 /// # Safety
 /// The rows are valid for `len`.
 #[inline(always)]
-pub(super) unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R]) -> [f32; R] {
+unsafe fn sums<S: Simd, T: Element, const R: usize>(len: usize, x: [*const T; R]) -> [f32; R] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut chains = [[S::splat(0.0); 2]; R];
         let pairs = len / (2 * S::LANES) * 2 * S::LANES;
         for j in (0..pairs).step_by(2 * S::LANES) {
             for (chain, x) in chains.iter_mut().zip(x) {
-                *chain = [S::add(chain[0], S::load(x.add(j))), S::add(chain[1], S::load(x.add(j + S::LANES)))];
+                let [a, b] = [load::<S, T>(x.add(j), 1, S::LANES), load::<S, T>(x.add(j + S::LANES), 1, S::LANES)];
+                *chain = [S::add(chain[0], a), S::add(chain[1], b)];
             }
         }
         vectors::<S>(
@@ -199,7 +227,7 @@ pub(super) unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R
             #[inline(always)]
             |j, lanes| {
                 for (chain, x) in chains.iter_mut().zip(x) {
-                    chain[0] = S::add(chain[0], load_f32::<S>(x.add(pairs + j), lanes));
+                    chain[0] = S::add(chain[0], load::<S, T>(x.add(pairs + j), 1, lanes));
                 }
             },
         );
@@ -215,7 +243,7 @@ pub(super) unsafe fn sums<S: Simd, const R: usize>(len: usize, x: [*const f32; R
 /// # Safety
 /// As [`sums`].
 #[inline(always)]
-pub(super) unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32; R], mean: [f32; R]) -> [f32; R] {
+unsafe fn squares<S: Simd, T: Element, const R: usize>(len: usize, x: [*const T; R], mean: [f32; R]) -> [f32; R] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut chains = [[S::splat(0.0); 2]; R];
@@ -223,8 +251,8 @@ pub(super) unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32
         let pairs = len / (2 * S::LANES) * 2 * S::LANES;
         for j in (0..pairs).step_by(2 * S::LANES) {
             for ((chain, x), mean) in chains.iter_mut().zip(x).zip(mean) {
-                let a = S::sub(S::load(x.add(j)), S::splat(mean));
-                let b = S::sub(S::load(x.add(j + S::LANES)), S::splat(mean));
+                let a = S::sub(load::<S, T>(x.add(j), 1, S::LANES), S::splat(mean));
+                let b = S::sub(load::<S, T>(x.add(j + S::LANES), 1, S::LANES), S::splat(mean));
                 *chain = [S::fma(a, a, chain[0]), S::fma(b, b, chain[1])];
             }
         }
@@ -232,14 +260,14 @@ pub(super) unsafe fn squares<S: Simd, const R: usize>(len: usize, x: [*const f32
         for (((total, chain), x), mean) in totals.iter_mut().zip(chains).zip(x).zip(mean) {
             let mut first = chain[0];
             if pairs < full {
-                let a = S::sub(S::load(x.add(pairs)), S::splat(mean));
+                let a = S::sub(load::<S, T>(x.add(pairs), 1, S::LANES), S::splat(mean));
                 first = S::fma(a, a, first);
             }
             // Lanes beyond the row would count (0 − mean)².
             let tail: f32 = (full..len)
                 .map(
                     #[inline(always)]
-                    |j| (*x.add(j) - mean).powi(2),
+                    |j| ((*x.add(j)).to_f32() - mean).powi(2),
                 )
                 .sum();
             *total = S::sum(S::add(first, chain[1])) + tail;

@@ -5,7 +5,7 @@ use super::{
     Cpu, Shared,
     columns::{ROWS, sum_blocks},
     convert::store,
-    layer_norm::{squares, sums},
+    layer_norm::statistics,
     simd::{Kernel, Simd},
     strided::{Strided, load_f32, vectors},
     with_float,
@@ -89,10 +89,8 @@ impl<T: Element> Row<'_, T> {
     unsafe fn statistics<S: Simd>(&self) -> (S::V, S::V) {
         // SAFETY: passed on from the caller.
         unsafe {
-            let n = self.len as f32;
-            let mean = sums::<S, 1>(self.len, [self.x])[0] / n;
-            let variance = squares::<S, 1>(self.len, [self.x], [mean])[0] / n;
-            (S::splat(mean), S::splat(1.0 / (variance + self.eps).sqrt()))
+            let ([mean], [scale]) = statistics::<S, f32, 1>(self.len, [self.x], self.eps);
+            (S::splat(mean), S::splat(scale))
         }
     }
 }

@@ -48,6 +48,7 @@ mod interpolate;
 mod interpolate_backward;
 mod layer_norm;
 mod layer_norm_backward;
+mod layer_norm_gemm;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 mod panels;

@@ -14,7 +14,7 @@ use half::bf16;
 use super::{
     Cpu, amx,
     panels::Weight,
-    product::{LDA, Rows, Tile},
+    product::{LDA, Rows, Tile, blocks},
     simd::{Kernel, Level, Simd},
     strided::Strided,
     transpose::{self, SIDE},
@@ -65,33 +65,36 @@ impl Rows for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.0.len));
-        let (len, step) = (high - low, self.0.step);
-        // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
-        unsafe {
-            // A transposed operand, as weight gradients have it.
-            if step != 1 && self.0.side_by_side() {
-                let src = self.0.base.get().add(self.0.offset(first) + low * step).cast::<u16>();
-                for r in (0..count).step_by(SIDE) {
-                    let rows = SIDE.min(count - r);
-                    for i in (0..kc).step_by(SIDE) {
-                        let lines = len.saturating_sub(2 * i).min(2 * SIDE);
-                        let to = (dst.add(r * stride + i), stride, SIDE.min(kc - i));
-                        transpose::pairs_of_rows((src.add(r + 2 * i * step), step), (lines, rows), to);
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, steps: usize, dst: *mut f32) {
+        let step = self.0.step;
+        for (k0, kc, dst) in blocks(steps, count, dst) {
+            let low = 2 * k0;
+            let len = (2 * (k0 + kc)).min(self.0.len) - low;
+            // SAFETY: rows and columns lie in the layout; `dst` is valid by the caller's word.
+            unsafe {
+                // A transposed operand, as weight gradients have it.
+                if step != 1 && self.0.side_by_side() {
+                    let src = self.0.base.get().add(self.0.offset(first) + low * step).cast::<u16>();
+                    for r in (0..count).step_by(SIDE) {
+                        let rows = SIDE.min(count - r);
+                        for i in (0..kc).step_by(SIDE) {
+                            let lines = len.saturating_sub(2 * i).min(2 * SIDE);
+                            let to = (dst.add(r * LDA + i), LDA, SIDE.min(kc - i));
+                            transpose::pairs_of_rows((src.add(r + 2 * i * step), step), (lines, rows), to);
+                        }
                     }
+                    continue;
                 }
-                return;
-            }
-            for r in 0..count {
-                let src = self.0.base.get().add(self.0.offset(first + r) + low * step);
-                let dst = dst.add(r * stride).cast::<bf16>();
-                if step == 1 {
-                    dst.copy_from_nonoverlapping(src, len);
-                } else {
-                    (0..len).for_each(|i| dst.add(i).write(*src.add(i * step)));
+                for r in 0..count {
+                    let src = self.0.base.get().add(self.0.offset(first + r) + low * step);
+                    let dst = dst.add(r * LDA).cast::<bf16>();
+                    if step == 1 {
+                        dst.copy_from_nonoverlapping(src, len);
+                    } else {
+                        (0..len).for_each(|i| dst.add(i).write(*src.add(i * step)));
+                    }
+                    dst.add(len).write_bytes(0, 2 * kc - len);
                 }
-                dst.add(len).write_bytes(0, 2 * kc - len);
             }
         }
     }

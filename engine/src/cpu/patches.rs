@@ -1,6 +1,11 @@
 //! The patches that a tube convolution reads, as rows of a matrix that is never stored: gathered straight from the video, normalised on the way.
 
-use super::{Cpu, Shared, convert::narrow, product::Rows, simd::Simd};
+use super::{
+    Cpu, Shared,
+    convert::narrow,
+    product::{LDA, Rows, blocks},
+    simd::Simd,
+};
 use crate::{DType, Element, Result, Tensor, ops::conv3d::Conv3d};
 
 /// The patches of a video as rows.
@@ -214,9 +219,11 @@ impl<V: Element> Patches<'_, V> {
 
 impl<V: Element> Rows for Patches<'_, V> {
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        // SAFETY: passed on from the caller.
-        unsafe { self.gather_as((first, count), (k0, k0 + kc), (dst, stride)) }
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, steps: usize, dst: *mut f32) {
+        for (k0, kc, dst) in blocks(steps, count, dst) {
+            // SAFETY: passed on from the caller.
+            unsafe { self.gather_as((first, count), (k0, k0 + kc), (dst, LDA)) };
+        }
     }
 }
 
@@ -237,14 +244,16 @@ impl<V: Element> Rows for PairPatches<'_, V> {
     }
 
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, k0: usize, kc: usize, dst: *mut f32, stride: usize) {
-        let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
-        let dst = dst.cast::<half::bf16>();
-        // SAFETY: passed on from the caller.
-        unsafe {
-            self.patches.gather_as((first, count), (low, high), (dst, 2 * stride));
-            if high < 2 * (k0 + kc) {
-                (0..count).for_each(|r| dst.add(2 * r * stride + high - low).write_bytes(0, 2 * (k0 + kc) - high));
+    unsafe fn gather<S: Simd>(&self, first: usize, count: usize, steps: usize, dst: *mut f32) {
+        for (k0, kc, dst) in blocks(steps, count, dst) {
+            let (low, high) = (2 * k0, (2 * (k0 + kc)).min(self.k));
+            let dst = dst.cast::<half::bf16>();
+            // SAFETY: passed on from the caller.
+            unsafe {
+                self.patches.gather_as((first, count), (low, high), (dst, 2 * LDA));
+                if high < 2 * (k0 + kc) {
+                    (0..count).for_each(|r| dst.add(2 * r * LDA + high - low).write_bytes(0, 2 * (k0 + kc) - high));
+                }
             }
         }
     }

@@ -33,31 +33,7 @@ impl Operation for Gemm {
     const PREPARED: Option<(usize, Operand)> = Some((1, Operand::GemmWeight));
 
     fn infer(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Spec>> {
-        let op = Self::NAME;
-        check::at_most(op, inputs, 4)?;
-        let x = check::need(op, inputs, 0, "x")?;
-        let w = check::need(op, inputs, 1, "weight")?;
-        check::float(op, x, "x")?;
-        check::dtype(op, w, "weight", x.dtype())?;
-        let (xs, ws) = (x.shape(), w.shape());
-        let misfit = || Error::shape(op, format!("x {xs} and weight {ws}, expected […, M, K] and [N, K] or […, N, K]"));
-        if xs.rank() < 2 || ws.rank() < 2 {
-            return Err(misfit());
-        }
-        let (batch, n) = (&xs[..xs.rank() - 2], ws[ws.rank() - 2]);
-        if xs[xs.rank() - 1] != ws[ws.rank() - 1] || (ws.rank() > 2 && ws[..ws.rank() - 2] != *batch) {
-            return Err(misfit());
-        }
-        let out = xs.with_tail(1, &[n])?;
-        if let Some(bias) = check::optional(inputs, 2) {
-            check::dtype(op, bias, "bias", x.dtype())?;
-            check::shape(op, bias, "bias", &[n])?;
-        }
-        if let Some(residual) = check::optional(inputs, 3) {
-            check::dtype(op, residual, "residual", x.dtype())?;
-            check::shape(op, residual, "residual", &out)?;
-        }
-        Ok(vec![Spec { dtype: x.dtype(), shape: out }])
+        infer(Self::NAME, inputs)
     }
 
     fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
@@ -66,6 +42,34 @@ impl Operation for Gemm {
         let epilogue = u64::from(self.function.is_some()) + inputs.iter().skip(2).flatten().count() as u64;
         (2 * k * n, epilogue * n)
     }
+}
+
+/// The result's shape, for the operation `op`.
+pub(super) fn infer(op: &'static str, inputs: &[Option<&Tensor>]) -> Result<Vec<Spec>> {
+    check::at_most(op, inputs, 4)?;
+    let x = check::need(op, inputs, 0, "x")?;
+    let w = check::need(op, inputs, 1, "weight")?;
+    check::float(op, x, "x")?;
+    check::dtype(op, w, "weight", x.dtype())?;
+    let (xs, ws) = (x.shape(), w.shape());
+    let misfit = || Error::shape(op, format!("x {xs} and weight {ws}, expected […, M, K] and [N, K] or […, N, K]"));
+    if xs.rank() < 2 || ws.rank() < 2 {
+        return Err(misfit());
+    }
+    let (batch, n) = (&xs[..xs.rank() - 2], ws[ws.rank() - 2]);
+    if xs[xs.rank() - 1] != ws[ws.rank() - 1] || (ws.rank() > 2 && ws[..ws.rank() - 2] != *batch) {
+        return Err(misfit());
+    }
+    let out = xs.with_tail(1, &[n])?;
+    if let Some(bias) = check::optional(inputs, 2) {
+        check::dtype(op, bias, "bias", x.dtype())?;
+        check::shape(op, bias, "bias", &[n])?;
+    }
+    if let Some(residual) = check::optional(inputs, 3) {
+        check::dtype(op, residual, "residual", x.dtype())?;
+        check::shape(op, residual, "residual", &out)?;
+    }
+    Ok(vec![Spec { dtype: x.dtype(), shape: out }])
 }
 
 /// `x·Wᵀ + bias`: a linear layer. See [`Gemm`].

@@ -31,6 +31,7 @@ pub mod interpolate;
 pub mod interpolate_backward;
 pub mod layer_norm;
 pub mod layer_norm_backward;
+pub mod layer_norm_gemm;
 pub mod reduce;
 pub mod resize;
 pub mod resize_backward;
@@ -79,6 +80,7 @@ macro_rules! for_each_operation {
             (InterpolateBackward, interpolate_backward),
             (LayerNorm, layer_norm),
             (LayerNormBackward, layer_norm_backward),
+            (LayerNormGemm, layer_norm_gemm),
             (Reduce, reduce),
             (Resize, resize),
             (ResizeBackward, resize_backward),

@@ -30,6 +30,7 @@ mod interpolate;
 mod interpolate_backward;
 mod layer_norm;
 mod layer_norm_backward;
+mod layer_norm_gemm;
 mod operand;
 mod reduce;
 mod resize;
@@ -169,7 +170,7 @@ for_each_operation!(dispatch);
 pub fn run(device: &Device, sample: &Sample) -> Result<Vec<Tensor>> {
     let inputs = sample.inputs.iter().map(|x| x.as_ref().map(|x| x.tensor(device)).transpose()).collect::<Result<Vec<_>>>()?;
     let prepared = match (&sample.op, sample.prepare) {
-        (Op::Gemm(_), true) => Some(crate::Operand::GemmWeight),
+        (Op::Gemm(_) | Op::LayerNormGemm(_), true) => Some(crate::Operand::GemmWeight),
         (Op::Conv3d(op), true) if op.groups == 1 => Some(crate::Operand::Conv3dWeight),
         _ => None,
     };

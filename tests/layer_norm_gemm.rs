@@ -1,0 +1,1 @@
+crate::properties!("layer_norm_gemm");
