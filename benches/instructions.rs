@@ -12,7 +12,7 @@ use tubelet_engine::{
         attention::Attention, attention_backward::AttentionBackward, conv3d::Conv3d,
         conv3d_backward_weight::Conv3dBackwardWeight, conv3d_depthwise::Conv3dDepthwise,
         conv3d_depthwise_backward::Conv3dDepthwiseBackward, gemm::Gemm, layer_norm::LayerNorm,
-        layer_norm_backward::LayerNormBackward, softmax::Softmax, unary::Unary,
+        layer_norm_backward::LayerNormBackward, layer_norm_gemm::LayerNormGemm, softmax::Softmax, unary::Unary,
     },
 };
 use tubelet_models::{Pass, registry::Config};
@@ -53,7 +53,13 @@ fn cases(d: &Device) -> Vec<Case> {
         Case::new("conv3d_depthwise [3, 3, 3]", Conv3dDepthwise { padding }, [grid.clone(), taps.clone()]),
         Case::new("conv3d_depthwise_backward [3, 3, 3]", Conv3dDepthwiseBackward { padding }, [grid.clone(), taps, grid]),
         Case::new("layer_norm 67x192", LayerNorm { eps: 1e-6 }, [x.clone(), row.clone(), row.clone()]),
-        Case::new("layer_norm_backward 67x192", LayerNormBackward { eps: 1e-6 }, [x.clone(), row, x]),
+        Case::new("layer_norm_backward 67x192", LayerNormBackward { eps: 1e-6 }, [x.clone(), row.clone(), x.clone()]),
+        Case {
+            label: "layer_norm_gemm 67x192x192".into(),
+            op: LayerNormGemm { eps: 1e-6, function: None }.into(),
+            inputs: [Some(x), Some(weight(d, &[width, width], Operand::GemmWeight)), None, None, Some(row.clone()), Some(row)]
+                .into(),
+        },
         Case::new("softmax 201x67", Softmax { log: false }, [normal(d, &[201, tokens])]),
         Case::new("gelu_erf 67x768", Unary { function: Function::GeluErf }, [wide.clone()]),
         Case::new("gelu_tanh 67x768", Unary { function: Function::GeluTanh }, [wide.clone()]),

@@ -20,6 +20,7 @@ use tubelet_engine::{
         gemm::{Gemm, gemm},
         interpolate::{Interpolate, interpolate},
         layer_norm::{add_layer_norm, layer_norm},
+        layer_norm_gemm::{LayerNormGemm, layer_norm_gemm},
         reduce::{Reduction, reduce},
         resize::{Filter, Resize, resize},
         softmax::{log_softmax, softmax},
@@ -190,6 +191,16 @@ fn layer_norm_with_and_without_residual() {
     });
     // Where only the sum goes on.
     check("layer_norm", &x, |x| add_layer_norm(1e-3, &x[0], &x[3], Some(&x[1]), None).map(|[_, sum]| sum));
+}
+
+#[test]
+fn layer_norm_within_a_product() {
+    let x = inputs(&[&[2, 3, 5], &[5], &[5], &[4, 5], &[4], &[2, 3, 4]]);
+    for function in [None, Some(Function::GeluErf)] {
+        let op = LayerNormGemm { eps: 1e-3, function };
+        check("layer_norm_gemm", &x, |x| layer_norm_gemm(op, &x[0], [Some(&x[1]), Some(&x[2])], &x[3], Some(&x[4]), Some(&x[5])));
+        check("layer_norm_gemm", &[x[0].clone(), x[3].clone()], |x| layer_norm_gemm(op, &x[0], [None, None], &x[1], None, None));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use tubelet_engine::{
         binary::mul,
         gemm::{Gemm, gemm},
         layer_norm::layer_norm,
+        layer_norm_gemm::{LayerNormGemm, layer_norm_gemm},
     },
 };
 
@@ -14,6 +15,31 @@ use crate::{
     attention::{RelativePositions, SelfAttention},
     params::{Init, Params},
 };
+
+/// What linear layers read, `[…, C]`: tokens as they are, or normalised on the way, so that nobody stores them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    x: &'a Tensor,
+    norm: Option<&'a LayerNorm>,
+}
+
+impl<'a> Tokens<'a> {
+    /// Before they are normalised.
+    pub fn plain(self) -> &'a Tensor {
+        self.x
+    }
+
+    /// Others in the place of these.
+    pub fn with(self, x: &'a Tensor) -> Self {
+        Tokens { x, ..self }
+    }
+}
+
+impl<'a> From<&'a Tensor> for Tokens<'a> {
+    fn from(x: &'a Tensor) -> Self {
+        Tokens { x, norm: None }
+    }
+}
 
 /// `y = x·Wᵀ + b`, the weight prepared once.
 #[derive(Clone, Debug)]
@@ -60,13 +86,17 @@ impl Linear {
     }
 
     /// `[…, inputs]` to `[…, outputs]`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward<'a>(&self, x: impl Into<Tokens<'a>>) -> Result<Tensor> {
         self.apply(x, None, None)
     }
 
-    /// `residual + f(x·Wᵀ + b)`, in one kernel.
-    pub fn apply(&self, x: &Tensor, function: Option<Function>, residual: Option<&Tensor>) -> Result<Tensor> {
-        gemm(Gemm { function, ..Gemm::default() }, x, &self.weight, self.bias.as_ref(), residual)
+    /// `residual + f(x·Wᵀ + b)`, in one kernel, with the norm of `x` where it is to be normalised.
+    pub fn apply<'a>(&self, x: impl Into<Tokens<'a>>, function: Option<Function>, residual: Option<&Tensor>) -> Result<Tensor> {
+        let (Tokens { x, norm }, weight, bias) = (x.into(), &self.weight, self.bias.as_ref());
+        let Some(LayerNorm { weight: scale, bias: shift, eps }) = norm else {
+            return gemm(Gemm { function, ..Gemm::default() }, x, weight, bias, residual);
+        };
+        layer_norm_gemm(LayerNormGemm { eps: *eps, function }, x, [Some(scale), Some(shift)], weight, bias, residual)
     }
 }
 
@@ -84,6 +114,11 @@ impl LayerNorm {
         let weight = params.tensor(&format!("{name}.weight"), &[width], Init::Ones)?;
         let bias = params.tensor(&format!("{name}.bias"), &[width], Init::Zeros)?;
         Ok(LayerNorm { weight, bias, eps })
+    }
+
+    /// `x [..., width]` for linear layers that are to read it normalised.
+    pub fn of<'a>(&'a self, x: &'a Tensor) -> Tokens<'a> {
+        Tokens { x, norm: Some(self) }
     }
 
     /// `[…, width]` to the same.
@@ -121,15 +156,15 @@ impl Mlp {
     }
 
     /// `residual + mlp(x)`.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+    pub fn forward<'a>(&self, x: impl Into<Tokens<'a>>, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
         self.forward_dropping(|r| r.dropout, x, residual, pass)
     }
 
     /// As [`Mlp::forward`] where another part of the hidden values is dropped: UniFormerV2's global blocks.
-    pub fn forward_dropping(
+    pub fn forward_dropping<'a>(
         &self,
         probability: fn(&Regularisation) -> f32,
-        x: &Tensor,
+        x: impl Into<Tokens<'a>>,
         residual: Option<&Tensor>,
         pass: &mut Pass,
     ) -> Result<Tensor> {
@@ -202,19 +237,17 @@ impl Block {
 
     /// What attention adds to `x`, for those who watch.
     pub fn attend(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
-        self.attention.forward(&self.norm1.forward(x)?, axis, None, &mut Pass::inference())
+        self.attention.forward(self.norm1.of(x), axis, None, &mut Pass::inference())
     }
 
     /// `x + attention(norm1(x))` for `x [B, X, Y, C]`, attending along `axis`.
     pub fn mix(&self, x: &Tensor, axis: usize, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
-        pass.branch(x, depth, |pass, residual| self.attention.forward(&normed, axis, residual, pass))
+        pass.branch(x, depth, |pass, residual| self.attention.forward(self.norm1.of(x), axis, residual, pass))
     }
 
     /// `x + mlp(norm2(x))`.
     pub fn refine(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
-        let normed = self.norm2.forward(x)?;
-        pass.branch(x, depth, |pass, residual| self.mlp.forward(&normed, residual, pass))
+        pass.branch(x, depth, |pass, residual| self.mlp.forward(self.norm2.of(x), residual, pass))
     }
 
     /// Both: `[B, X, Y, C]` to the same, attending along `axis`. A last block gives `[B, X, 1, C]`, unless the pass [wants](Pass::wants_all) all
@@ -223,9 +256,8 @@ impl Block {
         if !self.last || axis != 2 || pass.wants_all() {
             return self.refine(&self.mix(x, axis, depth, pass)?, depth, pass);
         }
-        let normed = self.norm1.forward(x)?;
-        let first = x.narrow(2, 0, 1)?;
-        let mixed = pass.branch(&first, depth, |pass, residual| self.attention.forward_first(&normed, residual, pass))?;
+        let (normed, first) = (self.norm1.of(x), x.narrow(2, 0, 1)?);
+        let mixed = pass.branch(&first, depth, |pass, residual| self.attention.forward_first(normed, residual, pass))?;
         self.refine(&mixed, depth, pass)
     }
 }

@@ -17,7 +17,7 @@ pub use relative::RelativePositions;
 
 use crate::{
     Pass,
-    layers::Linear,
+    layers::{Linear, Tokens},
     params::Params,
     rollout::{Hop, Step},
 };
@@ -97,39 +97,53 @@ impl SelfAttention {
     }
 
     /// `residual + proj(attention(x))` for `x [B, X, Y, C]` along `axis` (1 or 2).
-    pub fn forward(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+    pub fn forward<'a>(
+        &self,
+        x: impl Into<Tokens<'a>>,
+        axis: usize,
+        residual: Option<&Tensor>,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         let (mixed, hop) = self.mix(x, axis, pass)?;
         pass.follow(|| Ok(Step::Attention { hops: vec![hop], aside: 0 }))?;
         self.proj.apply(&mixed, None, residual)
     }
 
     /// As [`SelfAttention::forward`], where no roll-out follows it.
-    pub fn forward_aside(&self, x: &Tensor, axis: usize, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+    pub fn forward_aside<'a>(
+        &self,
+        x: impl Into<Tokens<'a>>,
+        axis: usize,
+        residual: Option<&Tensor>,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         self.proj.apply(&self.mix(x, axis, pass)?.0, None, residual)
     }
 
     /// `attention(x)` before its projection, and what it looked at.
-    fn mix(&self, x: &Tensor, axis: usize, pass: &mut Pass) -> Result<(Tensor, Hop)> {
+    fn mix<'a>(&self, x: impl Into<Tokens<'a>>, axis: usize, pass: &mut Pass) -> Result<(Tensor, Hop)> {
+        let x = x.into();
         let [q, k, v] = self.qkv.forward(x)?;
         let (scale, bias) = (self.qkv.scale(), self.bias.as_ref());
         let mixed = Attention { scale, axis, bias }.forward([&q, &k, &v], pass)?;
-        Ok((mixed.reshape(x.shape())?, Hop::new(scale, axis, &q, &k).biased(bias)))
+        Ok((mixed.reshape(x.plain().shape())?, Hop::new(scale, axis, &q, &k).biased(bias)))
     }
 
     /// As [`SelfAttention::forward`] along axis 2 for the first token of each line alone: `[B, X, 1, C]`.
-    pub fn forward_first(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
-        let first = x.narrow(2, 0, 1)?;
-        let [q, k, v] = self.qkv.of(&first, x)?;
+    pub fn forward_first<'a>(&self, x: impl Into<Tokens<'a>>, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let x = x.into();
+        let first = x.plain().narrow(2, 0, 1)?;
+        let [q, k, v] = self.qkv.of(x.with(&first), x)?;
         let bias = self.bias.as_ref().map(|bias| bias.narrow(1, 0, 1)).transpose()?;
         let mixed = Attention { scale: self.qkv.scale(), axis: 2, bias: bias.as_ref() }.forward([&q, &k, &v], pass)?;
         self.proj.apply(&mixed.reshape(first.shape())?, None, residual)
     }
 
     /// As [`SelfAttention::forward`] after another attention in the same residual branch, whose look `before` goes on here.
-    pub fn forward_after(
+    pub fn forward_after<'a>(
         &self,
         before: Hop,
-        x: &Tensor,
+        x: impl Into<Tokens<'a>>,
         axis: usize,
         residual: Option<&Tensor>,
         pass: &mut Pass,

@@ -4,7 +4,7 @@ use tubelet_engine::{Result, Tensor};
 
 use super::heads;
 use crate::{
-    layers::Linear,
+    layers::{Linear, Tokens},
     params::{Init, Params},
 };
 
@@ -44,7 +44,8 @@ impl Qkv {
     }
 
     /// Of `y [B, X, Y, C]`: `[B, X, Y, heads, C/heads]` each.
-    pub fn forward(&self, y: &Tensor) -> Result<[Tensor; 3]> {
+    pub fn forward<'a>(&self, y: impl Into<Tokens<'a>>) -> Result<[Tensor; 3]> {
+        let y = y.into();
         match &self.projection {
             Projection::Joint(all) => {
                 let qkv = all.forward(y)?;
@@ -55,7 +56,8 @@ impl Qkv {
     }
 
     /// Queries of `some` tokens, keys and values of `all`.
-    pub fn of(&self, some: &Tensor, all: &Tensor) -> Result<[Tensor; 3]> {
+    pub fn of<'a>(&self, some: impl Into<Tokens<'a>>, all: impl Into<Tokens<'a>>) -> Result<[Tensor; 3]> {
+        let (some, all) = (some.into(), all.into());
         match &self.projection {
             Projection::Joint(_) => {
                 let ([q, ..], [_, k, v]) = (self.forward(some)?, self.forward(all)?);

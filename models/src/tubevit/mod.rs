@@ -294,8 +294,7 @@ impl Layer {
     /// `[B, 1, N, C]` to the same.
     fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
         let Some(Added { norm, attention }) = &self.added else { return self.block.forward(x, 2, depth, pass) };
-        let normed = norm.forward(x)?;
-        let x = pass.branch(x, depth, |pass, residual| attention.forward(&normed, 2, residual, pass))?;
+        let x = pass.branch(x, depth, |pass, residual| attention.forward(norm.of(x), 2, residual, pass))?;
         self.block.forward(&x, 2, depth, pass)
     }
 }

@@ -141,8 +141,8 @@ impl GlobalBlock {
         if let Some(extra) = extra {
             context = concat(&[extra, &context], 2)?;
         }
-        let key_value = self.key_value.forward(&self.norm_tokens.forward(&context)?)?;
-        let q = heads(&self.query.forward(&self.norm_query.forward(query)?)?, 0, c, self.heads)?;
+        let key_value = self.key_value.forward(self.norm_tokens.of(&context))?;
+        let q = heads(&self.query.forward(self.norm_query.of(query))?, 0, c, self.heads)?;
         let [k, v] = [0, 1].map(|part| heads(&key_value, part, c, self.heads));
         let scale = ((c / self.heads) as f32).sqrt().recip();
         let k = k?;
@@ -150,9 +150,8 @@ impl GlobalBlock {
         pass.follow(|| Ok(Step::Query { hop: hop(), extra: usize::from(extra.is_some()), own: self.queries }))?;
         let mixed = attention(scale, 2, &q, &k, &v?)?.reshape(query.shape())?;
         let query = pass.global_branch(query, depth, |_, residual| self.proj.apply(&mixed, None, residual))?;
-        let normed = self.norm2.forward(&query)?;
         pass.global_branch(&query, depth, |pass, residual| {
-            self.mlp.forward_dropping(|r| r.global_dropout, &normed, residual, pass)
+            self.mlp.forward_dropping(|r| r.global_dropout, self.norm2.of(&query), residual, pass)
         })
     }
 }

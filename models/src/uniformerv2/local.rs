@@ -88,7 +88,7 @@ impl Local {
                 let grid = |x: &Tensor| x.reshape(&[s[0], s[1], s[2] * s[3], s[4]]);
                 let residual = residual.map(|residual| grid(&residual.contiguous()?)).transpose()?;
                 // What is followed is the backbone alone, as with the other designs.
-                attention.forward_aside(&norm.forward(&grid(&x.contiguous()?)?)?, 1, residual.as_ref(), pass)?.reshape(&s)
+                attention.forward_aside(norm.of(&grid(&x.contiguous()?)?), 1, residual.as_ref(), pass)?.reshape(&s)
             }
             Branch::Convolution(norm, weight, bias) => {
                 let op = Conv3d { padding: [1, 0, 0], ..Conv3d::new([1; 3]) };

@@ -299,8 +299,7 @@ impl Model for VidTr {
             let position = (i == 0 || self.config.position == Position::EveryLayer).then_some(&self.position);
             let depth = Depth { layer: i, of: self.layers.len() };
             x = layer.mixer.forward(&x, layer.norm1.forward(&x)?, position, depth, pass)?;
-            let normed = layer.norm2.forward(&x)?;
-            x = pass.branch(&x, depth, |pass, residual| layer.mlp.forward(&normed, residual, pass))?;
+            x = pass.branch(&x, depth, |pass, residual| layer.mlp.forward(layer.norm2.of(&x), residual, pass))?;
             pass.record(|| format!("layer{i}"), || sequence_first(&x))?;
         }
         if pass.is_watched() {

@@ -126,13 +126,13 @@ impl Restructure {
 
     /// `[B, T, N, width]` to `[B, T, N, 64]`.
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?;
+        let qkv = self.qkv.forward(self.norm1.of(x))?;
         let part = |part| heads(&qkv, part, NARROW, 1);
         let values = qkv.narrow(3, 2 * NARROW, NARROW)?;
         let attention = Attention { scale: self.scale, axis: 2, bias: None };
         let mixed = attention.forward([&part(0)?, &part(1)?, &part(2)?], pass)?.reshape(values.shape())?;
         let y = self.proj.apply(&mixed, None, Some(&values))?;
-        self.mlp.forward(&self.norm2.forward(&y)?, Some(&y), pass)
+        self.mlp.forward(self.norm2.of(&y), Some(&y), pass)
     }
 }
 

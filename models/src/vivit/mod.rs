@@ -231,11 +231,9 @@ impl Layer {
                 let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
                 let mut x = x.clone();
                 for ((norm, attention), axis) in order {
-                    let normed = norm.forward(&x)?;
-                    x = pass.branch(&x, depth, |pass, residual| attention.forward(&normed, axis, residual, pass))?;
+                    x = pass.branch(&x, depth, |pass, residual| attention.forward(norm.of(&x), axis, residual, pass))?;
                 }
-                let normed = mlp.0.forward(&x)?;
-                pass.branch(&x, depth, |pass, residual| mlp.1.forward(&normed, residual, pass))
+                pass.branch(&x, depth, |pass, residual| mlp.1.forward(mlp.0.of(&x), residual, pass))
             }
         }
     }
