@@ -13,6 +13,7 @@ fn every_operation_has_a_file_in_every_column() {
         "engine/src/cpu",
         "engine/src/samples",
         "kernels-wgsl/src",
+        "kernels-cuda/src",
         "tests",
         "benches",
     ];
@@ -29,7 +30,8 @@ fn every_operation_has_a_file_in_every_column() {
     for name in Op::NAMES.iter().filter(|name| tubelet_autograd::has_rule(name)) {
         assert!(root.join(format!("autograd/src/ops/{name}.rs")).exists(), "autograd/src/ops/{name}.rs");
     }
-    for name in Op::NAMES {
+    // Launches the kernels of two other rows.
+    for name in Op::NAMES.iter().filter(|name| **name != "layer_norm_gemm") {
         for file in [format!("kernels-cuda/src/{name}.cu"), format!("kernels-cuda/ptx/{name}.ptx")] {
             assert!(root.join(&file).exists(), "{file}");
         }

@@ -11,6 +11,9 @@ pub(crate) fn run(cuda: &CudaBackend, op: &LayerNormGemm, inputs: &[Option<&Tens
     let x = operand("layer_norm_gemm", inputs, 0)?;
     let ([_, others @ ..], [scale, shift]) = LayerNormGemm::operands(inputs) else { return Ok(()) };
     let normed = [Tensor::empty(x.device(), x.dtype(), x.shape())?];
-    layer_norm::run(cuda, &op.layer_norm(), &[Some(x), scale, shift], &normed)?;
+    // Of rows of nothing a product is 0 and a bias.
+    if x.elements() > 0 {
+        layer_norm::run(cuda, &op.layer_norm(), &[Some(x), scale, shift], &normed)?;
+    }
     gemm::run(cuda, &op.gemm(), &[&[Some(&normed[0])], others].concat(), outputs)
 }

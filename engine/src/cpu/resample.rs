@@ -1,4 +1,7 @@
 //! Sums of resampling, a vector at a time: planes and rows blended into one row, columns of a row gathered, and both transposed.
+//!
+//! Several output rows go through each step together: columns are read at any place of what was blended, which a core cannot hand on from a store that is
+//! under way, and waits.
 
 use super::{
     Cpu, Shared,
@@ -7,6 +10,9 @@ use super::{
     strided::{Strided, TASK, load_f32, vectors},
 };
 use crate::{Element, Result, ops::taps::Taps};
+
+/// Numbers that are blended before their columns are gathered, half of an L1 with what is gathered.
+const TOGETHER: usize = 2048;
 
 /// Separable resampling of `x`, rows of pixels of `[B, T, H, W, C]`, into a contiguous `[B, t, h, w, C]`: the planes and rows of an output row are
 /// blended first, all columns at once, then the columns.
@@ -26,14 +32,18 @@ impl<T: Element> Resample<'_, T> {
         let [t, h, w] = self.along.map(Vec::len);
         let (rows, longest) = (batch * t * h, width.max(w) * channels);
         // Short rows in numbers: those of kernels have a dozen elements.
-        let together = (TASK / longest.max(1)).min(rows / (4 * cpu.pool.threads())).max(1);
-        // Vectors may reach beyond both rows.
-        cpu.with_scratch(rows.div_ceil(together), 2 * (longest + WIDEST), |task, scratch| {
-            let first = task * together;
+        let per_task = (TASK / longest.max(1)).min(rows / (4 * cpu.pool.threads())).max(1);
+        let together = (TOGETHER / longest.max(1)).clamp(1, per_task);
+        // Vectors may reach beyond what is blended and gathered.
+        let room = together * longest + WIDEST;
+        cpu.with_scratch(rows.div_ceil(per_task), 2 * room, |task, scratch| {
+            let last = ((task + 1) * per_task).min(rows);
             let blended = scratch.ptr().cast::<f32>();
-            // SAFETY: the scratch holds both rows.
-            let gathered = unsafe { blended.add(longest + WIDEST) };
-            cpu.level.run(Rows { op: self, first, last: (first + together).min(rows), blended, gathered });
+            for first in (task * per_task..last).step_by(together) {
+                // SAFETY: the scratch holds both.
+                let gathered = unsafe { blended.add(room) };
+                cpu.level.run(Rows { op: self, first, last: (first + together).min(last), blended, gathered });
+            }
         })
     }
 }
@@ -43,7 +53,9 @@ struct Rows<'a, T> {
     op: &'a Resample<'a, T>,
     first: usize,
     last: usize,
+    /// The rows, `[W, C]` each.
     blended: *mut f32,
+    /// The output's rows where pixels are shorter than vectors.
     gathered: *mut f32,
 }
 
@@ -55,7 +67,7 @@ impl<T: Element> Kernel for Rows<'_, T> {
         let [along_t, along_h, along_w] = self.op.along;
         let [_, depth, height, width] = self.op.size;
         let mut taps = Vec::new();
-        for row in self.first..self.last {
+        for (n, row) in (self.first..self.last).enumerate() {
             let (i, j) = (row / along_h.len(), row % along_h.len());
             let (b, i) = (i / along_t.len(), i % along_t.len());
             taps.clear();
@@ -63,12 +75,13 @@ impl<T: Element> Kernel for Rows<'_, T> {
                 let first = |row: usize| ((b * depth + plane) * height + row) * width;
                 taps.extend(along_h[j].iter().map(|&(row, along_h)| (first(row), along_t * along_h)));
             }
-            // SAFETY: the taps are rows of the operand, the output's row is one of this task alone, and there is room behind the rows between.
-            unsafe {
-                self.blend::<S>(&taps);
-                let to = self.op.out.get().add(row * along_w.len() * self.op.x.len);
-                if self.op.x.len < S::LANES { self.gather_narrow::<S>(to) } else { self.gather::<S>(to) }
-            }
+            // SAFETY: the taps are rows of the operand, and there is room for all rows, and for the rest of a vector behind the last.
+            unsafe { self.blend::<S>(&taps, self.blended.add(n * width * self.op.x.len)) };
+        }
+        // SAFETY: the output's rows are of this task alone, and those between have room behind them.
+        unsafe {
+            let to = self.op.out.get().add(self.first * along_w.len() * self.op.x.len);
+            if self.op.x.len < S::LANES { self.gather_narrow::<S>(to) } else { self.gather::<S>(to) }
         }
     }
 }
@@ -77,9 +90,9 @@ impl<T: Element> Rows<'_, T> {
     /// The sum of `weight` times the row from pixel `first` on, for each `(first, weight)`.
     ///
     /// # Safety
-    /// The pixels exist, and there is room behind the row for the rest of a vector.
+    /// The pixels exist; `to` is valid for the row and the rest of a vector.
     #[inline(always)]
-    unsafe fn blend<S: Simd>(&self, taps: &[(usize, f32)]) {
+    unsafe fn blend<S: Simd>(&self, taps: &[(usize, f32)], to: *mut f32) {
         let (x, width) = (self.op.x, self.op.size[3]);
         // Pixels side by side are one long row.
         let (count, len) = if x.dense() { (1, width * x.len) } else { (width, x.len) };
@@ -94,42 +107,46 @@ impl<T: Element> Rows<'_, T> {
                         let from = x.base.get().add(x.offset(first + pixel) + c * x.step);
                         sum = S::fma(S::splat(weight), load::<S, T>(from, x.step, lanes), sum);
                     }
-                    S::store(self.blended.add(pixel * len + c), sum);
+                    S::store(to.add(pixel * len + c), sum);
                 },
             );
         }
     }
 
-    /// The sum of `taps` of the blended row's columns, from channel `c` on.
+    /// The sum of `taps` of the columns of blended row `n`, from channel `c` on.
     ///
     /// # Safety
     /// The row has the columns, and room behind it for the rest of a vector.
     #[inline(always)]
-    unsafe fn column<S: Simd>(&self, taps: &[(usize, f32)], c: usize) -> S::V {
+    unsafe fn column<S: Simd>(&self, n: usize, taps: &[(usize, f32)], c: usize) -> S::V {
         // SAFETY: the caller's word.
         unsafe {
             let mut sum = S::splat(0.0);
             for &(column, weight) in taps {
-                sum = S::fma(S::splat(weight), S::load(self.blended.add(column * self.op.x.len + c)), sum);
+                let from = self.blended.add((n * self.op.size[3] + column) * self.op.x.len + c);
+                sum = S::fma(S::splat(weight), S::load(from), sum);
             }
             sum
         }
     }
 
-    /// The output row's columns.
+    /// The columns of the output rows.
     ///
     /// # Safety
-    /// As [`Self::column`]; `to` is valid for the output row.
+    /// As [`Self::column`]; `to` is valid for the output rows.
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, to: *mut T) {
+    unsafe fn gather<S: Simd>(&self, mut to: *mut T) {
         let channels = self.op.x.len;
-        for (j, taps) in self.op.along[2].iter().enumerate() {
-            vectors::<S>(
-                channels,
-                #[inline(always)]
-                // SAFETY: the caller's word.
-                |c, lanes| unsafe { store::<S, T>(to.add(j * channels + c), self.column::<S>(taps, c), lanes) },
-            );
+        for n in 0..self.last - self.first {
+            for taps in self.op.along[2] {
+                vectors::<S>(
+                    channels,
+                    #[inline(always)]
+                    // SAFETY: the caller's word.
+                    |c, lanes| unsafe { store::<S, T>(to.add(c), self.column::<S>(n, taps, c), lanes) },
+                );
+                to = to.wrapping_add(channels);
+            }
         }
     }
 
@@ -139,13 +156,17 @@ impl<T: Element> Rows<'_, T> {
     /// As there.
     #[inline(always)]
     unsafe fn gather_narrow<S: Simd>(&self, to: *mut T) {
-        let channels = self.op.x.len;
-        for (j, taps) in self.op.along[2].iter().enumerate() {
-            // SAFETY: the caller's word.
-            unsafe { S::store(self.gathered.add(j * channels), self.column::<S>(taps, 0)) };
+        let (channels, rows) = (self.op.x.len, self.last - self.first);
+        let mut next = self.gathered;
+        for n in 0..rows {
+            for taps in self.op.along[2] {
+                // SAFETY: the caller's word.
+                unsafe { S::store(next, self.column::<S>(n, taps, 0)) };
+                next = next.wrapping_add(channels);
+            }
         }
         vectors::<S>(
-            self.op.along[2].len() * channels,
+            rows * self.op.along[2].len() * channels,
             #[inline(always)]
             // SAFETY: as above.
             |c, lanes| unsafe { store::<S, T>(to.add(c), S::load(self.gathered.add(c)), lanes) },

@@ -21,6 +21,16 @@ unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
     unsafe { math::exp2_of::<S>(&FRACTION, x) }
 }
 
+/// `eˣ` of what is not above 0.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn exp_nonpositive<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: passed on from the caller.
+    unsafe { exp2::<S>(S::mul(x, S::splat(LOG2_E))) }
+}
+
 /// `1 / (1 + 2ᵗ)`.
 ///
 /// # Safety
