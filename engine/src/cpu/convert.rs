@@ -23,6 +23,7 @@ pub(super) unsafe fn load<S: Simd, T: Element>(p: *const T, step: usize, lanes: 
             (DType::F32, true, true) => return S::load(p.cast()),
             (DType::F32, true, false) => return S::load_first(p.cast(), lanes),
             (DType::BF16, true, true) => return S::load_bf16(p.cast()),
+            (DType::BF16, true, false) => return S::load_bf16_first(p.cast(), lanes),
             (DType::F16, true, true) => return S::load_f16(p.cast()),
             _ if step == 0 && lanes == S::LANES => return S::splat((*p).to_f32()),
             (DType::BF16, ..) => {
@@ -67,11 +68,7 @@ pub(super) unsafe fn store<S: Simd, T: Element>(p: *mut T, y: S::V, lanes: usize
             (DType::F32, false) => return S::store_first(p.cast(), y, lanes),
             (DType::BF16, true) => return S::store_bf16(p.cast(), y),
             (DType::F16, true) => return S::store_f16(p.cast(), y),
-            (DType::BF16, false) => {
-                let mut x = [bf16::ZERO; WIDEST];
-                S::store_bf16(x.as_mut_ptr(), y);
-                return p.cast::<bf16>().copy_from_nonoverlapping(x.as_ptr(), lanes);
-            }
+            (DType::BF16, false) => return S::store_bf16_first(p.cast(), y, lanes),
             (DType::F16, false) => {
                 let mut x = [f16::ZERO; WIDEST];
                 S::store_f16(x.as_mut_ptr(), y);

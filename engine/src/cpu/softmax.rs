@@ -3,7 +3,7 @@
 
 use super::{
     Cpu, Shared,
-    convert::{load_at, store},
+    convert::{load, store},
     simd::{Kernel, Simd, brief, math},
     strided::{Strided, TASK, load_f32, vectors},
     with_float,
@@ -11,7 +11,7 @@ use super::{
 use crate::{DType, Element, Result, Tensor, ops::softmax::Softmax};
 
 /// Rows that go together.
-const TOGETHER: usize = 4;
+const TOGETHER: usize = 2;
 
 /// The longest row of which [`TOGETHER`] and their powers fit in L1.
 const SHORT: usize = 1280;
@@ -46,24 +46,24 @@ impl<T: Element> Kernel for Task<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         // Without a choice in the loops where elements lie side by side.
-        if self.x.step == 1 { self.at_step::<S>(1) } else { self.at_step::<S>(self.x.step) }
+        if self.x.step == 1 { self.rows::<S, true>() } else { self.rows::<S, false>() }
     }
 }
 
 impl<T: Element> Task<'_, T> {
     #[inline(always)]
-    fn at_step<S: Simd>(&self, step: usize) {
+    fn rows<S: Simd, const DENSE: bool>(&self) {
         let (mut row, end) = self.rows;
         // SAFETY: the rows lie in their layouts, each task has its own, and there is room for the powers of those that go together.
         unsafe {
             if self.x.len <= SHORT {
                 while row + TOGETHER <= end {
-                    self.several::<S, TOGETHER>(row, step);
+                    self.several::<S, DENSE, TOGETHER>(row);
                     row += TOGETHER;
                 }
             }
             while row < end {
-                self.several::<S, 1>(row, step);
+                self.several::<S, DENSE, 1>(row);
                 row += 1;
             }
         }
@@ -74,23 +74,23 @@ impl<T: Element> Task<'_, T> {
     /// # Safety
     /// They must exist, and `powers` hold a row and a vector for each.
     #[inline(always)]
-    unsafe fn several<S: Simd, const R: usize>(&self, first: usize, step: usize) {
-        let len = self.x.len;
+    unsafe fn several<S: Simd, const DENSE: bool, const R: usize>(&self, first: usize) {
+        let (len, step) = (self.x.len, if DENSE { 1 } else { self.x.step });
         let room = len + 16;
         // SAFETY: passed on from the caller.
         unsafe {
-            let mut x = [(self.x.base.get().cast_const(), step); R];
-            for (i, (x, _)) in x.iter_mut().enumerate() {
+            let mut x = [self.x.base.get().cast_const(); R];
+            for (i, x) in x.iter_mut().enumerate() {
                 *x = x.add(self.x.offset(first + i));
             }
-            let max = maxima::<S, T, R>(len, x);
+            let max = maxima::<S, T, R>(len, x, step);
             let mut sums = [S::splat(0.0); R];
             vectors::<S>(
                 len,
                 #[inline(always)]
                 |j, lanes| {
                     for i in 0..R {
-                        let d = S::sub(load_at::<S, T>(x[i], j, lanes), S::splat(max[i]));
+                        let d = S::sub(load::<S, T>(x[i].add(j * step), step, lanes), S::splat(max[i]));
                         let powers = self.powers.add(i * room + j);
                         S::store(powers, power::<S, T>(d, self.log));
                         sums[i] = S::add(sums[i], load_f32::<S>(powers, lanes));
@@ -109,7 +109,7 @@ impl<T: Element> Task<'_, T> {
                     #[inline(always)]
                     |j, lanes| {
                         for i in 0..R {
-                            let d = S::sub(load_at::<S, T>(x[i], j, lanes), S::splat(max[i]));
+                            let d = S::sub(load::<S, T>(x[i].add(j * step), step, lanes), S::splat(max[i]));
                             store::<S, T>(y.add(i * len + j), S::sub(d, S::splat(shift[i])), lanes);
                         }
                     },
@@ -136,12 +136,12 @@ impl<T: Element> Task<'_, T> {
 /// # Safety
 /// The rows are valid for `len`.
 #[inline(always)]
-unsafe fn maxima<S: Simd, T: Element, const R: usize>(len: usize, x: [(*const T, usize); R]) -> [f32; R] {
+unsafe fn maxima<S: Simd, T: Element, const R: usize>(len: usize, x: [*const T; R], step: usize) -> [f32; R] {
     let mut max = [f32::NEG_INFINITY; R];
     // SAFETY: passed on from the caller.
     unsafe {
         if len < S::LANES {
-            for (max, (x, step)) in max.iter_mut().zip(x) {
+            for (max, x) in max.iter_mut().zip(x) {
                 (0..len).for_each(|j| *max = max.max((*x.add(j * step)).to_f32()));
             }
             return max;
@@ -152,7 +152,7 @@ unsafe fn maxima<S: Simd, T: Element, const R: usize>(len: usize, x: [(*const T,
             // The last vector may have elements of the one before it.
             let at = j.min(len - S::LANES);
             for (m, x) in m.iter_mut().zip(x) {
-                *m = S::max(load_at::<S, T>(x, at, S::LANES), *m);
+                *m = S::max(load::<S, T>(x.add(at * step), step, S::LANES), *m);
             }
             j += S::LANES;
         }

@@ -109,6 +109,20 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(x)))) }
     }
     #[inline(always)]
+    unsafe fn load_bf16_first(p: *const bf16, n: usize) -> __m512 {
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(first(n), p.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_first(p: *mut bf16, x: __m512, n: usize) {
+        unsafe {
+            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(x)));
+            _mm256_mask_storeu_epi16(p.cast(), first(n), halves);
+        }
+    }
+    #[inline(always)]
     unsafe fn load_bf16_two(p: *const bf16) -> [__m512; 2] {
         // The lower and the upper of each word.
         unsafe {

@@ -184,6 +184,26 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: passed on from the caller.
         unsafe { narrow::<Self, bf16>(p, x) }
     }
+    /// The first `n` of `LANES` bf16, 0 in the others; `n ≤ LANES`.
+    #[inline(always)]
+    unsafe fn load_bf16_first(p: *const bf16, n: usize) -> Self::V {
+        let mut x = [bf16::ZERO; WIDEST];
+        // SAFETY: passed on from the caller.
+        unsafe {
+            (0..n).for_each(|i| x[i] = *p.add(i));
+            Self::load_bf16(x.as_ptr())
+        }
+    }
+    /// The first `n` lanes as [`Simd::store_bf16`]; `n ≤ LANES`.
+    #[inline(always)]
+    unsafe fn store_bf16_first(p: *mut bf16, x: Self::V, n: usize) {
+        let mut y = [bf16::ZERO; WIDEST];
+        // SAFETY: passed on from the caller.
+        unsafe {
+            Self::store_bf16(y.as_mut_ptr(), x);
+            p.copy_from_nonoverlapping(y.as_ptr(), n);
+        }
+    }
     /// Two vectors of the `2·LANES` bf16 at `p`, in the order that [`Simd::store_bf16_two`] undoes: what is cheapest for functions of single elements.
     #[inline(always)]
     unsafe fn load_bf16_two(p: *const bf16) -> [Self::V; 2] {
