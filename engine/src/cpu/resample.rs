@@ -76,7 +76,11 @@ impl<T: Element> Kernel for Rows<'_, T> {
                 taps.extend(along_h[j].iter().map(|&(row, along_h)| (first(row), along_t * along_h)));
             }
             // SAFETY: the taps are rows of the operand, and there is room for all rows, and for the rest of a vector behind the last.
-            unsafe { self.blend::<S>(&taps, self.blended.add(n * width * self.op.x.len)) };
+            unsafe {
+                let to = self.blended.add(n * width * self.op.x.len);
+                // Without a choice in the loop where elements lie side by side.
+                if self.op.x.dense() { self.blend::<S, true>(&taps, to) } else { self.blend::<S, false>(&taps, to) }
+            }
         }
         // SAFETY: the output's rows are of this task alone, and those between have room behind them.
         unsafe {
@@ -92,10 +96,10 @@ impl<T: Element> Rows<'_, T> {
     /// # Safety
     /// The pixels exist; `to` is valid for the row and the rest of a vector.
     #[inline(always)]
-    unsafe fn blend<S: Simd>(&self, taps: &[(usize, f32)], to: *mut f32) {
+    unsafe fn blend<S: Simd, const DENSE: bool>(&self, taps: &[(usize, f32)], to: *mut f32) {
         let (x, width) = (self.op.x, self.op.size[3]);
         // Pixels side by side are one long row.
-        let (count, len) = if x.dense() { (1, width * x.len) } else { (width, x.len) };
+        let (count, len, step) = if DENSE { (1, width * x.len, 1) } else { (width, x.len, x.step) };
         for pixel in 0..count {
             vectors::<S>(
                 len,
@@ -104,8 +108,9 @@ impl<T: Element> Rows<'_, T> {
                 |c, lanes| unsafe {
                     let mut sum = S::splat(0.0);
                     for &(first, weight) in taps {
-                        let from = x.base.get().add(x.offset(first + pixel) + c * x.step);
-                        sum = S::fma(S::splat(weight), load::<S, T>(from, x.step, lanes), sum);
+                        let offset = if DENSE { first * x.len } else { x.offset(first + pixel) };
+                        let from = x.base.get().add(offset + c * step);
+                        sum = S::fma(S::splat(weight), load::<S, T>(from, step, lanes), sum);
                     }
                     S::store(to.add(pixel * len + c), sum);
                 },
