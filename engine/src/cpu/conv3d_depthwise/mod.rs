@@ -3,10 +3,11 @@
 //! The sums of a block of output rows and columns stay in registers while all taps go by: each vector of the video is loaded once for all
 //! taps that meet it in the block, and each weight once for a row of the block. A task has a slice of the channels, so that its weights stay
 //! in L1 and, because the block goes through all times before it moves, the rows of the video around it in L2. Of bf16, kernels three wide go in
-//! [`pairs`] where the machine multiplies those.
+//! [`pairs`] where the machine multiplies those; of f32, kernels 3×3×3 as [`volume`] says.
 
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod volume;
 
 use super::{
     Cpu, Shared,
@@ -49,9 +50,13 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
     let kernel: [usize; 3] = std::array::from_fn(|d| weight.shape()[d]);
     let adjacent = |x: &Tensor| x.layout().strides()[4] == 1 || c == 1;
     let vectors = adjacent(x) && residual.is_none_or(adjacent);
+    let blocked = vectors && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1));
+    // A vector of halves is half a cache line, which would be brought twice.
+    let in_volume = T::DTYPE == DType::F32 && blocked && kernel == [3, 3, 3] && op.padding[0] <= 2;
+    let packed = in_volume.then(|| volume::pack(&weight)).transpose()?;
     let plan = Plan {
         padding: op.padding,
-        blocked: vectors && matches!((kernel[2], op.padding[2]), (1, 0) | (3, 0 | 1)),
+        blocked,
         temporal: vectors && kernel == [3, 1, 1] && op.padding[1..] == [0, 0],
         x: Shared(cpu.ptr::<T>(x)?),
         size: dims(x),
@@ -59,6 +64,7 @@ pub(super) fn typed<T: Element>(op: &Conv3dDepthwise, inputs: &[Option<&Tensor>]
         kernel,
         given: Shared(cpu.ptr::<T>(&given)?),
         weight: Shared(cpu.ptr::<f32>(&weight)?),
+        packed: packed.as_ref().map(|packed| cpu.ptr::<f32>(packed).map(Shared)).transpose()?,
         bias: bias.as_ref().map(|bias| cpu.ptr::<f32>(bias).map(Shared)).transpose()?,
         residual: residual.map(|r| Ok((Shared(cpu.ptr::<T>(r)?), strides(r)))).transpose()?,
         out: Shared(cpu.ptr::<T>(out)?),
@@ -107,6 +113,8 @@ struct Plan<T> {
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "pairs are of x86-64"))]
     given: Shared<T>,
     weight: Shared<f32>,
+    /// As [`volume`] has it, where that serves.
+    packed: Option<Shared<f32>>,
     bias: Option<Shared<f32>>,
     residual: Option<(Shared<T>, [usize; 5])>,
     out: Shared<T>,
@@ -130,11 +138,22 @@ impl<T: Element> Kernel for Task<'_, T> {
         let p = self.plan;
         let [_, times, _, width, _] = p.out_size;
         let (low, high) = self.channels;
-        let whole = if p.blocked { low + (high - low) / S::LANES * S::LANES } else { low };
+        let packed = p.packed.filter(|_| T::DTYPE == DType::F32);
+        let whole = match packed {
+            Some(_) => low + (high - low) / volume::GROUP * volume::GROUP,
+            None if p.blocked => low + (high - low) / S::LANES * S::LANES,
+            None => low,
+        };
         if p.temporal {
             for (h, w) in (self.rows.0..self.rows.1).flat_map(|h| (self.columns.0..self.columns.1).map(move |w| (h, w))) {
                 // SAFETY: as below.
                 unsafe { self.pixel::<S>([h, w], (low, whole)) };
+            }
+        }
+        if let Some(packed) = packed {
+            for h in self.rows.0..self.rows.1 {
+                // SAFETY: as below.
+                unsafe { self.row::<S>(packed, h, (low, whole)) };
             }
         }
         // Sums for two rows of eight columns, the video above them and a weight: 27 of 32 registers; of 16, a row of four.
@@ -151,7 +170,7 @@ impl<T: Element> Kernel for Task<'_, T> {
                 for t in 0..times {
                     // SAFETY: all indices lie in their layouts; a task writes its own rows and channels.
                     unsafe {
-                        if whole > low && !p.temporal {
+                        if whole > low && !p.temporal && packed.is_none() {
                             self.blocks::<S>([t, h, w], [count, across], (low, whole));
                         }
                         for c in (whole..high).step_by(S::LANES) {
