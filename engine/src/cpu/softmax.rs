@@ -120,9 +120,9 @@ impl<T: Element> Task<'_, T> {
                     len,
                     #[inline(always)]
                     |j, lanes| {
-                        for i in 0..R {
+                        for (i, &inverse) in inverse.iter().enumerate() {
                             let power = load_f32::<S>(self.powers.add(i * room + j), lanes);
-                            store::<S, T>(y.add(i * len + j), S::mul(power, S::splat(inverse[i])), lanes);
+                            store::<S, T>(y.add(i * len + j), S::mul(power, S::splat(inverse)), lanes);
                         }
                     },
                 );
