@@ -65,15 +65,13 @@ impl<T: Element> Task<'_, T> {
         channels: (usize, usize),
     ) -> usize {
         let p = self.plan;
-        let [_, nt, nh, nw, nc] = p.out_size;
-        // Whether the first and the last column of the video under these are padding.
-        let (before, after) = (w < p.padding[2], w + N + 1 >= p.size[3] + p.padding[2]);
+        let times = p.out_size[1];
         let (first, last) = (h.saturating_sub(p.padding[1]), (h + 3).saturating_sub(p.padding[1]).min(p.size[2]));
-        let column = p.strides[3];
         // Where the first column would be, be it padding.
-        let corner = p.x.get().wrapping_add(self.batch * p.strides[0] + w * column).wrapping_sub(p.padding[2] * column);
+        let left = p.padding[2] * p.strides[3];
+        let corner = p.x.get().wrapping_add(self.batch * p.strides[0] + w * p.strides[3]).wrapping_sub(left);
         for c in (channels.0..channels.1).step_by(S::LANES) {
-            // SAFETY: rows and columns of the video outside it are skipped; the rest is the caller's word.
+            // SAFETY: rows of the video outside it are skipped; the rest is the caller's word.
             unsafe {
                 let weights = packed.get().add(c / GROUP * TAPS * GROUP + c % GROUP);
                 let bias = match p.bias {
@@ -82,48 +80,84 @@ impl<T: Element> Task<'_, T> {
                 };
                 // Of the output times on which a plane of the video is the last, the second and the first tap.
                 let mut sums = [[bias; N]; 3];
-                for plane in 0..nt + 2 - p.padding[0] {
+                for plane in 0..times + 2 - p.padding[0] {
                     let rows = if plane < p.size[1] { first..last } else { 0..0 };
                     for hj in rows {
                         let row = corner.wrapping_add(plane * p.strides[1] + hj * p.strides[2] + c);
-                        let mut x = [S::splat(0.0); WINDOW];
-                        for (n, x) in x.iter_mut().enumerate().take(N + 2) {
-                            if !(n == 0 && before || n == N + 1 && after) {
-                                *x = load::<S, T>(row.wrapping_add(n * column), 1, S::LANES);
-                                if hj + 1 == last {
-                                    S::prefetch_later(row.wrapping_add(n * column + AHEAD * S::LANES).cast());
-                                }
-                            }
-                        }
-                        for (i, sums) in sums.iter_mut().rev().enumerate() {
-                            let weights = weights.add((i * 3 + hj + p.padding[1] - h) * 3 * GROUP);
-                            for k in 0..3 {
-                                let weight = S::load(weights.add(k * GROUP));
-                                for (n, sum) in sums.iter_mut().enumerate() {
-                                    // Padding is left out, not multiplied: 0 times an infinite weight is no number.
-                                    if !(n + k == 0 && before || n + k == N + 1 && after) {
-                                        *sum = S::fma(x[n + k], weight, *sum);
-                                    }
-                                }
-                            }
-                        }
+                        let weights = weights.add((hj + p.padding[1] - h) * 3 * GROUP);
+                        self.add::<S, N>((row, hj + 1 == last), w, weights, &mut sums);
                     }
                     if let Some(t) = (plane + p.padding[0]).checked_sub(2) {
-                        let out = p.out.get().add((((self.batch * nt + t) * nh + h) * nw + w) * nc + c);
-                        for (n, sum) in sums[0].into_iter().enumerate() {
-                            let mut y = sum;
-                            if let Some((residual, s)) = p.residual {
-                                let at = self.batch * s[0] + t * s[1] + h * s[2] + (w + n) * s[3] + c;
-                                y = S::add(y, load::<S, T>(residual.get().add(at), 1, S::LANES));
-                            }
-                            store::<S, T>(out.add(n * nc), y, S::LANES);
-                            S::prefetch_later(out.wrapping_add(n * nc + AHEAD * S::LANES).cast());
-                        }
+                        self.write::<S, N>([t, h, w, c], sums[0]);
                     }
                     sums = [sums[1], sums[2], [bias; N]];
                 }
             }
         }
         N
+    }
+
+    /// Adds a row of the video, under columns from `w` on, to the sums of three times, by the weights of its height. Of the last row, which no other row of
+    /// the output has met yet, it asks for channels ahead.
+    ///
+    /// # Safety
+    /// The row's columns lie in the video, but for the first and the last where they are padding; `weights` are packed.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const N: usize>(
+        &self,
+        (row, last): (*mut T, bool),
+        w: usize,
+        weights: *const f32,
+        sums: &mut [[S::V; N]; 3],
+    ) {
+        let p = self.plan;
+        let column = p.strides[3];
+        let (before, after) = (w < p.padding[2], w + N + 1 >= p.size[3] + p.padding[2]);
+        // SAFETY: columns outside the video are skipped; the rest is the caller's word.
+        unsafe {
+            let mut x = [S::splat(0.0); WINDOW];
+            for (n, x) in x.iter_mut().enumerate().take(N + 2) {
+                if !(n == 0 && before || n == N + 1 && after) {
+                    *x = load::<S, T>(row.wrapping_add(n * column), 1, S::LANES);
+                    if last {
+                        S::prefetch_later(row.wrapping_add(n * column + AHEAD * S::LANES).cast());
+                    }
+                }
+            }
+            for (i, sums) in sums.iter_mut().rev().enumerate() {
+                for k in 0..3 {
+                    let weight = S::load(weights.add((i * 9 + k) * GROUP));
+                    for (n, sum) in sums.iter_mut().enumerate() {
+                        // Padding is left out, not multiplied: 0 times an infinite weight is no number.
+                        if !(n + k == 0 && before || n + k == N + 1 && after) {
+                            *sum = S::fma(x[n + k], weight, *sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes sums, with their residual, and asks for the output's channels ahead.
+    ///
+    /// # Safety
+    /// They lie in the output.
+    #[inline(always)]
+    unsafe fn write<S: Simd, const N: usize>(&self, [t, h, w, c]: [usize; 4], sums: [S::V; N]) {
+        let p = self.plan;
+        let [_, nt, nh, nw, nc] = p.out_size;
+        // SAFETY: the caller's word.
+        unsafe {
+            let out = p.out.get().add((((self.batch * nt + t) * nh + h) * nw + w) * nc + c);
+            for (n, sum) in sums.into_iter().enumerate() {
+                let mut y = sum;
+                if let Some((residual, s)) = p.residual {
+                    let at = self.batch * s[0] + t * s[1] + h * s[2] + (w + n) * s[3] + c;
+                    y = S::add(y, load::<S, T>(residual.get().add(at), 1, S::LANES));
+                }
+                store::<S, T>(out.add(n * nc), y, S::LANES);
+                S::prefetch_later(out.wrapping_add(n * nc + AHEAD * S::LANES).cast());
+            }
+        }
     }
 }
