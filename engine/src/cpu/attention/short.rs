@@ -244,16 +244,6 @@ unsafe fn dot_block<S: Simd, const N: usize, const M: usize>(
                 }
             }
         }
-        if M == 4 {
-            return S::store_sums(
-                std::array::from_fn(
-                    #[inline(always)]
-                    |m| sums[m],
-                ),
-                out.add(j * stride + i),
-                stride,
-            );
-        }
         for (m, sums) in sums.into_iter().enumerate() {
             let sums = S::sum_each(sums);
             out.add((j + m) * stride + i).copy_from_nonoverlapping(sums.as_ptr(), 4);

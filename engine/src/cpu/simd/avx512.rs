@@ -60,29 +60,6 @@ pub(in crate::cpu) unsafe fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     }
 }
 
-/// The halves of `a`, added, in the lower half, those of `b` in the upper.
-///
-/// # Safety
-/// The machine must have AVX-512F.
-#[inline(always)]
-unsafe fn add_halves(a: __m512, b: __m512) -> __m512 {
-    // SAFETY: passed on from the caller.
-    unsafe { _mm512_add_ps(_mm512_mask_blend_ps(0xFF00, a, b), _mm512_shuffle_f32x4::<0x4E>(a, b)) }
-}
-
-/// Neighbouring words, added: those of `a` in even places, those of `b` in odd ones.
-///
-/// # Safety
-/// As [`add_halves`].
-#[inline(always)]
-unsafe fn add_words(a: __m512, b: __m512) -> __m512 {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let other = _mm512_mask_blend_ps(0xAAAA, b, a);
-        _mm512_add_ps(_mm512_mask_blend_ps(0xAAAA, a, b), _mm512_permute_ps::<0xB1>(other))
-    }
-}
-
 /// f32 whose upper halves are the bf16 that they round to.
 ///
 /// # Safety
@@ -257,27 +234,6 @@ unsafe impl Simd for Avx512 {
                 *half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
             }
             avx2::sum_each(folded)
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_sums(x: [[__m512; 4]; 4], to: *mut f32, stride: usize) {
-        // Halves, quarters, words: each step adds what two vectors have of one half of the sums to the other half, so that 16 vectors become one.
-        unsafe {
-            let mut quarters = [_mm512_setzero_ps(); 4];
-            for (n, quarter) in quarters.iter_mut().enumerate() {
-                let [even, odd] = [add_halves(x[0][n], x[2][n]), add_halves(x[1][n], x[3][n])];
-                let kept = _mm512_mask_blend_ps(0xF0F0, even, odd);
-                let other = _mm512_mask_blend_ps(0xF0F0, odd, even);
-                *quarter = _mm512_add_ps(kept, _mm512_shuffle_f32x4::<0xB1>(other, other));
-            }
-            let [low, high] = [add_words(quarters[0], quarters[1]), add_words(quarters[2], quarters[3])];
-            let [low, high] = [_mm512_castps_pd(low), _mm512_castps_pd(high)];
-            let pairs = [_mm512_unpacklo_pd(low, high), _mm512_unpackhi_pd(low, high)];
-            let sums = _mm512_add_ps(_mm512_castpd_ps(pairs[0]), _mm512_castpd_ps(pairs[1]));
-            _mm_storeu_ps(to, _mm512_castps512_ps128(sums));
-            _mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(sums));
-            _mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(sums));
-            _mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(sums));
         }
     }
     #[inline(always)]

@@ -294,14 +294,6 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: passed on from the caller.
         unsafe { [Self::sum(x[0]), Self::sum(x[1]), Self::sum(x[2]), Self::sum(x[3])] }
     }
-    /// [`Simd::sum_each`] of each, to rows of four at `to` and every `stride` on.
-    #[inline(always)]
-    unsafe fn store_sums(x: [[Self::V; 4]; 4], to: *mut f32, stride: usize) {
-        for (m, x) in x.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
-            unsafe { to.add(m * stride).copy_from_nonoverlapping(Self::sum_each(x).as_ptr(), 4) };
-        }
-    }
     /// The first [`Simd::LANES`] rows, transposed; `LANES ≤ 16`.
     #[inline(always)]
     unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
