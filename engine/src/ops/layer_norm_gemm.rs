@@ -20,7 +20,8 @@ use crate::{Operand, Result, Tensor};
 /// | result | `[…, M, N]` | element type of `x` |
 ///
 /// As [`LayerNorm`] and [`Gemm`] one after the other, except that what is normalised need not be stored; in half types a device
-/// may round it or not. Recorded, it is the two.
+/// may round it or not. A row with a NaN or an infinity is NaN once normalised; of rows of nothing (K = 0) the product is 0. Recorded, it is the two. In ViT: what makes
+/// queries, keys and values, and the first layer of the MLP (equations 2 and 3).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNormGemm {
     /// Added to the variance: 1e-6 in ViT, 1e-5 in CLIP.
