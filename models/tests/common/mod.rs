@@ -23,13 +23,21 @@ pub fn folder(name: &str) -> PathBuf {
     path
 }
 
-/// A recipe of a few seconds for a system's smallest model: 8 frames of 16×16 pixels.
+/// A recipe of a few seconds for a system's smallest model: two layers, and 8 frames of 24×24 pixels.
 pub fn small(system: &str) -> Recipe {
     let mut recipe = Recipe::named(&format!("camera-motion-{system}")).unwrap();
     let mut model = serde_json::to_value(recipe.config().unwrap()).unwrap();
     model["input"]["frames"] = 8.into();
     model["input"]["size"] = [24, 24].into();
     model["width"] = 48.into();
+    match system {
+        "vivit" => {
+            model["spatial"]["layers"] = 2.into();
+            (model["spatial"]["hidden"], model["temporal"]["hidden"]) = (96.into(), 96.into());
+        }
+        "uniformerv2" => (model["layers"], model["global_layers"]) = (2.into(), [0, 1].into()),
+        _ => (model["layers"], model["hidden"]) = (2.into(), 96.into()),
+    }
     recipe.model = serde_json::from_value(model).unwrap();
     (recipe.steps, recipe.batch, recipe.evaluate_every, recipe.checkpoint_every) = (12, 6, 0, 5);
     recipe.data = serde_json::from_str(r#"{"kind": "camera_motion", "seed": 1, "held_out": 9}"#).unwrap();
