@@ -34,12 +34,11 @@ fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs
             cpu.level.run(Sums { x, gradient, mean: &mean, inverse: &inverse, dweight, dbias, len });
         }
     })?;
-    // dx = scale·(gradient − shift − hat·slope)
+    // dx = scale·(gradient − shift − hat·slope), where the last two are of the batch's own statistics
     let n = x.rows as f32;
-    let share = |sum: f32| if op.batch { sum / n } else { 0.0 };
     let scale: Vec<f32> = (0..len).map(|c| weight.as_ref().map_or(1.0, |weight| weight[c]) * inverse[c]).collect();
-    let slope: Vec<f32> = sums[..len].iter().map(|&sum| share(sum)).collect();
-    let shift: Vec<f32> = sums[len..].iter().map(|&sum| share(sum)).collect();
+    let slope: Vec<f32> = sums[..len].iter().map(|&sum| sum / n).collect();
+    let shift: Vec<f32> = sums[len..].iter().map(|&sum| sum / n).collect();
     let dx = Shared(cpu.ptr::<T>(&outputs[0])?);
     cpu.pool.for_each(x.rows.div_ceil(ROWS), |block| {
         for row in block * ROWS..((block + 1) * ROWS).min(x.rows) {
@@ -47,7 +46,7 @@ fn typed<T: Element>(op: &BatchNormBackward, inputs: &[Option<&Tensor>], outputs
             // SAFETY: each block writes its own rows.
             let dx = unsafe { dx.get().add(row * len) };
             let channels = [&mean, &inverse, &scale, &slope, &shift].map(Vec::as_slice);
-            cpu.level.run(Row { x, gradient, channels, dx, len });
+            cpu.level.run(Row { x, gradient, channels, batch: op.batch, dx, len });
         }
     });
     write_parameters::<T>(&sums, len, &outputs[1..], cpu)
@@ -90,6 +89,8 @@ struct Row<'a, T> {
     gradient: (*const T, usize),
     /// `mean, inverse, scale, slope, shift`
     channels: [&'a [f32]; 5],
+    /// Whether the statistics depend on `x`.
+    batch: bool,
     dx: *mut T,
     len: usize,
 }
@@ -106,9 +107,12 @@ impl<T: Element> Kernel for Row<'_, T> {
             // SAFETY: all rows are valid for `len`.
             |j, lanes| unsafe {
                 let at = |row: *const f32| load_f32::<S>(row.add(j), lanes);
-                let hat = S::mul(S::sub(load_at::<S, T>(self.x, j, lanes), at(mean)), at(inverse));
-                let rest = S::sub(S::sub(load_at::<S, T>(self.gradient, j, lanes), at(shift)), S::mul(hat, at(slope)));
-                store::<S, T>(self.dx.add(j), S::mul(rest, at(scale)), lanes);
+                let mut dx = load_at::<S, T>(self.gradient, j, lanes);
+                if self.batch {
+                    let hat = S::mul(S::sub(load_at::<S, T>(self.x, j, lanes), at(mean)), at(inverse));
+                    dx = S::sub(S::sub(dx, at(shift)), S::mul(hat, at(slope)));
+                }
+                store::<S, T>(self.dx.add(j), S::mul(dx, at(scale)), lanes);
             },
         );
     }

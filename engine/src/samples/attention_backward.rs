@@ -1,7 +1,7 @@
 //! Gradients of attention along both axes, over blocks of queries and keys; the result and log-sum-exp of the forward pass come from the reference.
 
 use super::{
-    Draw, Operand, Sample, Tolerance, Values,
+    Draw, Operand, Sample, Tolerance,
     attention::{roundings, weights, wide_head},
     largest,
 };
@@ -12,9 +12,8 @@ use crate::{
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    // As for values in `attention`, of every operand.
+    draw.single_nan(0);
     let axis = draw.rng.range(1, 2);
     let mut q = [draw.some(2), draw.some(3), draw.some(3), draw.some(3), 0];
     q[axis] = match draw.rng.below(12) {

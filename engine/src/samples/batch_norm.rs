@@ -1,13 +1,11 @@
 //! Batch normalisation with running statistics and with the batch's own.
 
-use super::{Draw, Operand, Sample, Tolerance, Values, largest};
+use super::{ANY, Draw, Operand, Sample, Tolerance, largest};
 use crate::ops::batch_norm::BatchNorm;
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    draw.single_nan(ANY);
     let training = draw.once_in(2);
     let mut shape: Vec<usize> = (0..draw.rng.range(1, 4)).map(|_| draw.dim().min(12)).collect();
     shape.push(draw.dim());

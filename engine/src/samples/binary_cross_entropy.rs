@@ -1,13 +1,11 @@
 //! Targets in 0…1, with and without weights.
 
-use super::{Draw, Operand, Sample, Tolerance, Values, cross_entropy::REDUCTIONS, largest};
+use super::{ANY, Draw, Operand, Sample, Tolerance, cross_entropy::REDUCTIONS, largest};
 use crate::ops::binary_cross_entropy::BinaryCrossEntropy;
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    draw.single_nan(ANY);
     let shape = [draw.dim(), draw.dim()];
     let n: usize = shape.iter().product();
     let target = (0..n).map(|_| draw.rng.below(5) as f32 / 4.0).collect();

@@ -1,13 +1,12 @@
 //! Depthwise convolutions, all kernel sizes up to 5.
 
-use super::{Draw, Sample, Values, largest};
+use super::{Draw, Sample, largest};
 use crate::ops::conv3d_depthwise::Conv3dDepthwise;
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    // As in `conv3d`.
+    draw.single_nan(1);
     let kernel: [usize; 3] = std::array::from_fn(|_| [1, 3, 3, 5, 2][draw.rng.below(5)]);
     let padding: [usize; 3] = std::array::from_fn(|axis| draw.rng.below(kernel[axis] / 2 + 1));
     let size: [usize; 3] =

@@ -1,6 +1,6 @@
 //! Labels, some of them out of range, and soft targets.
 
-use super::{Draw, Operand, Sample, Tolerance, Values, largest};
+use super::{ANY, Draw, Operand, Sample, Tolerance, largest};
 use crate::{
     DType,
     ops::cross_entropy::{CrossEntropy, LossReduction},
@@ -10,9 +10,7 @@ pub(super) const REDUCTIONS: [LossReduction; 3] = [LossReduction::None, LossRedu
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    draw.single_nan(ANY);
     let (n, classes) = (draw.dim(), draw.some(40));
     let logits = draw.operand(&[n, classes]);
     let target = if draw.once_in(2) {

@@ -1,13 +1,11 @@
 //! Indices inside and outside of the axis, many of them repeated.
 
-use super::{Draw, Operand, Sample, Values, largest};
+use super::{ANY, Draw, Operand, Sample, largest};
 use crate::{DType, ops::gather_backward::GatherBackward};
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    draw.single_nan(ANY);
     let shape: Vec<usize> = (0..draw.rng.range(2, 5)).map(|_| draw.dim().min(12)).collect();
     let axis = draw.rng.below(shape.len() - 1);
     let size = draw.some(12);

@@ -1,13 +1,11 @@
 //! Products of every shape around the tiles.
 
-use super::{Draw, Sample, Values, largest, unary::brief};
+use super::{ANY, Draw, Sample, Values, largest, unary::brief};
 use crate::{Function, ops::gemm::Gemm};
 
 pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     draw.float();
-    if draw.values == Values::Special {
-        draw.values = Values::Normal;
-    }
+    draw.single_nan(ANY);
     let (m, n) = (draw.dim(), draw.dim());
     // As models have them: kernels may read such rows as vectors.
     let dense = draw.once_in(3);

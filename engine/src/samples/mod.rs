@@ -52,7 +52,7 @@ pub enum Values {
     Integers,
     /// Standard normal.
     Normal,
-    /// Normal, with NaN, infinities, zeros and large numbers among them, where the operation says what becomes of them.
+    /// Normal, with NaN, infinities, zeros and large numbers among them; for sums, of which those would leave nothing, a single NaN in one operand.
     Special,
 }
 
@@ -93,6 +93,9 @@ pub struct Report {
     pub worst: f64,
 }
 
+/// A [single NaN](Draw::single_nan) may be in any operand.
+pub(crate) const ANY: usize = usize::MAX;
+
 /// The knobs of a sampler.
 pub(crate) struct Draw<'a> {
     pub rng: &'a mut Philox,
@@ -100,9 +103,18 @@ pub(crate) struct Draw<'a> {
     pub size: usize,
     pub dtype: DType,
     pub values: Values,
+    /// How many operands, from the first, are such that an element of one of them becomes NaN.
+    pub nan: usize,
 }
 
 impl Draw<'_> {
+    /// Instead of special values a single NaN in one of the first `operands`: what must be NaN is, and nothing else.
+    pub fn single_nan(&mut self, operands: usize) {
+        if self.values == Values::Special {
+            (self.values, self.nan) = (Values::Normal, operands);
+        }
+    }
+
     /// A dimension: 0 now and then, 1 often, else up to `size`, with a preference for the neighbourhood of multiples of 16.
     pub fn dim(&mut self) -> usize {
         match self.rng.below(12) {
@@ -156,11 +168,18 @@ macro_rules! dispatch {
     ($(($variant:ident, $module:ident)),*) => {
         /// A random case of the operation `name`; `None` if there is no such operation. `size` bounds the dimensions.
         pub fn sample(name: &str, rng: &mut Philox, size: usize, dtype: DType, values: Values) -> Option<Sample> {
-            let mut draw = Draw { rng, size, dtype, values };
-            match name {
-                $(<ops::$module::$variant as ops::Operation>::NAME => Some($module::sample(&mut draw)),)*
-                _ => None,
+            let mut draw = Draw { rng, size, dtype, values, nan: 0 };
+            let mut sample = match name {
+                $(<ops::$module::$variant as ops::Operation>::NAME => $module::sample(&mut draw),)*
+                _ => return None,
+            };
+            let operands = sample.inputs.iter_mut().take(draw.nan).flatten();
+            let mut operands: Vec<_> = operands.filter(|x| x.can_be_nan()).collect();
+            if !operands.is_empty() {
+                let which = draw.rng.below(operands.len());
+                operands[which].set_nan(draw.rng);
             }
+            Some(sample)
         }
     };
 }

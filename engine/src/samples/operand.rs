@@ -42,6 +42,17 @@ impl Operand {
         self
     }
 
+    /// Whether there is a number that could be NaN.
+    pub(crate) fn can_be_nan(&self) -> bool {
+        self.dtype.is_float() && !self.values.is_empty()
+    }
+
+    /// Makes one number NaN.
+    pub(crate) fn set_nan(&mut self, rng: &mut Philox) {
+        let at = rng.below(self.values.len());
+        self.values[at] = f32::NAN;
+    }
+
     /// The values in row-major order.
     pub fn values(&self) -> impl Iterator<Item = f64> {
         self.values.iter().map(|&x| f64::from(x))
