@@ -52,7 +52,8 @@ pub enum Values {
     Integers,
     /// Standard normal.
     Normal,
-    /// Normal, with NaN, infinities, zeros and large numbers among them; for sums, of which those would leave nothing, a single NaN in one operand.
+    /// Normal, with NaN, infinities, zeros and large numbers among them; for sums, of which those would leave nothing, a single NaN in one
+    /// operand, or none where devices may make of it what they like (padding, weights of 0).
     Special,
 }
 
