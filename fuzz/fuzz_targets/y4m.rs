@@ -4,10 +4,10 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use tubelet_models::video::{Source, Y4m};
+use tubelet_models::video::{Options, Source, Y4m};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(mut video) = Y4m::new("fuzz", Cursor::new(data)) else { return };
+    let Ok(mut video) = Y4m::new("fuzz", Cursor::new(data), &Options::default()) else { return };
     let info = video.info();
     // A header may promise frames larger than the input; reading one must fail without first taking that memory.
     if info.width * info.height <= 1 << 22 {

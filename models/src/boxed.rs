@@ -9,12 +9,12 @@ use crate::{
     model::Model,
     registry::{Config, Own},
     rollout::{Rollout, look},
-    video::{self, Frames, Geometry, Sampling, Source, Views},
+    video::{self, Frames, Geometry, Source, Timeline},
 };
 
 /// Weights in bf16, with the configuration and the classes in their metadata.
 const WEIGHTS: &[u8] = include_bytes!("../weights/camera-motion.safetensors");
-/// Frames per second that windows are taken at, where the video is faster: the motion of hand-held cameras and pans is then of the size of
+/// Frames per second that windows are taken at, by time, where the video is faster: the motion of hand-held cameras and pans is then of the size of
 /// what the model was trained on.
 const RATE: f64 = 12.5;
 /// Pixels of a frame along each side for one of the model's: averaged away, so that fine texture does not flicker.
@@ -36,7 +36,7 @@ pub struct Segment {
     pub start: usize,
     /// The frame after the last.
     pub end: usize,
-    /// The same in seconds, where the video has a frame rate.
+    /// The same in seconds, where the video has timestamps or a rate.
     pub seconds: Option<[f64; 2]>,
     /// The class.
     pub label: String,
@@ -59,22 +59,33 @@ impl CameraMotion {
         Ok(CameraMotion { model, classes, device: device.clone() })
     }
 
-    /// Frames of a video, and how far apart the model wants them.
-    fn stride(&self, source: &mut dyn Source) -> Result<(usize, usize)> {
-        let (n, frames) = (source.count_frames()?, self.model.input().frames);
-        if n < 2 {
-            return Err(Error::format(source.name(), "one frame has no motion"));
+    /// How windows lie over a video.
+    fn grid(&self, source: &mut dyn Source) -> Result<Grid> {
+        let frames = self.model.input().frames;
+        let name = source.name().to_owned();
+        let timeline = source.timeline()?;
+        match timeline.len() {
+            1 => Err(Error::format(name, "one frame has no motion")),
+            n if n < frames => {
+                let message = format!("{n} frames are too few for the camera-motion model, which looks at {frames} at a time");
+                Err(Error::format(name, message))
+            }
+            _ => Ok(Grid::new(timeline, frames)),
         }
-        let wanted = source.info().fps.map_or(1, |fps| (fps / RATE).round().max(1.0) as usize);
-        Ok((n, wanted.min((n / frames).max(1))))
     }
 
-    /// Windows evenly over a video, [`OVERSAMPLE`] times as large as the model sees them.
-    fn windows(&self, source: &mut dyn Source, stride: usize, windows: usize) -> Result<Vec<Frames>> {
+    /// Windows evenly over a video, [`OVERSAMPLE`] times as large as the model sees them. Without a
+    /// number, they overlap by half.
+    fn windows(&self, source: &mut dyn Source, windows: Option<usize>) -> Result<Vec<Frames>> {
+        self.grid(source)?;
         let large = self.model.input().size.map(|n| n * OVERSAMPLE);
         let geometry = Geometry::ShortSide { short: large[0].min(large[1]), crop: large };
-        let sampling = Sampling::Dense { frames: self.model.input().frames, stride };
-        video::views(source, &sampling, &geometry, Views { clips: windows, crops: 1 })
+        let frames = self.model.input().frames;
+        let choose = |timeline: &Timeline| {
+            let grid = Grid::new(timeline, frames);
+            Ok(grid.windows(windows.unwrap_or(grid.overlapping())))
+        };
+        video::read_clips(source, &choose, geometry.output(), &mut |width, height| geometry.plan(width, height, 1))
     }
 
     /// What the model looks at in `windows` windows, evenly over a video: each with its frames, larger than the model sees them, its class and the
@@ -83,8 +94,7 @@ impl CameraMotion {
     /// # Errors
     /// As [`CameraMotion::watch`].
     pub fn look(&self, source: &mut dyn Source, windows: usize) -> Result<Vec<(Frames, Rollout, Prediction)>> {
-        let (_, stride) = self.stride(source)?;
-        let clips = self.windows(source, stride, windows)?;
+        let clips = self.windows(source, Some(windows))?;
         let view = |clip: Frames| {
             let (logits, rollout) = look(&*self.model, &self.device, &shrink(&clip))?;
             let best = top_k(&average(&[logits], Average::Logits), 1).first().copied();
@@ -102,21 +112,17 @@ impl CameraMotion {
     /// segment. `progress` is told of each window, and of how many there are.
     ///
     /// # Errors
-    /// Of reading; and for a single image, which has no motion.
+    /// Of reading; and for a video of fewer frames than a window has.
     pub fn watch(&self, source: &mut dyn Source, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Segment>> {
-        let (n, stride) = self.stride(source)?;
-        let (fps, window) = (source.info().fps, self.model.input().frames * stride);
-        let windows = (n.saturating_sub(window).div_ceil((window / 2).max(1)) + 1).min(MOST);
-        let clips = self.windows(source, stride, windows)?;
+        let clips = self.windows(source, None)?;
+        // Reading may have shown that the video is shorter than its container says.
+        let grid = self.grid(source)?;
         let mut segments: Vec<(Segment, usize)> = Vec::new();
         for (i, clip) in clips.iter().enumerate() {
             progress(i, clips.len());
             let probabilities = average(&[logits(&*self.model, &self.device, &shrink(clip))?], Average::Logits);
             let best = (0..probabilities.len()).fold(0, |best, c| if probabilities[c] > probabilities[best] { c } else { best });
-            // The window's own half: as far as the middle between its neighbours' centres and its own.
-            let centre = |i: usize| if windows == 1 { n / 2 } else { n.saturating_sub(window) * i / (windows - 1) + window / 2 };
-            let start = if i == 0 { 0 } else { (centre(i - 1) + centre(i)) / 2 };
-            let end = if i + 1 == windows { n } else { (centre(i) + centre(i + 1)) / 2 };
+            let [start, end] = grid.own(i, clips.len());
             let label = &self.classes[best];
             match segments.last_mut().filter(|(last, _)| last.label == *label) {
                 Some((last, count)) => {
@@ -130,11 +136,71 @@ impl CameraMotion {
                 }
             }
         }
+        let timeline = source.timeline()?;
         let timed = |(segment, _): (Segment, usize)| {
-            let seconds = fps.filter(|&fps| fps > 0.0).map(|fps| [segment.start as f64 / fps, segment.end as f64 / fps]);
+            let seconds = timeline.start(segment.start).zip(timeline.start(segment.end)).map(|(start, end)| [start, end]);
             Segment { seconds, ..segment }
         };
         Ok(segments.into_iter().map(timed).collect())
+    }
+}
+
+/// How windows of frames lie over the time of a video.
+struct Grid {
+    /// The video's times; where it has none, a second for each frame.
+    clock: Timeline,
+    frames: usize,
+    /// Seconds from one frame of a window to the next.
+    step: f64,
+}
+
+impl Grid {
+    fn new(timeline: &Timeline, frames: usize) -> Self {
+        let n = timeline.len();
+        let Some(interval) = timeline.interval() else {
+            return Grid { clock: Timeline::even(n, Some(1.0)), frames, step: 1.0 };
+        };
+        // A whole number of frames, where the video keeps its rate.
+        let stride = (1.0 / (RATE * interval)).round().max(1.0).min((n / frames.max(1)).max(1) as f64);
+        Grid { clock: timeline.clone(), frames, step: stride * interval }
+    }
+
+    fn length(&self) -> f64 {
+        self.clock.seconds().unwrap_or(0.0)
+    }
+
+    fn window(&self) -> f64 {
+        self.frames as f64 * self.step
+    }
+
+    /// How many windows cover the video, half overlapping.
+    fn overlapping(&self) -> usize {
+        // Less than a millionth of a window is rounding.
+        let more = ((self.length() - self.window()) / (self.window() / 2.0) - 1e-6).ceil().max(0.0);
+        (more as usize + 1).min(MOST)
+    }
+
+    /// When window `i` of `windows` begins.
+    fn begin(&self, i: usize, windows: usize) -> f64 {
+        let room = (self.length() - self.window()).max(0.0);
+        if windows == 1 { room / 2.0 } else { room * i as f64 / (windows - 1) as f64 }
+    }
+
+    /// The frames of each of `windows` windows.
+    fn windows(&self, windows: usize) -> Vec<Vec<usize>> {
+        let at = |i, k| self.clock.at(self.begin(i, windows) + k as f64 * self.step).unwrap_or(0);
+        (0..windows).map(|i| (0..self.frames).map(|k| at(i, k)).collect()).collect()
+    }
+
+    /// The frames that window `i` of `windows` decides on, first and end: as far as the middle between
+    /// its neighbours' centres and its own.
+    fn own(&self, i: usize, windows: usize) -> [usize; 2] {
+        let between = |i: usize| {
+            let middle = (self.begin(i - 1, windows) + self.begin(i, windows) + self.window()) / 2.0;
+            self.clock.at(middle).unwrap_or(0)
+        };
+        let start = if i == 0 { 0 } else { between(i) };
+        [start, if i + 1 == windows { self.clock.len() } else { between(i + 1) }]
     }
 }
 

@@ -297,16 +297,10 @@ impl Dataset for Files {
         let mut source = video::open(path)?;
         let Protocol { sampling, geometry, .. } = &self.protocol;
         let frames = match rng {
-            None => video::views(&mut *source, sampling, geometry, Views::CENTRE)?.into_iter().next(),
-            Some(rng) => {
-                // One of several places, and a random crop of frames whose short side is up to a quarter longer (scale jitter).
-                let n = source.count_frames()?;
-                let places = sampling.indices(n, source.info().fps, PLACES)?;
-                let frames = source.read(&places[rng.below(places.len())])?;
-                Some(random_crop(&frames, geometry.output(), rng)?)
-            }
+            None => video::views(&mut *source, sampling, geometry, Views::CENTRE)?.clips,
+            Some(rng) => random_clip(&mut *source, sampling, geometry.output(), rng)?,
         };
-        let frames = frames.ok_or_else(|| Error::format(path.display().to_string(), "no clip"))?;
+        let frames = frames.into_iter().next().ok_or_else(|| Error::format(path.display().to_string(), "no clip"))?;
         Ok(Sample { frames, labels: labels.clone() })
     }
 
@@ -314,26 +308,43 @@ impl Dataset for Files {
         let (path, labels) = &self.entries[(index % self.entries.len() as u64) as usize];
         let Protocol { sampling, geometry, .. } = &self.protocol;
         let all = video::views(&mut *video::open(path)?, sampling, geometry, views)?;
-        Ok(all.into_iter().map(|frames| Sample { frames, labels: labels.clone() }).collect())
+        Ok(all.clips.into_iter().map(|frames| Sample { frames, labels: labels.clone() }).collect())
     }
 }
 
-/// Frames resized so that their short side is 1 to 1.25 times the crop's, and a crop at a random place, the same for all frames.
-fn random_crop(frames: &Frames, [height, width]: [usize; 2], rng: &mut Philox) -> Result<Frames> {
+/// One of several places along a video, in frames whose short side is 1 to 1.25 times the crop's
+/// (scale jitter), and a crop at a random place, the same for all frames.
+fn random_clip(
+    source: &mut dyn video::Source,
+    sampling: &Sampling,
+    [height, width]: [usize; 2],
+    rng: &mut Philox,
+) -> Result<Vec<Frames>> {
+    let name = source.name().to_owned();
+    let place = rng.below(PLACES);
+    let choose = |timeline: &video::Timeline| Ok(vec![sampling.clips(timeline, PLACES)?.swap_remove(place)]);
     let short = (height.max(width) as f32 * (1.0 + 0.25 * rng.uniform())) as usize;
-    let plan = Geometry::ShortSide { short, crop: [height, width] }.plan(frames.width, frames.height, 1)?;
-    let rect = video::Rect {
-        x: rng.below(plan.width.saturating_sub(width) + 1),
-        y: rng.below(plan.height.saturating_sub(height) + 1),
-        width,
-        height,
+    let mut first = None;
+    let mut plan = |frame_width: usize, frame_height: usize| {
+        let size = (frame_width, frame_height);
+        let (known, plan) = match first.take() {
+            Some(drawn) => drawn,
+            None => {
+                let mut plan = Geometry::ShortSide { short, crop: [height, width] }.plan(frame_width, frame_height, 1)?;
+                let x = rng.below(plan.width.saturating_sub(width) + 1);
+                let y = rng.below(plan.height.saturating_sub(height) + 1);
+                plan.crops = vec![video::Rect { x, y, width, height }];
+                (size, plan)
+            }
+        };
+        first = Some((known, plan.clone()));
+        if known == size {
+            return Ok(plan);
+        }
+        let message = format!("frames of {frame_width}×{frame_height} follow frames of {}×{}", known.0, known.1);
+        Err(Error::format(&name, message))
     };
-    let (from, each) = ((frames.width, frames.height), height * width * 3);
-    let mut data = vec![0; frames.len() * each];
-    for (source, out) in frames.data.chunks(frames.width * frames.height * 3).zip(data.chunks_mut(each)) {
-        video::resize_crop(source, from, (plan.width, plan.height), rect, out)?;
-    }
-    Ok(Frames { width, height, data })
+    video::read_clips(source, &choose, [height, width], &mut plan)
 }
 
 #[cfg(test)]

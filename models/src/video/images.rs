@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Ordering,
+    collections::BTreeSet,
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
@@ -10,7 +11,10 @@ use std::{
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use tubelet_engine::{Error, Result};
 
-use super::{Frame, FrameCount, Sink, Source, VideoInfo, check_wanted, ended_early};
+use super::{
+    Animation, Damage, Damaged, Frame, Note, Options, Sink, Source, Timeline, VideoInfo, check_wanted, ended_early,
+    rate_contradicts,
+};
 
 /// File name endings taken from a folder; what else lies there (labels, notes) is passed over.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
@@ -23,12 +27,49 @@ pub(super) fn is_image(magic: &[u8]) -> bool {
     webp || magic.starts_with(b"\xff\xd8\xff") || magic.starts_with(b"\x89PNG\r\n\x1a\n") || bitmap
 }
 
+/// The name of a format of images that is not read, by how a file of it begins. Several of these
+/// hold more than one frame, of which another reader would show the first without a word.
+pub(super) fn unsupported(magic: &[u8]) -> Option<&'static str> {
+    let brand = magic.get(4..8).filter(|kind| *kind == b"ftyp").and(magic.get(8..12));
+    match brand {
+        Some(b"avif" | b"avis") => return Some("AVIF"),
+        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => return Some("HEIF (HEIC)"),
+        _ => {}
+    }
+    let known: [(&[u8], &str); 9] = [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"\x8aMNG", "MNG"),
+        (b"8BPS", "Photoshop's PSD"),
+        (b"%PDF", "PDF"),
+        (b"<svg", "SVG"),
+    ];
+    known.iter().find(|(begin, _)| magic.starts_with(begin)).map(|(_, name)| *name)
+}
+
+/// Opens an image file: an animation is a video, another image a video of one frame.
+pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    match Animation::open(path, options)? {
+        Some(animation) if options.fps.is_some() => Err(rate_contradicts(animation.name())),
+        Some(animation) => Ok(Box::new(animation)),
+        None => Ok(Box::new(Images::file(path, options)?)),
+    }
+}
+
 /// JPEG, PNG, WebP or BMP files, upright as their EXIF orientation says. Transparency is dropped.
 #[derive(Debug)]
 pub struct Images {
     name: String,
     info: VideoInfo,
+    timeline: Timeline,
     files: Vec<PathBuf>,
+    /// Files that cannot be decoded, as far as they were tried, and what was said of the first.
+    broken: BTreeSet<usize>,
+    reason: String,
+    refuse: bool,
 }
 
 impl Images {
@@ -36,17 +77,17 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] where it cannot be read as an image.
-    pub fn file(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn file(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
-        Self::new(path, vec![path.to_owned()])
+        Self::new(path, vec![path.to_owned()], options)
     }
 
     /// A folder of images, a frame each, in natural order of their names (`frame_2` before `frame_10`). Hidden files and
-    /// other endings than those of images are passed over.
+    /// other endings than those of images are passed over. Frames have times if the options give a rate.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] where the folder cannot be read or holds no images.
-    pub fn folder(path: impl AsRef<Path>) -> Result<Self> {
+    /// [`Error::Io`] or [`Error::Format`] where the folder cannot be read, holds no images, or holds an animation.
+    pub fn folder(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
         let mut files = Vec::new();
         for entry in path.read_dir().map_err(Error::io(path))? {
@@ -60,14 +101,48 @@ impl Images {
             return Err(Error::format(path.display().to_string(), message));
         }
         files.sort_by(|a, b| natural(&file_name(a), &file_name(b)));
-        Self::new(path, files)
+        Self::new(path, files, options)
     }
 
-    fn new(path: &Path, files: Vec<PathBuf>) -> Result<Self> {
-        let first = files.first().map(|file| decode(file)).transpose()?;
-        let (width, height) = first.map_or((0, 0), |image| size(&image));
-        let info = VideoInfo { width, height, frames: FrameCount::Exact(files.len()), fps: None };
-        Ok(Images { name: path.display().to_string(), info, files })
+    fn new(path: &Path, files: Vec<PathBuf>, options: &Options) -> Result<Self> {
+        let timeline = Timeline::even(files.len(), options.fps);
+        let refuse = options.damaged == Damaged::Refuse;
+        let mut images = Images {
+            name: path.display().to_string(),
+            info: VideoInfo { width: 0, height: 0 },
+            timeline,
+            files,
+            broken: BTreeSet::new(),
+            reason: String::new(),
+            refuse,
+        };
+        let (_, first) = images.readable(0)?;
+        (images.info.width, images.info.height) = size(&first);
+        if refuse {
+            (1..images.files.len()).try_for_each(|index| images.readable(index).map(drop))?;
+        }
+        Ok(images)
+    }
+
+    /// The picture of a frame: of the file at that place, or where it is broken of the one before
+    /// it that is not; before the first whole file, of that one.
+    fn readable(&mut self, index: usize) -> Result<(usize, DynamicImage)> {
+        for place in (0..=index).rev().chain(index + 1..self.files.len()) {
+            if self.broken.contains(&place) {
+                continue;
+            }
+            match decode(&self.files[place]) {
+                Ok(image) => return Ok((place, image)),
+                Err(error) if self.refuse || self.files.len() == 1 => return Err(error),
+                Err(error) => {
+                    if self.broken.is_empty() {
+                        self.reason = error.to_string();
+                    }
+                    self.broken.insert(place);
+                }
+            }
+        }
+        Err(Error::format(&self.name, format!("no image in it can be read; the first: {}", self.reason)))
     }
 }
 
@@ -80,24 +155,32 @@ impl Source for Images {
         &self.info
     }
 
-    fn count_frames(&mut self) -> Result<usize> {
-        Ok(self.files.len())
+    fn timeline(&mut self) -> Result<&Timeline> {
+        Ok(&self.timeline)
     }
 
     fn visit(&mut self, wanted: &[usize], sink: &mut Sink<'_>) -> Result<()> {
         check_wanted(wanted)?;
         for &index in wanted {
-            let file = self.files.get(index).ok_or_else(|| ended_early(&self.name, self.files.len(), index))?;
-            let image = decode(file)?;
+            if index >= self.files.len() {
+                return Err(ended_early(&self.name, self.files.len(), index));
+            }
+            let (place, image) = self.readable(index)?;
             let (width, height) = size(&image);
             if (width, height) != (self.info.width, self.info.height) {
                 let message =
                     format!("{width}×{height}, but the first image of the folder is {}×{}", self.info.width, self.info.height);
-                return Err(Error::format(file.display().to_string(), message));
+                return Err(Error::format(self.files[place].display().to_string(), message));
             }
             sink(Frame { index, width, height, data: image.into_rgb8().as_raw() })?;
         }
         Ok(())
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let Some(&frame) = self.broken.first() else { return Vec::new() };
+        let (seconds, lost, reason) = (self.timeline.start(frame), self.broken.len(), self.reason.clone());
+        vec![Note::Damaged(Damage { frame, seconds, lost, faulty: 0, cut_off: false, reason })]
     }
 }
 
@@ -114,21 +197,26 @@ fn file_name(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Decodes within the `image` crate's default limits (512 MiB), so that a header cannot ask for all memory.
-fn decode(file: &Path) -> Result<DynamicImage> {
-    let failed = |error: ImageError| match error {
+/// The error of a file that is not read as an image.
+pub(super) fn failed(file: &Path) -> impl Fn(ImageError) -> Error {
+    move |error| match error {
         ImageError::IoError(source) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
             Error::Io { path: file.to_owned(), source }
         }
         error => Error::format(file.display().to_string(), error.to_string()),
-    };
+    }
+}
+
+/// Decodes within the `image` crate's default limits (512 MiB), so that a header cannot ask for all memory.
+fn decode(file: &Path) -> Result<DynamicImage> {
+    let failed = failed(file);
     let reader = BufReader::new(File::open(file).map_err(Error::io(file))?);
     // By content: an ending may lie.
     let reader = ImageReader::new(reader).with_guessed_format().map_err(Error::io(file))?;
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    Limits::default().reserve(decoder.total_bytes()).map_err(failed)?;
-    let orientation = decoder.orientation().map_err(failed)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let mut decoder = reader.into_decoder().map_err(&failed)?;
+    Limits::default().reserve(decoder.total_bytes()).map_err(&failed)?;
+    let orientation = decoder.orientation().map_err(&failed)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(&failed)?;
     image.apply_orientation(orientation);
     Ok(image)
 }
@@ -174,5 +262,10 @@ mod tests {
     fn magic_words() {
         assert!(is_image(b"\x89PNG\r\n\x1a\n....") && is_image(b"\xff\xd8\xff\xe0") && is_image(b"RIFF....WEBPVP8 "));
         assert!(!is_image(b"RIFF....AVI LIST") && !is_image(b"RIFF") && !is_image(b"") && !is_image(b"GIF89a"));
+        assert_eq!(unsupported(b"\0\0\0\x20ftypavis...."), Some("AVIF"));
+        assert_eq!(unsupported(b"\0\0\0\x18ftypheic...."), Some("HEIF (HEIC)"));
+        assert_eq!(unsupported(b"\xff\x0a..."), Some("JPEG XL"));
+        assert_eq!(unsupported(b"\0\0\0\x18ftypisom...."), None);
+        assert_eq!(unsupported(b""), None);
     }
 }

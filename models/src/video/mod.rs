@@ -1,7 +1,8 @@
 //! Clips of u8 RGB frames out of files.
 //!
-//! A [`Source`] hands out decoded frames in one forward pass; [`views`] samples, resizes and crops them on the way, so
-//! that memory holds one source frame and the finished clips, whatever the length of the video. Frames stay u8: the
+//! A [`Source`] knows when each frame of a video is on display ([`Timeline`]) and hands out decoded
+//! frames in order; [`views`] samples, resizes and crops them on the way, so that memory holds one
+//! source frame and the finished clips, whatever the length of the video. Frames stay u8: the
 //! tube convolution normalises them when it gathers its patches.
 //!
 //! y4m is read natively in every build. With the feature `cli` come image files, folders of images, and every container
@@ -12,47 +13,49 @@ use std::{fs::File, io::Read, path::Path};
 use tubelet_engine::{Error, Result};
 
 #[cfg(feature = "cli")]
+mod animation;
+#[cfg(feature = "cli")]
 mod ffmpeg;
 mod geometry;
 #[cfg(feature = "cli")]
 mod images;
+mod notes;
 mod pipeline;
-#[cfg(feature = "cli")]
-mod process;
 mod sampling;
+mod timeline;
 mod y4m;
 
+#[cfg(feature = "cli")]
+pub use animation::Animation;
 #[cfg(feature = "cli")]
 pub use ffmpeg::{Ffmpeg, Programs};
 pub use geometry::{Geometry, Plan, Rect, resize_crop};
 #[cfg(feature = "cli")]
 pub use images::Images;
-pub use pipeline::{Views, views};
+pub use notes::{Damage, Damaged, Note};
+pub use pipeline::{Choose, PlanFrame, Viewed, Views, read_clips, read_notes, views};
 pub use sampling::Sampling;
+pub use timeline::Timeline;
 pub use y4m::Y4m;
 
-/// How many frames a video has, as far as its file tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameCount {
-    /// The frames were counted, or the container states their number.
-    Exact(usize),
-    /// Duration times frame rate.
-    Estimated(usize),
-    /// The container tells neither number nor duration.
-    Unknown,
-}
-
 /// What is known of a video before its frames are decoded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoInfo {
     /// Width in pixels, as displayed (after rotation).
     pub width: usize,
     /// Height in pixels, as displayed (after rotation).
     pub height: usize,
-    /// Number of frames.
-    pub frames: FrameCount,
-    /// Average frames per second; `None` where there is no such thing, as in a folder of images.
+}
+
+/// How a video is opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Frames per second of a source without timestamps, such as a folder of images.
     pub fps: Option<f64>,
+    /// What to do where a part cannot be decoded.
+    pub damaged: Damaged,
+    /// Threads of the decoder; all processors if not given. A decoder takes memory for each.
+    pub threads: Option<usize>,
 }
 
 /// One decoded frame, lent by a [`Source`].
@@ -99,22 +102,29 @@ pub trait Source: Send {
     /// The name of the file, for messages.
     fn name(&self) -> &str;
 
-    /// Size, length and rate, as far as known by now.
+    /// Its size, as far as known by now.
     fn info(&self) -> &VideoInfo;
 
-    /// The number of frames, decoding the whole video once where the container does not state it.
+    /// The displayed frames and their times. A displayed frame is one decoded frame inside the edit
+    /// list, counted once. Where the container does not tell their times, the video is decoded once.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] of the decoder.
-    fn count_frames(&mut self) -> Result<usize>;
+    fn timeline(&mut self) -> Result<&Timeline>;
 
-    /// Decodes the video once, up to the last wanted frame, and hands the wanted frames to `sink` in order.
-    /// One decoded frame is in memory at a time.
+    /// Decodes the video up to the last wanted frame, and hands the wanted frames to `sink` in order.
+    /// One decoded frame is in memory at a time. Parts without wanted frames are passed over where
+    /// that is faster. A frame that is lost has the picture of the one before it.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless `wanted` is strictly ascending; [`Error::Format`] where the file is broken or ends
-    /// before the last wanted frame (then [`Source::count_frames`] knows the true number); and what `sink` returns.
+    /// before the last wanted frame (then [`Source::timeline`] knows the true frames); and what `sink` returns.
     fn visit(&mut self, wanted: &[usize], sink: &mut Sink<'_>) -> Result<()>;
+
+    /// What the user should know of the video, as far as it was decoded.
+    fn notes(&self) -> Vec<Note> {
+        Vec::new()
+    }
 
     /// The frames at `indices`, in that order and with its repetitions, at their own size. One pass.
     ///
@@ -131,10 +141,22 @@ pub trait Source: Send {
 /// [`Error::Io`] where the file cannot be read, [`Error::Format`] where it is empty or holds no video, and
 /// [`Error::Unsupported`] for anything but y4m without the feature `cli`.
 pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
+    open_with(path, &Options::default())
+}
+
+/// Opens a video as [`open`] does, with options.
+///
+/// # Errors
+/// As [`open`]; and [`Error::Invalid`] for a rate that is not positive or that contradicts the
+/// timestamps of the video.
+pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>> {
     let path = path.as_ref();
+    if let Some(fps) = options.fps.filter(|fps| !(fps.is_finite() && *fps > 0.0)) {
+        return Err(Error::invalid("fps", format!("{fps} is not a positive number of frames per second")));
+    }
     let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
     if metadata.is_dir() {
-        return open_folder(path);
+        return open_folder(path, options);
     }
     if !metadata.is_file() {
         return Err(Error::format(path.display().to_string(), "neither a regular file nor a folder"));
@@ -143,33 +165,42 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
     File::open(path).and_then(|file| file.take(32).read_to_end(&mut magic)).map_err(Error::io(path))?;
     match magic.as_slice() {
         [] => Err(Error::format(path.display().to_string(), "the file is empty")),
-        magic if magic.starts_with(y4m::MAGIC) => Ok(Box::new(Y4m::open(path)?)),
-        magic => open_other(path, magic),
+        magic if magic.starts_with(y4m::MAGIC) => Ok(Box::new(Y4m::open_with(path, options)?)),
+        magic => open_other(path, magic, options),
     }
 }
 
 #[cfg(feature = "cli")]
-fn open_folder(path: &Path) -> Result<Box<dyn Source>> {
-    Ok(Box::new(Images::folder(path)?))
+fn open_folder(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    Ok(Box::new(Images::folder(path, options)?))
 }
 
 #[cfg(feature = "cli")]
-fn open_other(path: &Path, magic: &[u8]) -> Result<Box<dyn Source>> {
-    if images::is_image(magic) { Ok(Box::new(Images::file(path)?)) } else { Ok(Box::new(Ffmpeg::open(path)?)) }
+fn open_other(path: &Path, magic: &[u8], options: &Options) -> Result<Box<dyn Source>> {
+    if let Some(name) = images::unsupported(magic) {
+        let message = format!("{name} is not read; convert it to PNG, JPEG or WebP, or to a video");
+        return Err(Error::format(path.display().to_string(), message));
+    }
+    if images::is_image(magic) { images::open(path, options) } else { Ok(Box::new(Ffmpeg::open(path, options)?)) }
 }
 
 #[cfg(not(feature = "cli"))]
-fn open_folder(path: &Path) -> Result<Box<dyn Source>> {
-    open_other(path, &[])
+fn open_folder(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    open_other(path, &[], options)
 }
 
 #[cfg(not(feature = "cli"))]
-fn open_other(path: &Path, _magic: &[u8]) -> Result<Box<dyn Source>> {
+fn open_other(path: &Path, _magic: &[u8], _options: &Options) -> Result<Box<dyn Source>> {
     Err(Error::Unsupported {
         op: "video::open",
         device: "a build without the feature `cli`".into(),
         message: format!("{} is not a y4m stream; images and other containers need that feature", path.display()),
     })
+}
+
+/// The error of a rate that is given to a video with timestamps.
+fn rate_contradicts(name: &str) -> Error {
+    Error::invalid("fps", format!("{name} has timestamps of its own; a rate is for sources without, such as a folder of images"))
 }
 
 /// Checks what [`Source::visit`] demands of its indices.

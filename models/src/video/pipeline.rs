@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{Error, Result};
 
-use super::{Frames, Geometry, Plan, Sampling, Source, buffer, geometry::resize_crop, rgb_bytes};
+use super::{Frames, Geometry, Note, Plan, Sampling, Source, Timeline, buffer, geometry::resize_crop, rgb_bytes};
 
 /// How many views of a video a prediction averages: `clips` in time × `crops` in space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,53 +20,83 @@ impl Views {
     pub const CENTRE: Views = Views { clips: 1, crops: 1 };
 }
 
-/// Reads all views of a video in one pass, resized and cropped: `clips × crops` items of `[T, H, W, 3]`, the crops of
-/// the first clip first. Memory: one source frame, and the views.
+/// The views of a video, and what their user should know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Viewed {
+    /// `[T, H, W, 3]` each, the crops of the first clip first.
+    pub clips: Vec<Frames>,
+    /// Damage, assumed times, and a video that is shorter than a clip.
+    pub notes: Vec<Note>,
+}
+
+/// Reads all views of a video in one pass, resized and cropped while frames are decoded:
+/// `clips × crops` items, the crops of the first clip first. Memory: one source frame, and the views.
 ///
-/// A container may promise more frames than decode (cut-off recordings do): then the clips are chosen again over the
-/// frames that are there, with a second pass.
+/// Where decoding shows that the video has other frames than its container says, as cut-off recordings
+/// do, the clips are chosen again over the frames that are there.
 ///
 /// # Errors
-/// Of [`Source`], [`Sampling::indices`] and [`Geometry::plan`].
-pub fn views(source: &mut dyn Source, sampling: &Sampling, geometry: &Geometry, views: Views) -> Result<Vec<Frames>> {
-    let frames = source.count_frames()?;
-    match gather(source, frames, sampling, geometry, views) {
-        Err(error) => match source.count_frames()? {
-            fewer if fewer < frames => gather(source, fewer, sampling, geometry, views),
-            _ => Err(error),
-        },
+/// Of [`Source`], [`Sampling::clips`] and [`Geometry::plan`].
+pub fn views(source: &mut dyn Source, sampling: &Sampling, geometry: &Geometry, views: Views) -> Result<Viewed> {
+    let choose = |timeline: &Timeline| sampling.clips(timeline, views.clips);
+    let plan = &mut |width, height| geometry.plan(width, height, views.crops);
+    let clips = read_clips(source, &choose, geometry.output(), plan)?;
+    let notes = read_notes(source, sampling)?;
+    Ok(Viewed { clips, notes })
+}
+
+/// What the user of a clip should know of the video it was read from.
+///
+/// # Errors
+/// Of [`Source::timeline`].
+pub fn read_notes(source: &mut dyn Source, sampling: &Sampling) -> Result<Vec<Note>> {
+    let short = sampling.shortfall(source.timeline()?).map(Note::Short);
+    Ok(source.notes().into_iter().chain(short).collect())
+}
+
+/// Chooses the frames of clips from the times of a video: `[C][T]`.
+pub type Choose<'a> = dyn Fn(&Timeline) -> Result<Vec<Vec<usize>>> + 'a;
+
+/// Says how a frame of a width and a height is resized, and which crops are taken from it.
+pub type PlanFrame<'a> = dyn FnMut(usize, usize) -> Result<Plan> + 'a;
+
+/// Reads clips in one pass, resized and cropped to `output` (`[H, W]`) while frames are decoded, as
+/// [`views`] does with a fixed geometry. `plan` is asked once for each size of frames, and gives the
+/// same number of crops each time.
+///
+/// # Errors
+/// Of [`Source`], `choose` and `plan`.
+pub fn read_clips(
+    source: &mut dyn Source,
+    choose: &Choose<'_>,
+    output: [usize; 2],
+    plan: &mut PlanFrame<'_>,
+) -> Result<Vec<Frames>> {
+    let before = source.timeline()?.clone();
+    match gather(source, choose, output, plan) {
+        Err(error) if *source.timeline()? == before => Err(error),
+        Err(_) => gather(source, choose, output, plan),
         done => done,
     }
 }
 
-fn gather(
-    source: &mut dyn Source,
-    frames: usize,
-    sampling: &Sampling,
-    geometry: &Geometry,
-    Views { clips, crops }: Views,
-) -> Result<Vec<Frames>> {
-    let clips = sampling.indices(frames, source.info().fps, clips).map_err(|error| named(source.name(), error))?;
-    let [height, width] = geometry.output();
+fn gather(source: &mut dyn Source, choose: &Choose<'_>, output: [usize; 2], plan: &mut PlanFrame<'_>) -> Result<Vec<Frames>> {
+    let name = source.name().to_owned();
+    let clips = choose(source.timeline()?).map_err(|error| named(&name, error))?;
     // Reports wrong sizes before anything is decoded or allocated.
-    geometry.plan(source.info().width, source.info().height, crops)?;
-    let frame_bytes = rgb_bytes("the geometry", width, height)?;
-    let clip_bytes = frame_bytes
-        .checked_mul(sampling.frames())
-        .ok_or_else(|| Error::Overflow { what: format!("{} frames of {width}×{height}", sampling.frames()) })?;
-    let mut out = Vec::new();
-    for _ in 0..clips.len() * crops {
-        out.push(Frames { width, height, data: buffer(clip_bytes)? });
-    }
+    let size = (source.info().width, source.info().height);
+    let mut known = (size, plan(size.0, size.1)?);
+    let crops = known.1.crops.len();
+    let frame_bytes = rgb_bytes("the geometry", output[1], output[0])?;
+    let mut out = allocate(&clips, crops, output, frame_bytes)?;
     let places = Places::new(&clips);
-    let mut plan: Option<((usize, usize), Plan)> = None;
     let mut crop = buffer(frame_bytes)?;
     source.visit(&places.wanted(), &mut |frame| {
         let size = (frame.width, frame.height);
-        let plan = match &mut plan {
-            Some((known, plan)) if *known == size => plan,
-            slot => &mut slot.insert((size, geometry.plan(frame.width, frame.height, crops)?)).1,
-        };
+        if known.0 != size {
+            known = (size, plan(frame.width, frame.height)?);
+        }
+        let plan = &known.1;
         for (x, rect) in plan.crops.iter().enumerate() {
             resize_crop(frame.data, size, (plan.width, plan.height), *rect, &mut crop)?;
             for (clip, position) in places.of(frame.index) {
@@ -75,6 +105,20 @@ fn gather(
         }
         Ok(())
     })?;
+    Ok(out)
+}
+
+/// Room for `crops` crops of each clip.
+fn allocate(clips: &[Vec<usize>], crops: usize, [height, width]: [usize; 2], frame_bytes: usize) -> Result<Vec<Frames>> {
+    let mut out = Vec::new();
+    for clip in clips {
+        let bytes = frame_bytes
+            .checked_mul(clip.len())
+            .ok_or_else(|| Error::Overflow { what: format!("{} frames of {width}×{height}", clip.len()) })?;
+        for _ in 0..crops {
+            out.push(Frames { width, height, data: buffer(bytes)? });
+        }
+    }
     Ok(out)
 }
 
@@ -146,20 +190,21 @@ fn named(name: &str, error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Frame, FrameCount, Sink, VideoInfo, check_wanted, ended_early};
+    use super::super::{Frame, Sink, VideoInfo, check_wanted, ended_early};
     use super::*;
 
     /// A video of 4×2 pixels whose frame `i` is filled with `i`, with a container that promises `promised` frames.
     struct Counter {
         info: VideoInfo,
+        timeline: Timeline,
         frames: usize,
         passes: usize,
     }
 
     impl Counter {
         fn new(frames: usize, promised: usize) -> Self {
-            let info = VideoInfo { width: 4, height: 2, frames: FrameCount::Exact(promised), fps: Some(25.0) };
-            Counter { info, frames, passes: 0 }
+            let timeline = Timeline::even(promised, Some(25.0));
+            Counter { info: VideoInfo { width: 4, height: 2 }, timeline, frames, passes: 0 }
         }
     }
 
@@ -170,18 +215,15 @@ mod tests {
         fn info(&self) -> &VideoInfo {
             &self.info
         }
-        fn count_frames(&mut self) -> Result<usize> {
-            match self.info.frames {
-                FrameCount::Exact(frames) => Ok(frames),
-                _ => Ok(self.frames),
-            }
+        fn timeline(&mut self) -> Result<&Timeline> {
+            Ok(&self.timeline)
         }
         fn visit(&mut self, wanted: &[usize], sink: &mut Sink<'_>) -> Result<()> {
             check_wanted(wanted)?;
             self.passes += 1;
             for &index in wanted {
                 if index >= self.frames {
-                    self.info.frames = FrameCount::Exact(self.frames);
+                    self.timeline = Timeline::even(self.frames, Some(25.0));
                     return Err(ended_early("counter", self.frames, index));
                 }
                 sink(Frame { index, width: 4, height: 2, data: &[u8::try_from(index).unwrap(); 24] })?;
@@ -210,7 +252,7 @@ mod tests {
         let mut source = Counter::new(20, 20);
         let geometry = Geometry::ShortSide { short: 2, crop: [2, 2] };
         let sampling = Sampling::Dense { frames: 4, stride: 2 };
-        let out = views(&mut source, &sampling, &geometry, Views { clips: 3, crops: 3 }).unwrap();
+        let out = views(&mut source, &sampling, &geometry, Views { clips: 3, crops: 3 }).unwrap().clips;
         assert_eq!(out.len(), 9);
         // Offsets 0, 6, 12 = linspace(0, 20 − 4·2, 3).
         for crop in 0..3 {
@@ -225,9 +267,29 @@ mod tests {
     fn a_container_that_promises_too_much_is_sampled_again() {
         let mut source = Counter::new(10, 20);
         let geometry = Geometry::Squash { size: [2, 2] };
-        let out = views(&mut source, &Sampling::Dense { frames: 4, stride: 2 }, &geometry, Views { clips: 2, crops: 1 }).unwrap();
+        let out =
+            views(&mut source, &Sampling::Dense { frames: 4, stride: 2 }, &geometry, Views { clips: 2, crops: 1 }).unwrap().clips;
         assert_eq!(out.iter().map(ids).collect::<Vec<_>>(), [[0, 2, 4, 6], [2, 4, 6, 8]]);
         assert_eq!(source.passes, 2);
+    }
+
+    #[test]
+    fn a_video_shorter_than_a_clip_is_told() {
+        let geometry = Geometry::Squash { size: [2, 2] };
+        let notes =
+            |frames, sampling| views(&mut Counter::new(frames, frames), &sampling, &geometry, Views::CENTRE).unwrap().notes;
+        assert_eq!(notes(4, Sampling::Sparse { frames: 4 }), []);
+        assert_eq!(notes(7, Sampling::Dense { frames: 4, stride: 2 }), []);
+        assert_eq!(notes(7, Sampling::Rate { frames: 4, fps: 12.5 }), []);
+        for sampling in [
+            Sampling::Sparse { frames: 7 },
+            Sampling::Dense { frames: 4, stride: 2 },
+            Sampling::Segments { frames: 4, stride: 2 },
+            Sampling::Rate { frames: 4, fps: 12.5 },
+        ] {
+            let notes = notes(6, sampling);
+            assert!(matches!(&notes[..], [Note::Short(text)] if text.contains("frames repeat")), "{sampling:?}: {notes:?}");
+        }
     }
 
     #[test]

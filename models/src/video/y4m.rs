@@ -11,7 +11,10 @@ use std::{
 
 use tubelet_engine::{Error, Result};
 
-use super::{Frame, FrameCount, Sink, Source, VideoInfo, buffer, check_wanted, ended_early, rgb_bytes};
+use super::{
+    Damage, Damaged, Frame, Note, Options, Sink, Source, Timeline, VideoInfo, buffer, check_wanted, ended_early,
+    rate_contradicts, rgb_bytes,
+};
 
 /// The first bytes of every stream.
 pub(super) const MAGIC: &[u8] = b"YUV4MPEG2";
@@ -48,8 +51,10 @@ pub struct Y4m<R> {
     reader: R,
     info: VideoInfo,
     layout: Layout,
+    timeline: Timeline,
     /// Where the samples of each frame begin.
     offsets: Vec<u64>,
+    damage: Option<Damage>,
 }
 
 impl Y4m<BufReader<File>> {
@@ -58,19 +63,29 @@ impl Y4m<BufReader<File>> {
     /// # Errors
     /// [`Error::Io`], and those of [`Y4m::new`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &Options::default())
+    }
+
+    /// Opens a file with options.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and those of [`Y4m::new`].
+    pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(Error::io(path))?;
-        Self::new(path.display().to_string(), BufReader::new(file))
+        Self::new(path.display().to_string(), BufReader::new(file), options)
     }
 }
 
 impl<R: BufRead + Seek> Y4m<R> {
-    /// Reads the header and finds the frames of a stream; `name` stands in messages.
+    /// Reads the header and finds the frames of a stream; `name` stands in messages. What follows a
+    /// frame that is cut off is left out, with a note.
     ///
     /// # Errors
-    /// [`Error::Format`] for anything but complete, progressive, 8-bit frames (at least one), [`Error::Overflow`] for sizes
-    /// past the address space, [`Error::Io`] where reading fails.
-    pub fn new(name: impl Into<String>, mut reader: R) -> Result<Self> {
+    /// [`Error::Format`] for anything but complete, progressive, 8-bit frames (at least one), and where a damaged
+    /// stream is to be refused; [`Error::Invalid`] for a rate beside the header's; [`Error::Overflow`] for sizes
+    /// past the address space; [`Error::Io`] where reading fails.
+    pub fn new(name: impl Into<String>, mut reader: R, options: &Options) -> Result<Self> {
         let name = name.into();
         let header = read_line(&mut reader).map_err(Error::io(&name))?;
         let (layout, fps) = header
@@ -79,10 +94,23 @@ impl<R: BufRead + Seek> Y4m<R> {
             .and_then(parse_header)
             .map_err(|message| Error::format(&name, format!("YUV4MPEG2: {message}")))?;
         rgb_bytes(&name, layout.width, layout.height)?;
-        let offsets = find_frames(&name, &mut reader, layout.bytes() as u64)?;
-        let frames = FrameCount::Exact(offsets.len());
-        let info = VideoInfo { width: layout.width, height: layout.height, frames, fps };
-        Ok(Y4m { name, reader, info, layout, offsets })
+        if fps.is_some() && options.fps.is_some() {
+            return Err(rate_contradicts(&name));
+        }
+        let (offsets, broken) = find_frames(&name, &mut reader, layout.bytes() as u64)?;
+        if let Some(message) = broken.as_ref().filter(|_| offsets.is_empty() || options.damaged == Damaged::Refuse) {
+            return Err(Error::format(name, message.clone()));
+        }
+        if offsets.is_empty() {
+            return Err(Error::format(name, "the stream has no frames"));
+        }
+        let timeline = Timeline::even(offsets.len(), fps.or(options.fps));
+        let damage = broken.map(|reason| {
+            let (frame, seconds) = (offsets.len(), timeline.seconds());
+            Damage { frame, seconds, lost: 0, faulty: 0, cut_off: true, reason }
+        });
+        let info = VideoInfo { width: layout.width, height: layout.height };
+        Ok(Y4m { name, reader, info, layout, timeline, offsets, damage })
     }
 }
 
@@ -95,8 +123,12 @@ impl<R: BufRead + Seek + Send> Source for Y4m<R> {
         &self.info
     }
 
-    fn count_frames(&mut self) -> Result<usize> {
-        Ok(self.offsets.len())
+    fn timeline(&mut self) -> Result<&Timeline> {
+        Ok(&self.timeline)
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        self.damage.clone().map(Note::Damaged).into_iter().collect()
     }
 
     fn visit(&mut self, wanted: &[usize], sink: &mut Sink<'_>) -> Result<()> {
@@ -186,8 +218,9 @@ fn parse_chroma(value: &str) -> Result<Option<(u32, u32)>, String> {
     }
 }
 
-/// The offsets of all frames. Reads their headers and seeks over the samples.
-fn find_frames<R: BufRead + Seek>(name: &str, reader: &mut R, bytes: u64) -> Result<Vec<u64>> {
+/// The offsets of all frames up to the first that is broken, and what is wrong with that. Reads
+/// their headers and seeks over the samples.
+fn find_frames<R: BufRead + Seek>(name: &str, reader: &mut R, bytes: u64) -> Result<(Vec<u64>, Option<String>)> {
     let io_error = || Error::io(name);
     let mut offset = reader.stream_position().map_err(io_error())?;
     let end = reader.seek(SeekFrom::End(0)).map_err(io_error())?;
@@ -197,23 +230,20 @@ fn find_frames<R: BufRead + Seek>(name: &str, reader: &mut R, bytes: u64) -> Res
         let index = offsets.len();
         match read_line(reader).map_err(io_error())? {
             Some(line) if line == b"FRAME" || line.starts_with(b"FRAME ") => offset += line.len() as u64 + 1,
-            Some(_) => return Err(Error::format(name, format!("frame {index} does not begin with the word FRAME"))),
-            None => return Err(Error::format(name, format!("the header of frame {index} is cut off"))),
+            Some(_) => return Ok((offsets, Some(format!("frame {index} does not begin with the word FRAME")))),
+            None => return Ok((offsets, Some(format!("the header of frame {index} is cut off")))),
         }
         // A frame that does not fit is found before a buffer for it is allocated.
         if end.saturating_sub(offset) < bytes {
-            let message = format!("frame {index} is truncated: {bytes} bytes needed, {} left", end - offset);
-            return Err(Error::format(name, message));
+            let message = format!("frame {index} is truncated: {bytes} bytes needed, {} left", end.saturating_sub(offset));
+            return Ok((offsets, Some(message)));
         }
         offsets.push(offset);
         offset += bytes;
         // Relative: stays within the buffer where frames are small.
         reader.seek_relative(i64::try_from(bytes).map_err(|_| Error::Overflow { what: name.to_owned() })?).map_err(io_error())?;
     }
-    if offsets.is_empty() {
-        return Err(Error::format(name, "the stream has no frames"));
-    }
-    Ok(offsets)
+    Ok((offsets, None))
 }
 
 fn to_rgb(layout: &Layout, planes: &[u8], rgb: &mut [u8]) {
@@ -283,7 +313,7 @@ mod tests {
     use super::*;
 
     fn open(bytes: &[u8]) -> Result<Y4m<Cursor<&[u8]>>> {
-        Y4m::new("test.y4m", Cursor::new(bytes))
+        Y4m::new("test.y4m", Cursor::new(bytes), &Options::default())
     }
 
     fn error(bytes: &[u8]) -> String {
@@ -315,8 +345,8 @@ mod tests {
             let bytes = stream(&format!("W3 H5 F30000:1001 Ip A1:1 {chroma}"), &[frame(16), frame(235), frame(126)]);
             let mut video = open(&bytes).unwrap();
             let info = video.info();
-            assert_eq!((info.width, info.height, info.frames), (3, 5, FrameCount::Exact(3)), "{chroma}");
-            assert_eq!(info.fps, Some(30000.0 / 1001.0));
+            assert_eq!((info.width, info.height), (3, 5), "{chroma}");
+            assert_eq!(*video.timeline().unwrap(), Timeline::even(3, Some(30000.0 / 1001.0)));
             let frames = video.read(&[2, 0, 1, 1]).unwrap();
             // (126 − 16)·255/219 = 128.08.
             let greys: Vec<_> = frames.data.chunks(45).map(|frame| (frame[0], frame[44])).collect();
@@ -412,19 +442,38 @@ mod tests {
         assert!(error(&[b"YUV4MPEG2 \xff W2 H2\n".as_slice(), &[0; 9]].concat()).contains("not text"));
         assert!(error(&[b"YUV4MPEG2 W2 H2 X".as_slice(), &[b'a'; 4096], b"\n"].concat()).contains("does not end"));
         assert!(error(b"YUV4MPEG2 W2 H2 F25:1\n").contains("no frames"));
-        assert_eq!(open(&stream("W2 H2 F0:0", &[vec![0; 6]])).unwrap().info().fps, None);
+        assert!(!open(&stream("W2 H2 F0:0", &[vec![0; 6]])).unwrap().timeline().unwrap().is_timed());
     }
 
     #[test]
-    fn truncation_names_the_frame() {
-        let bytes = stream("W2 H2 F25:1", &[vec![0; 6], vec![0; 6], vec![0; 6]]);
-        let message = error(&bytes[..bytes.len() - 1]);
-        assert!(message.contains("frame 2 is truncated: 6 bytes needed, 5 left"), "{message}");
-        assert!(error(&bytes[..bytes.len() - 7]).contains("the header of frame 2"));
-        let mut broken = bytes;
+    fn frames_before_damage_are_used_unless_it_is_to_be_refused() {
+        let refuse = Options { damaged: Damaged::Refuse, ..Options::default() };
+        let whole = stream("W2 H2 F25:1", &[vec![0; 6], vec![0; 6], vec![0; 6]]);
+        let mut broken = whole.clone();
         let start = broken.len() - 12;
         broken[start] = b'f';
-        assert!(error(&broken).contains("frame 2 does not begin"));
+        for (bytes, reason) in [
+            (&whole[..whole.len() - 1], "frame 2 is truncated: 6 bytes needed, 5 left"),
+            (&whole[..whole.len() - 7], "the header of frame 2 is cut off"),
+            (&broken, "frame 2 does not begin"),
+        ] {
+            let mut video = open(bytes).unwrap();
+            assert_eq!(*video.timeline().unwrap(), Timeline::even(2, Some(25.0)));
+            let note = video.notes()[0].to_string();
+            assert!(note.contains("cut off at 0.08 s (frame 2)") && note.contains(reason), "{note}");
+            let message = Y4m::new("test.y4m", Cursor::new(bytes), &refuse).err().unwrap().to_string();
+            assert!(message.contains(reason), "{message}");
+        }
+        assert!(open(&whole).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn a_rate_is_for_streams_without_one() {
+        let given = Options { fps: Some(10.0), ..Options::default() };
+        let mut video = Y4m::new("test.y4m", Cursor::new(stream("W2 H2 F0:0", &[vec![0; 6]])), &given).unwrap();
+        assert_eq!(*video.timeline().unwrap(), Timeline::even(1, Some(10.0)));
+        let message = Y4m::new("test.y4m", Cursor::new(stream("W2 H2 F25:1", &[vec![0; 6]])), &given).err().unwrap();
+        assert!(message.to_string().contains("timestamps of its own"));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -6,10 +8,13 @@ use tubelet_models::{
     boxed::CameraMotion,
     classify::{Prediction, average, logits, top_k},
     devices,
-    video::{self, Views},
+    video::{self, Note, Views},
 };
 
-use crate::{source::Source, table::Table};
+use crate::{
+    source::{Source, warn},
+    table::Table,
+};
 
 /// Classify a video with any of the four systems.
 #[derive(Args)]
@@ -22,6 +27,9 @@ pub struct Arguments {
     /// Clips × crops to average, like 4x3; default: one.
     #[arg(long, default_value = "1x1", value_parser = views)]
     views: Views,
+    /// Say how long the whole took, and which share of it decoding had.
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 fn views(text: &str) -> Result<Views, String> {
@@ -30,8 +38,9 @@ fn views(text: &str) -> Result<Views, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
+    let began = Instant::now();
     let Some(name) = arguments.source.model.as_deref() else {
-        return camera_motion(&arguments.source);
+        return camera_motion(arguments, began);
     };
     let json = arguments.source.json;
     let opened = arguments.source.open(name, arguments.views, "the classes below mean")?;
@@ -42,6 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    report(arguments, began, opened.decoding);
     let best = top_k(&average(&rows, opened.protocol.average), arguments.top_k);
     if json {
         let one = |p: &Prediction| json!({ "class": p.class, "label": opened.name(p.class), "probability": p.probability });
@@ -51,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             json!({
                 "input": arguments.source.input, "model": name, "views": [arguments.views.clips, arguments.views.crops],
                 "random_weights": arguments.source.is_random(), "predictions": predictions,
+                "notes": texts(&opened.notes),
             })
         );
         return Ok(true);
@@ -64,18 +75,27 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Without a model: what the camera does.
-fn camera_motion(source: &Source) -> Result<bool> {
+fn camera_motion(arguments: &Arguments, began: Instant) -> Result<bool> {
+    let source = &arguments.source;
     source.check_boxed()?;
     let device = devices::open(&source.device)?;
     let model = CameraMotion::open(&device, source.dtype)?;
     let bar = progress(0, source.json);
-    let segments = model.watch(&mut *video::open(&source.input)?, &mut |i, of| {
+    let opening = Instant::now();
+    let mut video = video::open_with(&source.input, &source.reading.options())?;
+    // Reading ends when the first window is looked at.
+    let mut decoding = None;
+    let segments = model.watch(&mut *video, &mut |i, of| {
+        decoding.get_or_insert_with(|| opening.elapsed());
         bar.set_length(of as u64);
         bar.set_position(i as u64);
     })?;
     bar.finish_and_clear();
+    let notes = video.notes();
+    warn(&source.input, &notes);
+    report(arguments, began, decoding.unwrap_or_default());
     if source.json {
-        say!("{}", json!({ "input": source.input, "model": "camera-motion", "segments": segments }));
+        say!("{}", json!({ "input": source.input, "model": "camera-motion", "segments": segments, "notes": texts(&notes) }));
         return Ok(true);
     }
     let mut table = Table::new(["from", "to", "camera", "probability"]);
@@ -87,6 +107,19 @@ fn camera_motion(source: &Source) -> Result<bool> {
     }
     table.print();
     Ok(true)
+}
+
+/// With `--verbose`, how long the command took and which share of it decoding had.
+fn report(arguments: &Arguments, began: Instant, decoding: Duration) {
+    if arguments.verbose {
+        let (all, decoding) = (began.elapsed().as_secs_f64(), decoding.as_secs_f64());
+        eprintln!("tubelet: {all:.2} s in all, {decoding:.2} s of it decoding ({:.0}%)", 100.0 * decoding / all.max(1e-9));
+    }
+}
+
+/// Notes as JSON has them.
+fn texts(notes: &[Note]) -> Vec<String> {
+    notes.iter().map(Note::to_string).collect()
 }
 
 /// A progress bar on standard error, hidden where nobody watches.

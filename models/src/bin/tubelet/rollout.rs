@@ -12,7 +12,11 @@ use tubelet_models::{
     video::{self, Frames, Views},
 };
 
-use crate::{classify::progress, source::Source, table::Table};
+use crate::{
+    classify::progress,
+    source::{Source, warn},
+    table::Table,
+};
 
 /// Draw what a model looks at in a video, as a PNG strip.
 ///
@@ -99,7 +103,9 @@ fn camera_motion(arguments: &Arguments) -> Result<Vec<Look>> {
     let source = &arguments.source;
     source.check_boxed()?;
     let model = CameraMotion::open(&devices::open(&source.device)?, source.dtype)?;
-    let looks = model.look(&mut *video::open(&source.input)?, usize::from(arguments.clips))?;
+    let mut video = video::open_with(&source.input, &source.reading.options())?;
+    let looks = model.look(&mut *video, usize::from(arguments.clips))?;
+    warn(&source.input, &video.notes());
     let named =
         |(frames, rollout, best): (Frames, Rollout, Prediction)| (frames, rollout, best, model.classes()[best.class].clone());
     Ok(looks.into_iter().map(named).collect())

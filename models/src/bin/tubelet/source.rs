@@ -1,6 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -11,7 +12,7 @@ use tubelet_models::{
     engine::{DType, Device},
     model::Model,
     registry::{Config, Protocol},
-    video::{self, Frames, Views},
+    video::{self, Damaged, Frames, Note, Views},
 };
 
 /// What a command that looks at a video is told of it and of the model.
@@ -44,6 +45,41 @@ pub struct Source {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// How videos are read.
+#[derive(Args, Clone)]
+pub struct Reading {
+    /// Frames per second of a source without timestamps, such as a folder of images.
+    #[arg(long)]
+    fps: Option<f64>,
+    /// What to do with a video of which a part cannot be decoded: use the rest with a warning, or refuse the video.
+    #[arg(long, default_value = "use", value_parser = damaged)]
+    damaged: Damaged,
+}
+
+impl Reading {
+    /// As the library is told.
+    pub fn options(&self) -> video::Options {
+        video::Options { fps: self.fps, damaged: self.damaged, threads: None }
+    }
+}
+
+fn damaged(name: &str) -> Result<Damaged, String> {
+    match name {
+        "use" => Ok(Damaged::Use),
+        "refuse" => Ok(Damaged::Refuse),
+        _ => Err("expected use or refuse".into()),
+    }
+}
+
+/// Prints what the user of a video should know of it.
+pub fn warn(input: &Path, notes: &[Note]) {
+    for note in notes {
+        eprintln!("tubelet: WARNING: {}: {note}", input.display());
+    }
 }
 
 /// An element type to compute in.
@@ -57,6 +93,10 @@ pub struct Opened {
     pub model: Box<dyn Model>,
     pub protocol: Protocol,
     pub clips: Vec<Frames>,
+    /// What the user should know of the video.
+    pub notes: Vec<Note>,
+    /// The time that reading it took.
+    pub decoding: Duration,
     names: Vec<String>,
 }
 
@@ -80,8 +120,11 @@ impl Source {
         let names = self.labels.as_deref().map(read_labels).transpose()?;
         let device = devices::open(&self.device)?;
         // The video is decoded before the weights are read: a broken file is told at once.
-        let mut source = video::open(&self.input)?;
-        let clips = video::views(&mut *source, &protocol.sampling, &protocol.geometry, views)?;
+        let began = Instant::now();
+        let mut source = video::open_with(&self.input, &self.reading.options())?;
+        let video::Viewed { clips, notes } = video::views(&mut *source, &protocol.sampling, &protocol.geometry, views)?;
+        let decoding = began.elapsed();
+        warn(&self.input, &notes);
         let model = match &self.weights {
             Some(path) => config.load(&device, self.dtype, path, self.naming.as_deref())?,
             None => {
@@ -96,7 +139,7 @@ impl Source {
             let message = format!("{} names for the {} classes of the model", names.len(), model.classes());
             return Err(Error::invalid("--labels", message));
         }
-        Ok(Opened { device, model, protocol, clips, names: names.unwrap_or_default() })
+        Ok(Opened { device, model, protocol, clips, notes, decoding, names: names.unwrap_or_default() })
     }
 
     /// An error where something is said of a model that is not named: the one in the box has weights and labels of its own.

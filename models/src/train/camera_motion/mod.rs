@@ -60,7 +60,7 @@ impl Pictures {
         let mut canvases = Vec::new();
         for file in files {
             let mut source = video::open(&file)?;
-            let n = source.count_frames()?;
+            let n = source.timeline()?.len();
             let mut wanted: Vec<usize> = (0..FRAMES).map(|i| i * n / FRAMES).collect();
             wanted.dedup();
             let frames = source.read(&wanted)?;
