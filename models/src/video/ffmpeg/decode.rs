@@ -21,12 +21,14 @@ const RANGES: usize = 256;
 pub(super) type Picture<'a> = dyn FnMut(usize, usize, &[u8]) -> Result<()> + 'a;
 
 /// How a run of the decoder ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// All wanted frames came.
-    Complete,
-    /// The wanted frame of this number did not come.
-    Missing(usize),
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Wanted frames that came.
+    pub(super) came: usize,
+    /// Whether frames on the way were not those that the table promises.
+    pub(super) deviates: bool,
+    /// The decoder's first complaint, where a wanted frame did not come.
+    pub(super) complaint: Option<String>,
 }
 
 /// One run of the decoder.
@@ -39,44 +41,37 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Decodes, and hands out the wanted frames in order. Says how the run ended, and whether frames
-    /// on the way were not those that the table promises.
-    pub(super) fn decode(&self, ffmpeg: &Ffmpeg, picture: &mut Picture<'_>) -> Result<(End, bool)> {
+    /// Decodes, and hands out the wanted frames in order.
+    pub(super) fn decode(&self, ffmpeg: &Ffmpeg, picture: &mut Picture<'_>) -> Result<Ended> {
         let ranges = self.ranges();
         let mut command = ffmpeg.command(self.from.map(|key| key as f64 * ffmpeg.probe.tick));
         command.args(["-vf", &filter(ffmpeg, self.table.by_number, &ranges)]);
         command.args(["-c:v", "ppm", "-pix_fmt", "rgb24", "-flush_packets", "1", "-f", "image2pipe", "pipe:1"]);
         let mut process = Process::spawn(&mut command, &ffmpeg.programs.ffmpeg)?;
-        let (mut pixels, mut number, mut next) = (Vec::new(), 0, 0);
-        let (mut before, mut deviates) = (None, false);
+        let (mut pixels, mut number, mut before, mut ended) = (Vec::new(), 0, None, Ended::default());
         // Leaving the loop drops the process, which ends it: nothing after the last wanted frame is decoded.
-        while let Some(&wanted) = self.wanted.get(next) {
-            let Some(frame) = process.log.next_frame() else { return Ok((End::Missing(next), true)) };
+        while let Some(&wanted) = self.wanted.get(ended.came) {
+            let Some(frame) = process.log.next_frame() else { break };
             let mark = if self.table.by_number { Some(number) } else { frame.pts };
             number += 1;
-            deviates |= self.deviates(mark, frame, &mut before);
+            ended.deviates |= self.deviates(mark, frame, &mut before);
             let Some(mark) = mark else { continue };
-            if !ranges.iter().any(|range| range.0 <= mark && mark <= range.1) {
-                // Decoded frames come in the order of their times.
-                if mark > wanted {
-                    return Ok((End::Missing(next), true));
+            if ranges.iter().any(|range| range.0 <= mark && mark <= range.1) {
+                let Some((width, height)) = ffmpeg.picture(&mut process, &mut pixels)? else { break };
+                if mark == wanted {
+                    picture(width, height, &pixels)?;
+                    ended.came += 1;
                 }
-                continue;
             }
-            let size = read_ppm(&ffmpeg.name, &mut process.stdout, &mut pixels).map_err(|error| match error {
-                PpmError::Io(source) => Error::Io { path: ffmpeg.path.clone(), source },
-                PpmError::Other(error) => error,
-            })?;
-            let Some((width, height)) = size else { return Ok((End::Missing(next), true)) };
+            // Decoded frames come in the order of their times: one behind a wanted frame says that it is lost.
             if mark > wanted {
-                return Ok((End::Missing(next), true));
-            }
-            if mark == wanted {
-                picture(width, height, &pixels)?;
-                next += 1;
+                break;
             }
         }
-        Ok((End::Complete, deviates))
+        if ended.came < self.wanted.len() {
+            ended.complaint = process.log.complaint();
+        }
+        Ok(ended)
     }
 
     /// Whether a decoded frame is not the one that the table promises next. Before the first wanted
@@ -115,8 +110,20 @@ impl Run<'_> {
 /// The filter that logs every frame and lets those in the ranges through.
 fn filter(ffmpeg: &Ffmpeg, by_number: bool, ranges: &[(i64, i64)]) -> String {
     let variable = if by_number { "n" } else { "pts" };
-    let terms: Vec<String> = ranges.iter().map(|(first, last)| format!("between({variable},{first},{last})")).collect();
-    format!("{},select='{}'", showinfo(ffmpeg), terms.join("+"))
+    format!("{},select='{}'", showinfo(ffmpeg), any(variable, ranges))
+}
+
+/// An expression of ffmpeg's that is not 0 where the variable lies in one of the ranges: a balanced
+/// tree, because expressions may be nested a hundred deep at most, and a plain sum is nested.
+fn any(variable: &str, ranges: &[(i64, i64)]) -> String {
+    match ranges {
+        [] => "0".to_owned(),
+        [(first, last)] => format!("between({variable},{first},{last})"),
+        _ => {
+            let (left, right) = ranges.split_at(ranges.len() / 2);
+            format!("({}+{})", any(variable, left), any(variable, right))
+        }
+    }
 }
 
 /// The filter that logs every frame; old versions compute checksums of all pictures with it.
@@ -142,6 +149,14 @@ pub(super) fn scan(ffmpeg: &Ffmpeg) -> Result<(Vec<Decoded>, Option<String>)> {
 }
 
 impl Ffmpeg {
+    /// The next picture of a running decoder, and its width and height; `None` where there is no more.
+    fn picture(&self, process: &mut Process, pixels: &mut Vec<u8>) -> Result<Option<(usize, usize)>> {
+        read_ppm(&self.name, &mut process.stdout, pixels).map_err(|error| match error {
+            PpmError::Io(source) => Error::Io { path: self.path.clone(), source },
+            PpmError::Other(error) => error,
+        })
+    }
+
     /// `ffmpeg … -i FILE` up to the output's options, from the key frame at or before a time in
     /// seconds on. Times stay those of the container.
     fn command(&self, from: Option<f64>) -> Command {

@@ -24,7 +24,7 @@ mod probe;
 mod process;
 mod table;
 
-use decode::{End, Run, scan};
+use decode::{Ended, Run, scan};
 use probe::Probe;
 use table::Table;
 
@@ -143,17 +143,13 @@ impl Ffmpeg {
         (skipped > 0 && pixels >= self.seek_pixels).then_some(key)
     }
 
-    /// Decodes the frames with these marks in as many runs as seeking needs. Says where it ended, and
-    /// whether frames deviated from the table.
-    fn run_all(
-        &self,
-        marks: &[i64],
-        seek: bool,
-        picture: &mut dyn FnMut(usize, (usize, usize), &[u8]) -> Result<()>,
-    ) -> Result<(End, bool)> {
+    /// Decodes the frames with these marks in as many runs as seeking needs. `picture` receives the
+    /// number of the mark, width and height, and RGB.
+    fn run_all(&self, marks: &[i64], seek: bool, picture: &mut Marked<'_>) -> Result<Ended> {
         let table = self.table.as_ref().ok_or_else(|| Error::format(&self.name, "its frames are not known"))?;
-        let (mut begin, mut deviates) = (0, false);
-        while begin < marks.len() {
+        let mut all = Ended::default();
+        while all.came < marks.len() {
+            let begin = all.came;
             let from = if seek { self.seek(table, None, marks[begin]) } else { None };
             let mut end = begin + 1;
             while end < marks.len() && !(seek && self.seek(table, Some(marks[end - 1]), marks[end]).is_some()) {
@@ -161,39 +157,41 @@ impl Ffmpeg {
             }
             let run = Run { table, from, wanted: &marks[begin..end] };
             let mut at = begin;
-            let (ended, other) = run.decode(self, &mut |width, height, pixels| {
+            let ended = run.decode(self, &mut |width, height, pixels| {
                 at += 1;
                 picture(at - 1, (width, height), pixels)
             })?;
-            deviates |= other;
-            if let End::Missing(place) = ended {
-                return Ok((End::Missing(begin + place), deviates));
+            all = Ended { came: begin + ended.came, deviates: all.deviates || ended.deviates, ..ended };
+            if all.came < end {
+                break;
             }
-            begin = end;
         }
-        Ok((End::Complete, deviates))
+        Ok(all)
     }
 
-    /// Hands out the pictures of `wanted`, of which several may be one decoded frame. Returns the
-    /// number that came, and whether frames deviated from the table.
-    fn show(&mut self, wanted: &[usize], seek: bool, sink: &mut Sink<'_>) -> Result<(usize, bool)> {
+    /// Hands out the pictures of `wanted`, of which several may be one decoded frame. Of those that
+    /// come, it says how many.
+    fn show(&mut self, wanted: &[usize], seek: bool, sink: &mut Sink<'_>) -> Result<Ended> {
         let table = self.table()?;
         let all = wanted.iter().map(|&place| table.mark(place)).collect::<Result<Vec<i64>>>()?;
         let mut marks = all.clone();
         marks.dedup();
-        let (mut done, mut size) = (0, (self.info.width, self.info.height));
-        let (_, deviates) = self.run_all(&marks, seek, &mut |at, found, pixels| {
+        let (mut came, mut size) = (0, (self.info.width, self.info.height));
+        let ended = self.run_all(&marks, seek, &mut |at, found, pixels| {
             size = found;
-            while all.get(done) == Some(&marks[at]) {
-                sink(Frame { index: wanted[done], width: size.0, height: size.1, data: pixels })?;
-                done += 1;
+            while all.get(came) == Some(&marks[at]) {
+                sink(Frame { index: wanted[came], width: size.0, height: size.1, data: pixels })?;
+                came += 1;
             }
             Ok(())
         })?;
         (self.info.width, self.info.height) = size;
-        Ok((done, deviates))
+        Ok(Ended { came, ..ended })
     }
 }
+
+/// What receives the pictures of [`Ffmpeg::run_all`].
+type Marked<'a> = dyn FnMut(usize, (usize, usize), &[u8]) -> Result<()> + 'a;
 
 impl Source for Ffmpeg {
     fn name(&self) -> &str {
@@ -212,17 +210,20 @@ impl Source for Ffmpeg {
         check_wanted(wanted)?;
         let Some(&last) = wanted.last() else { return Ok(()) };
         let frames = self.holds(last)?;
-        let (mut done, mut deviates) = self.show(wanted, true, sink)?;
-        if done < wanted.len() {
+        let mut ended = self.show(wanted, true, sink)?;
+        let deviates = ended.deviates && ended.came == wanted.len();
+        if ended.came < wanted.len() {
             // A wanted frame did not come. Either seeking missed it, which another run from the beginning
             // mends, or it is lost, and then decoding everything tells what is there.
             self.decode_all()?;
-            deviates = false;
             self.holds(last)?;
-            done += self.show(&wanted[done..], false, sink)?.0;
+            let came = ended.came;
+            ended = self.show(&wanted[came..], false, sink)?;
+            ended.came += came;
         }
-        if done < wanted.len() {
-            return Err(Error::format(&self.name, format!("frame {} cannot be decoded again", wanted[done])));
+        if ended.came < wanted.len() {
+            let reason = ended.complaint.unwrap_or_else(|| "ffmpeg does not say why".to_owned());
+            return Err(Error::format(&self.name, format!("cannot decode frame {}: {reason}", wanted[ended.came])));
         }
         if deviates {
             // All wanted frames are there, but others are not: how many, and which is the first?

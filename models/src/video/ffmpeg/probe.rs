@@ -15,7 +15,7 @@ pub(super) const LOCAL: [&str; 2] = ["-protocol_whitelist", "file,crypto,data"];
 
 /// What of a file is read. Counts, rates and durations in headers are claims that are often wrong:
 /// `nb_frames` is printed, and `r_frame_rate` serves a stream without timestamps alone.
-const ENTRIES: &str = "packet=pts,flags:stream=codec_name,width,height,time_base,r_frame_rate,nb_frames,field_order\
+const ENTRIES: &str = "packet=pts,pos,size,flags:stream=codec_name,width,height,time_base,r_frame_rate,nb_frames,field_order\
                        :stream_tags=rotate:stream_side_data=rotation:format=format_name";
 
 /// A video stream and its packets, in the order of the file.
@@ -30,8 +30,12 @@ pub(super) struct Probe {
     pub(super) tick: f64,
     /// A guess at the frame rate.
     pub(super) rate: Option<f64>,
-    /// Frames that the header promises, for messages alone.
-    pub(super) promised: Option<usize>,
+    /// Frames that the header promises: for messages about a file that ends early, alone.
+    promised: Option<usize>,
+    /// Where the last packet ends in the file.
+    end: u64,
+    /// The size of the file.
+    size: u64,
     pub(super) interlaced: bool,
     rotation: Option<f64>,
     pub(super) packets: Vec<Packet>,
@@ -48,7 +52,8 @@ impl Probe {
         command.args(["-hide_banner", "-v", "repeat+level+error"]).args(LOCAL).args(["-select_streams", "V:0"]);
         command.args(["-show_program_version", "-of", "compact", "-show_entries", ENTRIES, "-i"]).arg(file_url(path));
         let mut process = Process::spawn(&mut command, &programs.ffprobe)?;
-        let mut probe = Probe::default();
+        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        let mut probe = Probe { size, ..Probe::default() };
         let mut line = Vec::new();
         while process.stdout.read_until(b'\n', &mut line).map_err(Error::io(PathBuf::from(&programs.ffprobe)))? > 0 {
             probe.line(&String::from_utf8_lossy(&line));
@@ -68,10 +73,11 @@ impl Probe {
     fn line(&mut self, line: &str) {
         let mut fields = line.trim_end().split('|');
         let section = fields.next().unwrap_or_default();
-        let mut packet = Packet::default();
+        let (mut packet, mut end) = (Packet::default(), 0u64);
         for (key, value) in fields.filter_map(|field| field.split_once('=')) {
             match (section, key) {
                 ("packet", "pts") => packet.pts = value.parse().ok(),
+                ("packet", "pos" | "size") => end = end.saturating_add(value.parse().unwrap_or(0)),
                 ("packet", "flags") => (packet.key, packet.hidden) = (value.contains('K'), value.contains('D')),
                 ("program_version", "version") => self.version = value.to_owned(),
                 ("format", "format_name") => self.format = value.to_owned(),
@@ -91,6 +97,7 @@ impl Probe {
         }
         if section == "packet" {
             self.packets.push(packet);
+            self.end = self.end.max(end);
         }
     }
 
@@ -109,6 +116,14 @@ impl Probe {
             (self.width, self.height) = (self.height, self.width);
         }
         Ok(())
+    }
+
+    /// How many packets are missing at the end: the header promises more, and the last one ends with
+    /// the file, or the container says that it is broken. Without that the header is wrong, and
+    /// nothing is missing.
+    pub(super) fn missing(&self) -> usize {
+        let ends_early = self.complaint.is_some() || self.end >= self.size;
+        self.promised.filter(|_| ends_early).map_or(0, |promised| promised.saturating_sub(self.packets.len()))
     }
 
     /// Whether each packet that is not hidden becomes one frame, as far as container and codec go.
@@ -170,6 +185,8 @@ mod tests {
                       |nb_frames=240|side_data|side_data_type=Display Matrix|rotation=-90\nformat|format_name=mov,mp4,m4a\n";
         let found = probe(report).unwrap();
         assert_eq!((found.width, found.height, found.tick, found.promised), (48, 64, 1.0 / 15360.0, Some(240)));
+        assert_eq!((Probe { size: 9, ..probe(report).unwrap() }).missing(), 0, "the header is wrong");
+        assert_eq!(probe(&report.replace("pts=0|", "pts=0|size=5|pos=7|")).unwrap().missing(), 237);
         let packet = |pts, key, hidden| Packet { pts, key, hidden };
         assert_eq!(found.packets, [packet(Some(-512), true, true), packet(Some(0), false, false), packet(None, true, false)]);
         assert!(found.is_a_frame_a_packet());

@@ -36,7 +36,7 @@ impl Table {
     /// The frames as the packets promise them; `None` where only decoding tells which there are.
     pub(super) fn promised(probe: &Probe) -> Option<Self> {
         let begin = probe.packets.first().filter(|packet| packet.key)?.pts?;
-        if probe.complaint.is_some() || !probe.is_a_frame_a_packet() {
+        if probe.complaint.is_some() || probe.missing() > 0 || !probe.is_a_frame_a_packet() {
             return None;
         }
         let times = displayed(probe)?;
@@ -186,11 +186,7 @@ fn damage(
     complaint: Option<&str>,
     probe: &Probe,
 ) -> Option<Damage> {
-    // The header's promise counts stored frames, hidden ones included. Without a complaint it is a
-    // wrong header, not a file that ends early.
-    let beyond =
-        probe.promised.filter(|_| complaint.is_some()).map_or(0, |promised| promised.saturating_sub(probe.packets.len()));
-    let missing = missing + beyond;
+    let missing = missing + probe.missing();
     let cut_off = missing > 0 || (probe.complaint.is_some() && lost.is_empty() && faulty.is_empty());
     let end = cut_off.then_some(timeline.len());
     let frame = lost.first().copied().into_iter().chain(faulty.first().copied()).chain(end).min()?;
