@@ -10,10 +10,21 @@ mod camera;
 #[path = "../../clips/moving_disc.rs"]
 mod clip;
 #[cfg(feature = "cli")]
+mod damage;
+#[cfg(feature = "cli")]
 mod ffmpeg;
 #[cfg(feature = "cli")]
 mod images;
+#[cfg(feature = "cli")]
+mod numbered;
+#[cfg(feature = "cli")]
+mod seeking;
 mod shipped;
+#[cfg(feature = "cli")]
+mod times;
+
+#[cfg(feature = "cli")]
+use ffmpeg::ffmpeg_is_installed;
 
 /// The clip that ships with the crate.
 const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clips/moving_disc.y4m");

@@ -91,11 +91,11 @@ impl Ffmpeg {
             damage: None,
             seek_pixels: SEEK_PIXELS,
         };
-        if options.damaged == Damaged::Refuse || options.fps.is_some() && video.table.is_none() {
-            video.decode_all()?;
-        }
-        if options.fps.is_some() && video.probe.packets.iter().any(|packet| packet.pts.is_some()) {
+        if options.fps.is_some() && video.probe.is_timed() {
             return Err(rate_contradicts(&video.name));
+        }
+        if options.damaged == Damaged::Refuse {
+            video.decode_all()?;
         }
         Ok(video)
     }
@@ -237,8 +237,7 @@ impl Source for Ffmpeg {
     }
 
     fn notes(&self) -> Vec<Note> {
-        let assumed = self.table.as_ref().filter(|_| self.options.fps.is_none()).is_some_and(|table| table.by_number)
-            && self.probe.packets.iter().all(|packet| packet.pts.is_none());
+        let assumed = self.options.fps.is_none() && !self.probe.is_timed();
         let text = || match self.probe.rate {
             Some(rate) => {
                 format!("the video has no timestamps: {rate:.2} frames per second are assumed; --fps gives another rate")

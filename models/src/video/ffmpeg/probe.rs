@@ -15,7 +15,7 @@ pub(super) const LOCAL: [&str; 2] = ["-protocol_whitelist", "file,crypto,data"];
 
 /// What of a file is read. Counts, rates and durations in headers are claims that are often wrong:
 /// `nb_frames` is printed, and `r_frame_rate` serves a stream without timestamps alone.
-const ENTRIES: &str = "packet=pts,pos,size,flags:stream=codec_name,width,height,time_base,r_frame_rate,nb_frames,field_order\
+const ENTRIES: &str = "packet=pts,dts,pos,size,flags:stream=codec_name,width,height,time_base,r_frame_rate,nb_frames,field_order\
                        :stream_tags=rotate:stream_side_data=rotation:format=format_name";
 
 /// A video stream and its packets, in the order of the file.
@@ -77,6 +77,7 @@ impl Probe {
         for (key, value) in fields.filter_map(|field| field.split_once('=')) {
             match (section, key) {
                 ("packet", "pts") => packet.pts = value.parse().ok(),
+                ("packet", "dts") => packet.timed = value != "N/A",
                 ("packet", "pos" | "size") => end = end.saturating_add(value.parse().unwrap_or(0)),
                 ("packet", "flags") => (packet.key, packet.hidden) = (value.contains('K'), value.contains('D')),
                 ("program_version", "version") => self.version = value.to_owned(),
@@ -96,6 +97,7 @@ impl Probe {
             }
         }
         if section == "packet" {
+            packet.timed |= packet.pts.is_some();
             self.packets.push(packet);
             self.end = self.end.max(end);
         }
@@ -116,6 +118,11 @@ impl Probe {
             (self.width, self.height) = (self.height, self.width);
         }
         Ok(())
+    }
+
+    /// Whether any packet has a time.
+    pub(super) fn is_timed(&self) -> bool {
+        self.packets.iter().any(|packet| packet.timed)
     }
 
     /// How many packets are missing at the end: the header promises more, and the last one ends with
@@ -187,7 +194,7 @@ mod tests {
         assert_eq!((found.width, found.height, found.tick, found.promised), (48, 64, 1.0 / 15360.0, Some(240)));
         assert_eq!((Probe { size: 9, ..probe(report).unwrap() }).missing(), 0, "the header is wrong");
         assert_eq!(probe(&report.replace("pts=0|", "pts=0|size=5|pos=7|")).unwrap().missing(), 237);
-        let packet = |pts, key, hidden| Packet { pts, key, hidden };
+        let packet = |pts: Option<i64>, key, hidden| Packet { pts, timed: pts.is_some(), key, hidden };
         assert_eq!(found.packets, [packet(Some(-512), true, true), packet(Some(0), false, false), packet(None, true, false)]);
         assert!(found.is_a_frame_a_packet());
         assert!(!probe(&report.replace("progressive", "tt")).unwrap().is_a_frame_a_packet());

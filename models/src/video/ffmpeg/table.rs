@@ -12,6 +12,8 @@ use crate::video::{Damage, Timeline};
 pub(super) struct Packet {
     /// Its presentation time in ticks, if it has one.
     pub(super) pts: Option<i64>,
+    /// Whether it has a time at all: some containers have that of decoding alone.
+    pub(super) timed: bool,
     /// Whether decoding can begin here.
     pub(super) key: bool,
     /// Whether an edit list hides it: it is decoded, but not displayed.
@@ -59,7 +61,7 @@ impl Table {
         fps: Option<f64>,
     ) -> Result<(Self, Option<Damage>)> {
         let complaint = probe.complaint.as_deref().or(complaint);
-        let Some(times) = ascending(frames) else {
+        let Some(times) = ascending(frames).filter(|_| probe.is_timed()) else {
             let timeline = Timeline::even(frames.len(), fps);
             let damage = damage(&timeline, &BTreeSet::new(), 0, &faulty(frames, |number| number), complaint, probe);
             let marks = (0..frames.len() as i64).map(Some).collect();
@@ -149,28 +151,52 @@ fn ascending(frames: &[Decoded]) -> Option<Vec<i64>> {
 /// The times of the frames that are on display, lost ones included where their packets are there or
 /// where an even rate shows a gap, and how many are missing after the last.
 fn places(times: &[i64], probe: &Probe, damaged: bool) -> (Vec<i64>, usize) {
-    let (Some(&first), Some(&last)) = (times.first(), times.last()) else { return (Vec::new(), 0) };
-    if let Some(promised) = displayed(probe).filter(|_| probe.is_a_frame_a_packet())
-        && times.iter().all(|time| promised.binary_search(time).is_ok())
-    {
-        // Frames before the first key frame cannot be decoded by anybody; later ones are lost.
-        let begin = probe.packets.iter().find(|packet| packet.key).and_then(|packet| packet.pts).unwrap_or(first);
-        let from = promised.partition_point(|&time| time < begin.min(first));
-        let to = promised.partition_point(|&time| time <= last);
-        return (promised[from..to].to_vec(), promised.len() - to);
+    match promised_places(times, probe) {
+        // Where the container itself is damaged, packets are missing too.
+        Some((places, missing)) if probe.complaint.is_some() => (fill(&places), missing),
+        Some(found) => found,
+        None if damaged => (fill(times), 0),
+        None => (times.to_vec(), 0),
     }
-    let step = step(times);
-    let is_even = |gap: i64| gap > 0 && (gap % step).min(step - gap % step) * 8 <= step;
-    if !damaged || !times.windows(2).all(|pair| is_even(pair[1] - pair[0])) {
-        return (times.to_vec(), 0);
+}
+
+/// The times of the packets up to the last decoded frame, and how many follow; `None` where packets
+/// are not frames.
+fn promised_places(times: &[i64], probe: &Probe) -> Option<(Vec<i64>, usize)> {
+    let (&first, &last) = (times.first()?, times.last()?);
+    let promised = displayed(probe).filter(|_| probe.is_a_frame_a_packet())?;
+    if times.iter().any(|time| promised.binary_search(time).is_err()) {
+        return None;
     }
-    let mut places = vec![first];
-    for pair in times.windows(2) {
-        let steps = (pair[1] - pair[0] + step / 2) / step;
-        places.extend((1..steps).map(|i| pair[0] + i * step));
+    // Frames before the first key frame cannot be decoded by anybody; later ones are lost.
+    let begin = probe.packets.iter().find(|packet| packet.key).and_then(|packet| packet.pts).unwrap_or(first);
+    let from = promised.partition_point(|&time| time < begin.min(first));
+    let to = promised.partition_point(|&time| time <= last);
+    Some((promised[from..to].to_vec(), promised.len() - to))
+}
+
+/// The times of frames at an even rate with those that are missing between them; the same times where
+/// the rate varies.
+fn fill(times: &[i64]) -> Vec<i64> {
+    let Some((step, steps)) = steps(times) else { return times.to_vec() };
+    let mut places: Vec<i64> = times.first().copied().into_iter().collect();
+    for (pair, steps) in times.windows(2).zip(steps) {
+        places.extend((1..steps).map(|i| pair[0] + (i as f64 * step).round() as i64));
         places.push(pair[1]);
     }
-    (places, 0)
+    places
+}
+
+/// The step of frames at an even rate, in ticks, and how many steps lie between neighbours; `None`
+/// where the rate varies. Containers round times to ticks, and a gap may be of many steps.
+fn steps(times: &[i64]) -> Option<(f64, Vec<i64>)> {
+    let usual = step(times) as f64;
+    let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+    let single: Vec<f64> = gaps.iter().copied().filter(|gap| *gap < 1.5 * usual).collect();
+    let mean = single.iter().sum::<f64>() / single.len() as f64;
+    let is_even = |gap: f64| (gap / mean).round() >= 1.0 && (gap - (gap / mean).round() * mean).abs() <= 1.0 + mean / 16.0;
+    let even = !single.is_empty() && gaps.iter().all(|&gap| is_even(gap));
+    even.then(|| (mean, gaps.iter().map(|gap| (gap / mean).round() as i64).collect()))
 }
 
 /// The places of frames that were decoded with errors.
@@ -205,7 +231,12 @@ mod tests {
     use super::*;
 
     fn probe(times: &[Option<i64>]) -> Probe {
-        let packet = |(i, &pts): (usize, &Option<i64>)| Packet { pts, key: i % 3 == 0, hidden: pts.is_some_and(|pts| pts < 0) };
+        let packet = |(i, &pts): (usize, &Option<i64>)| Packet {
+            pts,
+            timed: true,
+            key: i % 3 == 0,
+            hidden: pts.is_some_and(|pts| pts < 0),
+        };
         let packets = times.iter().enumerate().map(packet).collect();
         Probe { format: "mov,mp4".into(), codec: "h264".into(), tick: 0.1, packets, ..Probe::default() }
     }
@@ -241,7 +272,7 @@ mod tests {
         assert_eq!((table.timeline.len(), damage.frame, damage.lost, damage.cut_off), (3, 3, 3, true));
         assert!(Table::decoded(&decoded(&[0, 1, 2, 3, 4, 5]), &promised, None, None).unwrap().1.is_none());
         // Without packets to compare with, an even rate shows what is missing.
-        let avi = Probe { format: "avi".into(), ..probe(&[]) };
+        let avi = Probe { format: "avi".into(), ..probe(&[None]) };
         let (table, damage) = Table::decoded(&decoded(&[0, 2, 4, 10, 12]), &avi, Some("bad"), None).unwrap();
         assert_eq!((table.timeline.len(), damage.unwrap().frame), (7, 3));
         let (table, damage) = Table::decoded(&decoded(&[0, 2, 4, 10, 12]), &avi, None, None).unwrap();
@@ -266,5 +297,9 @@ mod tests {
         assert_eq!(ascending(&[Decoded { pts: None, faulty: false }]), None);
         let (table, _) = Table::decoded(&[Decoded { pts: None, faulty: false }; 3], &probe(&[]), None, Some(25.0)).unwrap();
         assert_eq!(table.timeline, Timeline::even(3, Some(25.0)));
+        // ffmpeg makes up times where packets have none.
+        let (table, _) =
+            Table::decoded(&decoded(&[0, 1, 2]), &Probe { packets: vec![Packet::default()], ..probe(&[]) }, None, None).unwrap();
+        assert_eq!(table.timeline, Timeline::even(3, None));
     }
 }
