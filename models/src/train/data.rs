@@ -13,7 +13,7 @@ use super::camera_motion::{self, CameraMotion, Pictures};
 use crate::{
     model::Input,
     registry::Protocol,
-    video::{self, Frames, Geometry, Sampling, Views},
+    video::{self, Frames, Geometry, Limit, Sampling, Views},
 };
 
 /// A clip and its classes: one, or for multi-label sets any number.
@@ -276,6 +276,17 @@ pub fn parse_list(what: &str, text: &str) -> Result<Vec<(PathBuf, Vec<usize>)>> 
     wanted.map(entry).collect()
 }
 
+/// Decoders at a time, whatever the number of threads that make batches: each has frames of the size
+/// of the video in memory, and so does the thread that reads from it.
+const AT_A_TIME: usize = 2;
+static DECODERS: Limit = Limit::new(AT_A_TIME);
+
+/// How clips are read: decoders that run at the same time share the processors.
+fn reading() -> video::Options {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    video::Options { threads: Some((processors / AT_A_TIME).clamp(1, 8)), ..video::Options::default() }
+}
+
 /// Clips to choose from in training: so many places along a video.
 const PLACES: usize = 8;
 
@@ -294,7 +305,8 @@ impl Dataset for Files {
 
     fn sample(&self, index: u64, rng: Option<&mut Philox>) -> Result<Sample> {
         let (path, labels) = &self.entries[(index % self.entries.len() as u64) as usize];
-        let mut source = video::open(path)?;
+        let _place = DECODERS.take();
+        let mut source = video::open_with(path, &reading())?;
         let Protocol { sampling, geometry, .. } = &self.protocol;
         let frames = match rng {
             None => video::views(&mut *source, sampling, geometry, Views::CENTRE)?.clips,
@@ -307,7 +319,8 @@ impl Dataset for Files {
     fn views(&self, index: u64, views: Views) -> Result<Vec<Sample>> {
         let (path, labels) = &self.entries[(index % self.entries.len() as u64) as usize];
         let Protocol { sampling, geometry, .. } = &self.protocol;
-        let all = video::views(&mut *video::open(path)?, sampling, geometry, views)?;
+        let _place = DECODERS.take();
+        let all = video::views(&mut *video::open_with(path, &reading())?, sampling, geometry, views)?;
         Ok(all.clips.into_iter().map(|frames| Sample { frames, labels: labels.clone() }).collect())
     }
 }

@@ -19,6 +19,7 @@ mod ffmpeg;
 mod geometry;
 #[cfg(feature = "cli")]
 mod images;
+mod limit;
 mod notes;
 mod pipeline;
 mod sampling;
@@ -32,6 +33,7 @@ pub use ffmpeg::{Ffmpeg, Programs};
 pub use geometry::{Geometry, Plan, Rect, resize_crop};
 #[cfg(feature = "cli")]
 pub use images::Images;
+pub use limit::{Limit, Place};
 pub use notes::{Damage, Damaged, Note};
 pub use pipeline::{Choose, PlanFrame, Viewed, Views, read_clips, read_notes, views};
 pub use sampling::Sampling;
