@@ -19,37 +19,6 @@ use super::{
 /// File name endings taken from a folder; what else lies there (labels, notes) is passed over.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
-/// Whether a file that begins with `magic` (at least 12 bytes, if it has them) is read here.
-pub(super) fn is_image(magic: &[u8]) -> bool {
-    // Two letters alone begin many a text; the next reserved field is zero.
-    let bitmap = magic.starts_with(b"BM") && magic.get(6..10) == Some(&[0; 4]);
-    let webp = magic.starts_with(b"RIFF") && magic.get(8..12) == Some(b"WEBP");
-    webp || magic.starts_with(b"\xff\xd8\xff") || magic.starts_with(b"\x89PNG\r\n\x1a\n") || bitmap
-}
-
-/// The name of a format of images that is not read, by how a file of it begins. Several of these
-/// hold more than one frame, of which another reader would show the first without a word.
-pub(super) fn unsupported(magic: &[u8]) -> Option<&'static str> {
-    let brand = magic.get(4..8).filter(|kind| *kind == b"ftyp").and(magic.get(8..12));
-    match brand {
-        Some(b"avif" | b"avis") => return Some("AVIF"),
-        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => return Some("HEIF (HEIC)"),
-        _ => {}
-    }
-    let known: [(&[u8], &str); 9] = [
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cJXL ", "JPEG XL"),
-        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"\x8aMNG", "MNG"),
-        (b"8BPS", "Photoshop's PSD"),
-        (b"%PDF", "PDF"),
-        (b"<svg", "SVG"),
-    ];
-    known.iter().find(|(begin, _)| magic.starts_with(begin)).map(|(_, name)| *name)
-}
-
 /// Opens an image file: an animation is a video, another image a video of one frame.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
     match Animation::open(path, options)? {
@@ -256,16 +225,5 @@ mod tests {
             names,
             ["f.png", "f1.png", "f1a2.png", "f1a10.png", "f009.png", "f9.png", "f10.png", "f99999999999999999999.png", "g1.png"]
         );
-    }
-
-    #[test]
-    fn magic_words() {
-        assert!(is_image(b"\x89PNG\r\n\x1a\n....") && is_image(b"\xff\xd8\xff\xe0") && is_image(b"RIFF....WEBPVP8 "));
-        assert!(!is_image(b"RIFF....AVI LIST") && !is_image(b"RIFF") && !is_image(b"") && !is_image(b"GIF89a"));
-        assert_eq!(unsupported(b"\0\0\0\x20ftypavis...."), Some("AVIF"));
-        assert_eq!(unsupported(b"\0\0\0\x18ftypheic...."), Some("HEIF (HEIC)"));
-        assert_eq!(unsupported(b"\xff\x0a..."), Some("JPEG XL"));
-        assert_eq!(unsupported(b"\0\0\0\x18ftypisom...."), None);
-        assert_eq!(unsupported(b""), None);
     }
 }

@@ -5,8 +5,8 @@
 //! source frame and the finished clips, whatever the length of the video. Frames stay u8: the
 //! tube convolution normalises them when it gathers its patches.
 //!
-//! y4m is read natively in every build. With the feature `cli` come image files, folders of images, and every container
-//! that an installed `ffmpeg` reads.
+//! y4m is read natively, and every container that an installed `ffmpeg` reads through that program.
+//! With the feature `cli` come image files, animations and folders of images.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -14,8 +14,8 @@ use tubelet_engine::{Error, Result};
 
 #[cfg(feature = "cli")]
 mod animation;
-#[cfg(feature = "cli")]
 mod ffmpeg;
+mod format;
 mod geometry;
 #[cfg(feature = "cli")]
 mod images;
@@ -28,7 +28,6 @@ mod y4m;
 
 #[cfg(feature = "cli")]
 pub use animation::Animation;
-#[cfg(feature = "cli")]
 pub use ffmpeg::{Ffmpeg, Programs};
 pub use geometry::{Geometry, Plan, Rect, resize_crop};
 #[cfg(feature = "cli")]
@@ -141,7 +140,7 @@ pub trait Source: Send {
 ///
 /// # Errors
 /// [`Error::Io`] where the file cannot be read, [`Error::Format`] where it is empty or holds no video, and
-/// [`Error::Unsupported`] for anything but y4m without the feature `cli`.
+/// [`Error::Unsupported`] for images without the feature `cli`.
 pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Source>> {
     open_with(path, &Options::default())
 }
@@ -177,27 +176,39 @@ fn open_folder(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
     Ok(Box::new(Images::folder(path, options)?))
 }
 
-#[cfg(feature = "cli")]
+#[cfg(not(feature = "cli"))]
+fn open_folder(path: &Path, _options: &Options) -> Result<Box<dyn Source>> {
+    Err(no_images(path))
+}
+
 fn open_other(path: &Path, magic: &[u8], options: &Options) -> Result<Box<dyn Source>> {
-    if let Some(name) = images::unsupported(magic) {
-        let message = format!("{name} is not read; convert it to PNG, JPEG or WebP, or to a video");
-        return Err(Error::format(path.display().to_string(), message));
+    match format::Image::of(magic) {
+        Some(format::Image::Unsupported(name)) => {
+            let message = format!("{name} is not read; convert it to PNG, JPEG or WebP, or to a video");
+            Err(Error::format(path.display().to_string(), message))
+        }
+        Some(format::Image::Known) => open_image(path, options),
+        None => Ok(Box::new(Ffmpeg::open(path, options)?)),
     }
-    if images::is_image(magic) { images::open(path, options) } else { Ok(Box::new(Ffmpeg::open(path, options)?)) }
+}
+
+#[cfg(feature = "cli")]
+fn open_image(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    images::open(path, options)
 }
 
 #[cfg(not(feature = "cli"))]
-fn open_folder(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
-    open_other(path, &[], options)
+fn open_image(path: &Path, _options: &Options) -> Result<Box<dyn Source>> {
+    Err(no_images(path))
 }
 
 #[cfg(not(feature = "cli"))]
-fn open_other(path: &Path, _magic: &[u8], _options: &Options) -> Result<Box<dyn Source>> {
-    Err(Error::Unsupported {
+fn no_images(path: &Path) -> Error {
+    Error::Unsupported {
         op: "video::open",
         device: "a build without the feature `cli`".into(),
-        message: format!("{} is not a y4m stream; images and other containers need that feature", path.display()),
-    })
+        message: format!("{} is an image or a folder; images need that feature", path.display()),
+    }
 }
 
 /// The error of a rate that is given to a video with timestamps.

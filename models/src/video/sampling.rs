@@ -240,7 +240,7 @@ mod tests {
             [[0, 0, 1, 1, 2, 2, 0, 0]]
         );
         let error = Sampling::Rate { frames: 8, fps: 20.0 }.clips(&Timeline::even(3, None), 1).unwrap_err();
-        assert!(error.to_string().contains("not known"), "{error}");
+        assert!(error.to_string().contains("no timestamps"), "{error}");
     }
 
     const ALL: [Sampling; 4] = [

@@ -31,13 +31,13 @@ pub(super) struct Probe {
     /// A guess at the frame rate.
     pub(super) rate: Option<f64>,
     /// Frames that the header promises: for messages about a file that ends early, alone.
-    promised: Option<usize>,
+    pub(super) promised: Option<usize>,
     /// Where the last packet ends in the file.
-    end: u64,
+    pub(super) end: u64,
     /// The size of the file.
-    size: u64,
+    pub(super) size: u64,
     pub(super) interlaced: bool,
-    rotation: Option<f64>,
+    pub(super) rotation: Option<f64>,
     pub(super) packets: Vec<Packet>,
     /// The first thing that is wrong with the container.
     pub(super) complaint: Option<String>,
