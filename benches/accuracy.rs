@@ -106,12 +106,12 @@ fn camera_motion(d: &Device) -> Result<[usize; 4]> {
         let mut recipe = Stages::named("camera-motion")?.into_last()?;
         recipe.precision = dtype.name().into();
         let config = recipe.config()?;
-        let sets = recipe.data.open(recipe.batch, config.input(), &config.protocol())?;
+        let sets = recipe.data.open(recipe.batch, &config)?;
         let naming = config.naming(&file, None)?;
         let trainer = Trainer::new(recipe, d, Params::from_file(d, DType::F32, &file, &*naming))?;
         let set = sets.first().and_then(|set| set.held_out.as_ref());
         let set = set.ok_or_else(|| tubelet_engine::Error::invalid("camera-motion", "no held-out clips"))?;
-        trainer.evaluate(0, &**set, Views::CENTRE, u64::MAX, &mut |_| {})
+        trainer.evaluate(0, &**set, Views::CENTRE, u64::MAX, &mut |_| Ok(()))
     };
     let [high, low] = [evaluate(DType::F32)?, evaluate(DType::BF16)?];
     let right = |found: &tubelet_models::train::Evaluation| (0..found.confusion.len()).map(|i| found.confusion[i][i]).sum();

@@ -97,7 +97,7 @@ impl CameraMotion {
         let clips = self.windows(source, Some(windows))?;
         let view = |clip: Frames| {
             let (logits, rollout) = look(&*self.model, &self.device, &shrink(&clip))?;
-            let best = top_k(&average(&[logits], Average::Logits), 1).first().copied();
+            let best = top_k(&average(&[logits], Average::Logits)?, 1)?.first().copied();
             Ok((clip, rollout, best.ok_or_else(|| Error::invalid("camera-motion", "no class"))?))
         };
         clips.into_iter().map(view).collect()
@@ -120,7 +120,7 @@ impl CameraMotion {
         let mut segments: Vec<(Segment, usize)> = Vec::new();
         for (i, clip) in clips.iter().enumerate() {
             progress(i, clips.len());
-            let probabilities = average(&[logits(&*self.model, &self.device, &shrink(clip))?], Average::Logits);
+            let probabilities = average(&[logits(&*self.model, &self.device, &shrink(clip))?], Average::Logits)?;
             let best = (0..probabilities.len()).fold(0, |best, c| if probabilities[c] > probabilities[best] { c } else { best });
             let [start, end] = grid.own(i, clips.len());
             let label = &self.classes[best];

@@ -126,7 +126,17 @@ fn a_captured_run_resumes_with_the_bits_of_an_eager_one() {
     let train = |folder: &std::path::Path, captured: bool, last: u64| {
         let stop = AtomicBool::new(false);
         let (device, folder) = (device(true).0, folder.to_owned());
-        let options = Options { device, folder, resume: true, start: None, start_model: None, threads: 1, captured, stop: &stop };
+        let options = Options {
+            device,
+            folder,
+            resume: true,
+            start: None,
+            start_model: None,
+            threads: 1,
+            captured,
+            strict: false,
+            stop: &stop,
+        };
         let outcome = run(recipe.clone(), &options, &mut |event| {
             if let Event::Step { done, .. } = event {
                 stop.store(done == last, Ordering::Relaxed);

@@ -139,6 +139,7 @@ fn sets_that_do_not_fit_are_named() {
         start_model: None,
         threads: 1,
         captured: false,
+        strict: false,
         stop: &stop,
     };
     let error = tubelet_models::train::run(other, &options, &mut |_| {}).unwrap_err().to_string();

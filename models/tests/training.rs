@@ -82,6 +82,7 @@ fn a_run_survives_checkpoints_that_cannot_be_written() {
         start_model: None,
         threads: 1,
         captured: false,
+        strict: false,
         stop: &stop,
     };
     let error = run(recipe, &options, &mut |event| notes += u32::from(matches!(event, Event::Note(_)))).unwrap_err();
@@ -155,6 +156,7 @@ fn a_run_in_a_used_folder_needs_resume() {
         start_model: None,
         threads: 1,
         captured: false,
+        strict: false,
         stop: &stop,
     };
     let error = run(recipe.clone(), &options(false), &mut |_| {}).unwrap_err().to_string();
@@ -190,6 +192,7 @@ fn a_second_stage_starts_from_the_first_and_leaves_the_spatial_encoder_alone() {
         start_model: Some(first),
         threads: 1,
         captured: false,
+        strict: false,
         stop: &never(),
     };
     assert!(run(recipe, &options, &mut |_| {}).unwrap().finished);
@@ -262,6 +265,7 @@ fn broken_videos_are_counted_and_training_goes_on() {
         start_model: None,
         threads: 1,
         captured: false,
+        strict: false,
         stop: &stop,
     };
     let error = run(recipe, &options, &mut |_| {}).unwrap_err().to_string();
@@ -316,6 +320,7 @@ fn a_loss_that_explodes_names_the_operation() {
         start_model: None,
         threads: 1,
         captured: false,
+        strict: false,
         stop: &stop,
     };
     let error = run(recipe, &options, &mut |_| {}).unwrap_err().to_string();

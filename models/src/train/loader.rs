@@ -10,6 +10,7 @@ use std::{
         mpsc::{Receiver, sync_channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use tubelet_engine::{Error, Philox, Result};
@@ -17,6 +18,7 @@ use tubelet_engine::{Error, Philox, Result};
 use super::{
     augment::{Augmentation, mix},
     data::{Dataset, Sample},
+    report::Record,
 };
 
 /// Clips of one step.
@@ -60,56 +62,58 @@ pub struct Plan {
 const ORDER: u64 = 1 << 62;
 const CLIP: u64 = 1 << 61;
 
+/// What happens while a batch is made.
+#[derive(Default)]
+struct Making {
+    /// What the user should know of clips, in their order.
+    records: Vec<Record>,
+    /// How long clips were read.
+    reading: Duration,
+}
+
 impl Plan {
-    /// Batch `k`; adds to `skipped` what could not be read.
-    fn batch(&self, k: u64, skipped: &AtomicU64) -> Result<Batch> {
+    /// Batch `k`; adds to `making` what happens on the way.
+    fn batch(&self, k: u64, making: &mut Making) -> Result<Batch> {
         let mut rng = Philox::stream(self.seed, CLIP | ORDER | k);
         let lambda = self.augmentation.lambda(&mut rng);
         let mixed = lambda < 1.0 && !self.share.is_empty();
-        let sample = |i: usize| self.sample(k * self.batch as u64 + i as u64, skipped);
+        let mut sample = |i: usize| self.sample(k * self.batch as u64 + i as u64, making);
         // Each clip is mixed with the one before it, the first of the batch with the last: a share begins with another's last clip.
         let before = if mixed { Some(sample((self.share.start + self.batch - 1) % self.batch)?) } else { None };
         let mut samples = self.share.clone().map(sample).collect::<Result<Vec<_>>>()?;
         let classes = self.data.classes();
-        let mut targets: Vec<Vec<f32>> = samples.iter().map(|sample| one_hot(&sample.labels, classes)).collect();
+        let mut targets = samples.iter().map(|sample| one_hot(&sample.labels, classes)).collect::<Result<Vec<_>>>()?;
         let labels = samples.iter().map(|sample| sample.labels.first().copied().unwrap_or(0)).collect();
         if let Some(mut before) = before {
             for (sample, target) in samples.iter_mut().zip(&mut targets) {
                 let own = sample.clone();
                 mix(&mut sample.frames, &before.frames, lambda);
-                let row = one_hot(&before.labels, classes);
+                let row = one_hot(&before.labels, classes)?;
                 target.iter_mut().zip(row).for_each(|(a, b)| *a = lambda * *a + (1.0 - lambda) * b);
                 before = own;
             }
         }
-        let first = samples.first().ok_or_else(|| Error::invalid("batch", "no clips"))?;
-        let clip = [first.frames.len(), first.frames.height, first.frames.width];
-        let bytes = clip.iter().product::<usize>() * 3;
-        let mut video = Vec::with_capacity(bytes * samples.len());
-        for sample in &samples {
-            if sample.frames.data.len() != bytes {
-                return Err(Error::shape(
-                    "batch",
-                    format!("a clip of {} bytes among clips of {bytes}", sample.frames.data.len()),
-                ));
-            }
-            video.extend_from_slice(&sample.frames.data);
-        }
+        let (clip, video) = gather(&samples)?;
         Ok(Batch { video, clip, targets, labels })
     }
 
     /// The clip at position `position` of the whole training.
-    fn sample(&self, position: u64, skipped: &AtomicU64) -> Result<Sample> {
+    fn sample(&self, position: u64, making: &mut Making) -> Result<Sample> {
         let mut last = Error::invalid("data set", "no clips");
         for attempt in 0..self.patience.max(1) as u64 {
             let mut rng = Philox::stream(self.seed, CLIP | (position << 8 | attempt.min(255)));
-            match self.data.sample(self.index(position, attempt), Some(&mut rng)) {
+            let (index, began) = (self.index(position, attempt), Instant::now());
+            let read = self.data.sample(index, Some(&mut rng));
+            making.reading += began.elapsed();
+            match read {
                 Ok(mut sample) => {
+                    let notes = std::mem::take(&mut sample.notes).into_iter();
+                    making.records.extend(notes.map(|note| Record::note(&*self.data, index, note)));
                     self.augmentation.apply(&mut sample, &mut rng);
                     return Ok(sample);
                 }
                 Err(error) => {
-                    skipped.fetch_add(1, Ordering::Relaxed);
+                    making.records.push(Record::skipped(&*self.data, index, &error));
                     last = error;
                 }
             }
@@ -150,32 +154,62 @@ fn permuted(seed: u64, epoch: u64, i: u64, size: u64) -> u64 {
 }
 
 /// The classes of a clip as probabilities 0 and 1.
-fn one_hot(labels: &[usize], classes: usize) -> Vec<f32> {
+fn one_hot(labels: &[usize], classes: usize) -> Result<Vec<f32>> {
     let mut row = vec![0.0; classes];
-    labels.iter().for_each(|&label| row.get_mut(label).into_iter().for_each(|x| *x = 1.0));
-    row
+    for &label in labels {
+        let no_class = || Error::invalid("label", format!("{label}, but the data set has {classes} classes"));
+        *row.get_mut(label).ok_or_else(no_class)? = 1.0;
+    }
+    Ok(row)
+}
+
+/// The frames of all clips, which have one size, and that size.
+fn gather(samples: &[Sample]) -> Result<([usize; 3], Vec<u8>)> {
+    let first = samples.first().ok_or_else(|| Error::invalid("batch", "no clips"))?;
+    let clip = [first.frames.len(), first.frames.height, first.frames.width];
+    let bytes = clip.iter().product::<usize>() * 3;
+    let mut video = Vec::with_capacity(bytes * samples.len());
+    for Sample { frames, .. } in samples {
+        if frames.data.len() != bytes {
+            return Err(Error::shape("batch", format!("a clip of {} bytes among clips of {bytes}", frames.data.len())));
+        }
+        video.extend_from_slice(&frames.data);
+    }
+    Ok((clip, video))
+}
+
+/// A batch, or why there is none, and what happened while it was made.
+struct Made {
+    batch: Result<Batch>,
+    records: Vec<Record>,
 }
 
 /// Hands out batches in order.
 pub struct Loader {
-    queues: Vec<Receiver<Result<Batch>>>,
+    queues: Vec<Receiver<Made>>,
     next: u64,
-    skipped: Arc<AtomicU64>,
+    records: Vec<Record>,
+    /// Nanoseconds for which the threads have read clips.
+    reading: Arc<AtomicU64>,
 }
 
 impl Loader {
     /// Starts `threads` threads that make batches from number `first` on, each at most two ahead.
     pub fn start(plan: Plan, first: u64, threads: usize) -> Result<Self> {
-        let (plan, skipped) = (Arc::new(plan), Arc::new(AtomicU64::new(0)));
+        let (plan, reading) = (Arc::new(plan), Arc::new(AtomicU64::new(0)));
         let threads = threads.max(1) as u64;
         let start = |i: u64| {
             let (sender, receiver) = sync_channel(2);
-            let (plan, skipped) = (Arc::clone(&plan), Arc::clone(&skipped));
+            let (plan, reading) = (Arc::clone(&plan), Arc::clone(&reading));
             let work = move || {
-                let mut k = first + i;
-                // Sending fails when nobody wants batches any more.
-                while sender.send(plan.batch(k, &skipped)).is_ok() {
-                    k += threads;
+                for k in (first + i..).step_by(threads as usize) {
+                    let mut making = Making::default();
+                    let batch = plan.batch(k, &mut making);
+                    reading.fetch_add(u64::try_from(making.reading.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                    // Sending fails when nobody wants batches any more.
+                    if sender.send(Made { batch, records: making.records }).is_err() {
+                        break;
+                    }
                 }
             };
             let spawned = thread::Builder::new().name(format!("loader-{i}")).spawn(work);
@@ -183,19 +217,30 @@ impl Loader {
                 .map(|_| receiver)
                 .map_err(|error| Error::Device { device: "host".into(), message: format!("no thread: {error}") })
         };
-        Ok(Loader { queues: (0..threads).map(start).collect::<Result<_>>()?, next: 0, skipped })
+        Ok(Loader { queues: (0..threads).map(start).collect::<Result<_>>()?, next: 0, records: Vec::new(), reading })
     }
 
     /// The next batch.
+    ///
+    /// # Errors
+    /// Of the data set, and for a thread that has ended.
     pub fn next_batch(&mut self) -> Result<Batch> {
         let queue = &self.queues[(self.next % self.queues.len() as u64) as usize];
         self.next += 1;
-        queue.recv().map_err(|_| Error::Device { device: "host".into(), message: "a loader thread ended".into() })?
+        let ended = |_| Error::Device { device: "host".into(), message: "a loader thread ended".into() };
+        let Made { batch, records } = queue.recv().map_err(ended)?;
+        self.records.extend(records);
+        batch
     }
 
-    /// How many clips could not be read so far.
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    /// What the user should know of the clips of the batches since the last call: a record each time that a clip was read.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// How long the threads have read clips so far, all of them together.
+    pub fn reading(&self) -> Duration {
+        Duration::from_nanos(self.reading.load(Ordering::Relaxed))
     }
 }
 
@@ -220,11 +265,15 @@ mod tests {
         fn size(&self) -> Option<u64> {
             Some(10)
         }
+        fn describe(&self, index: u64) -> String {
+            format!("clip-{index}")
+        }
         fn sample(&self, index: u64, _: Option<&mut Philox>) -> Result<Sample> {
             if (index + 1).is_multiple_of(self.broken) {
                 return Err(Error::format("clip", "broken"));
             }
-            Ok(Sample { frames: Frames { width: 1, height: 1, data: vec![index as u8; 3] }, labels: vec![index as usize % 4] })
+            let frames = Frames { width: 1, height: 1, data: vec![index as u8; 3] };
+            Ok(Sample { frames, labels: vec![index as usize % 4], notes: Vec::new() })
         }
     }
 
@@ -242,12 +291,12 @@ mod tests {
 
     #[test]
     fn shares_are_parts_of_the_batch_mixed_ones_too() {
-        let skipped = AtomicU64::new(0);
+        let mut making = Making::default();
         for k in 0..4 {
-            let whole = plan(u64::MAX, 1).batch(k, &skipped).unwrap();
+            let whole = plan(u64::MAX, 1).batch(k, &mut making).unwrap();
             assert!(k > 0 || whole.targets.iter().flatten().any(|&x| x > 0.0 && x < 1.0), "something is mixed");
             let shares = [0..2, 2..3, 3..5];
-            let parts = shares.map(|share| Plan { share, ..plan(u64::MAX, 1) }.batch(k, &skipped).unwrap());
+            let parts = shares.map(|share| Plan { share, ..plan(u64::MAX, 1) }.batch(k, &mut making).unwrap());
             assert_eq!(whole.video, parts.each_ref().map(|part| part.video.clone()).concat());
             assert_eq!(whole.targets, parts.each_ref().map(|part| part.targets.clone()).concat());
             assert_eq!(whole.labels, parts.each_ref().map(|part| part.labels.clone()).concat());
@@ -281,13 +330,17 @@ mod tests {
     }
 
     #[test]
-    fn broken_clips_are_replaced_and_counted() {
+    fn broken_clips_are_replaced_and_told() {
         let mut loader = Loader::start(plan(5, 3), 0, 1).unwrap();
         for _ in 0..2 {
             let batch = loader.next_batch().unwrap();
             assert_eq!(batch.labels.len(), 5);
         }
-        assert!(loader.skipped() >= 2);
+        // Two batches are an epoch.
+        let mut clips: Vec<_> = loader.take_records().into_iter().map(|record| record.to_string()).collect();
+        clips.sort_unstable();
+        assert_eq!(clips, ["clip-4: left out: clip: broken", "clip-9: left out: clip: broken"]);
+        assert!(loader.take_records().is_empty());
         let mut hopeless = Loader::start(plan(1, 3), 0, 1).unwrap();
         let error = hopeless.next_batch().unwrap_err().to_string();
         assert!(error.contains("3 clips in a row"), "{error}");

@@ -4,6 +4,7 @@ pub mod augment;
 pub mod camera_motion;
 pub mod data;
 pub mod loader;
+mod log;
 pub mod metrics;
 #[cfg(all(feature = "mpi", unix))]
 pub mod mpi;
@@ -14,6 +15,7 @@ pub mod parallel;
 #[cfg(feature = "cuda")]
 mod ranks;
 pub mod recipe;
+pub mod report;
 mod run;
 pub mod schedule;
 mod stages;
@@ -28,4 +30,4 @@ pub use stages::Stages;
 pub use start::Start;
 pub use state::{State, files, write};
 pub use store::Store;
-pub use trainer::{Evaluation, StepReport, Trainer};
+pub use trainer::{Evaluation, Seen, StepReport, Trainer};

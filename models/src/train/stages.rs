@@ -87,13 +87,13 @@ impl Stages {
             Some((Some(name), _)) => options.folder.join(name),
             _ => options.folder.clone(),
         };
-        let Options { device, resume, threads, captured, stop, .. } = options;
+        let Options { device, resume, threads, captured, strict, stop, .. } = options;
         let (start, start_model) = match i.checked_sub(1).and_then(|before| Some((before, self.0.get(before)?))) {
             None => (options.start.clone(), options.start_model.clone()),
             Some((before, (_, recipe))) => (Some(folder(before).join("weights.safetensors")), Some(recipe.config()?)),
         };
-        let (resume, threads, captured) = (*resume, *threads, *captured);
-        Ok(Options { device: device.clone(), folder: folder(i), resume, start, start_model, threads, captured, stop })
+        let (resume, threads, captured, strict) = (*resume, *threads, *captured, *strict);
+        Ok(Options { device: device.clone(), folder: folder(i), resume, start, start_model, threads, captured, strict, stop })
     }
 }
 

@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     bar.finish_and_clear();
     report(arguments, began, opened.decoding);
-    let best = top_k(&average(&rows, opened.protocol.average), arguments.top_k);
+    let best = top_k(&average(&rows, opened.protocol.average)?, arguments.top_k)?;
     if json {
         let one = |p: &Prediction| json!({ "class": p.class, "label": opened.name(p.class), "probability": p.probability });
         let predictions: Vec<_> = best.iter().map(one).collect();

@@ -7,7 +7,11 @@ use tubelet_models::{
     devices,
     engine::DType,
     params::Params,
-    train::{Stages, Trainer, data::Data},
+    train::{
+        Evaluation, Seen, Stages, Trainer,
+        data::{Data, HeldOut, Stored},
+        report::{Ledger, refuse_missing},
+    },
     video::Views,
 };
 
@@ -32,8 +36,11 @@ pub struct Arguments {
     #[arg(long)]
     still: bool,
     /// At most so many clips.
-    #[arg(long, default_value_t = u64::MAX)]
+    #[arg(long, default_value_t = u64::MAX, value_parser = clap::value_parser!(u64).range(1..))]
     clips: u64,
+    /// Refuse data with missing files, clips that cannot be read, and damaged clips.
+    #[arg(long)]
+    strict: bool,
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -57,22 +64,56 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         }
         Data::Files { .. } | Data::Joint { .. } => {}
     }
-    let (config, device) = (recipe.config()?, devices::open(&arguments.device)?);
-    let sets = recipe.data.open(recipe.batch, config.input(), &config.protocol())?;
-    if sets.iter().all(|set| set.held_out.is_none()) {
+    let config = recipe.config()?;
+    let checkpoint = Checkpoint::open(&arguments.weights)?;
+    // All that is wrong with the data is found before anything is computed.
+    let sets = recipe.data.open_held_out(&config, &Stored::read(&arguments.weights, &checkpoint)?)?;
+    if sets.iter().all(|set| set.data.is_none()) {
         return Err(Error::invalid("recipe", "it names no clips to evaluate on"));
     }
-    let file = Checkpoint::open(&arguments.weights)?.state_dict();
+    for set in &sets {
+        refuse_missing(&set.findings, arguments.strict)?;
+        set.findings.iter().for_each(|finding| eprintln!("tubelet: {finding}"));
+    }
+    let device = devices::open(&arguments.device)?;
+    let file = checkpoint.state_dict();
     let naming = config.naming(&file, None)?;
     let views = recipe.views.unwrap_or(Views::CENTRE);
     let trainer = Trainer::new(recipe, &device, Params::from_file(&device, DType::F32, &file, &*naming))?;
     for (i, set) in sets.iter().enumerate() {
-        let Some(held_out) = &set.held_out else { continue };
-        let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
-        let evaluation = trainer.evaluate(i, &**held_out, views, arguments.clips, &mut |n| bar.inc(n))?;
-        bar.finish_and_clear();
-        say!("{}", describe(0, set.name.as_deref(), &evaluation));
-        confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
+        evaluate(arguments, &trainer, i, set, views)?;
     }
     Ok(true)
+}
+
+/// Evaluates on one data set, and prints the result.
+fn evaluate(arguments: &Arguments, trainer: &Trainer, i: usize, set: &HeldOut, views: Views) -> Result<()> {
+    let Some(held_out) = &set.data else { return Ok(()) };
+    let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
+    let mut ledger = Ledger::new(set.name.as_ref().map_or("validation".to_owned(), |name| format!("validation of {name}")));
+    let evaluation = trainer.evaluate(i, &**held_out, views, arguments.clips, &mut |seen| {
+        let Seen::Record(record) = seen else {
+            bar.inc(1);
+            return Ok(());
+        };
+        if arguments.strict {
+            record.refuse()?;
+        }
+        if let Some(line) = ledger.enter(record).then(|| ledger.line(record)).flatten() {
+            bar.suspend(|| eprintln!("tubelet: {line}"));
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    say!("{}", describe(0, set.name.as_deref(), &evaluation));
+    confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
+    say!("{}", times(&evaluation));
+    let missing = set.findings.iter().filter(|finding| finding.is_missing()).map(ToString::to_string);
+    missing.chain(ledger.summary(&**held_out)).for_each(|line| eprintln!("tubelet: {line}"));
+    Ok(())
+}
+
+/// How long an evaluation took, and which share of that clips were read for.
+fn times(evaluation: &Evaluation) -> String {
+    format!("{:.2} s in all, {:.0}% of it decoding", evaluation.elapsed.as_secs_f64(), 100.0 * evaluation.decoding())
 }

@@ -6,6 +6,7 @@ macro_rules! say {
 }
 
 mod bench;
+mod check;
 mod classify;
 mod devices;
 mod evaluate;
@@ -41,6 +42,7 @@ const EXAMPLES: &str = "Examples:
   tubelet inspect --tables                  the papers' tables beside ours
   tubelet verify --device cpu               every kernel against the f64 reference
   tubelet train camera-motion --out run     train the model in the box again
+  tubelet check lists/train.csv             find clips that cannot be read, before training
   tubelet rollout clip.mp4 -o strip.png     what the model in the box looks at
 
 Every command exits with 0 when it did what it was asked, 1 when it could not, 2 for wrong arguments.";
@@ -55,6 +57,7 @@ enum Command {
     Bench(bench::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Check(check::Arguments),
     Rollout(rollout::Arguments),
     Kernels(kernels::Arguments),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Rollout(arguments) => rollout::run(&arguments),
         Command::Kernels(arguments) => kernels::run(&arguments),
     };

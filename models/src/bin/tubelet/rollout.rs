@@ -89,7 +89,7 @@ fn given_model(arguments: &Arguments, name: &str) -> Result<Vec<Look>> {
     let mut looks = Vec::new();
     for clip in std::mem::take(&mut opened.clips) {
         let (logits, rollout) = look(&*opened.model, &opened.device, &clip)?;
-        let best = top_k(&average(&[logits], opened.protocol.average), 1).first().copied();
+        let best = top_k(&average(&[logits], opened.protocol.average)?, 1)?.first().copied();
         let best = best.ok_or_else(|| Error::invalid("--model", "it has no classes"))?;
         looks.push((clip, rollout, best, opened.name(best.class)));
         bar.inc(1);

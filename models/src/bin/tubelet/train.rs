@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Capture a step once and replay it (cuda, where it is one CUDA graph; cuda-emulated): the same bits, more memory beside evaluation's. For one process.
     #[arg(long, conflicts_with_all = ["mpi", "nccl"])]
     captured: bool,
+    /// Refuse data with missing files, clips that cannot be read, and damaged clips.
+    #[arg(long)]
+    strict: bool,
     /// Another number of steps than the recipe's, of each stage.
     #[arg(long)]
     steps: Option<u64>,
@@ -88,6 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         start_model: arguments.start_model.as_deref().map(Config::named).transpose()?,
         threads: arguments.threads,
         captured: arguments.captured,
+        strict: arguments.strict,
         stop: &stop,
     };
     // Last of all: until here each process fails by itself, and mpirun ends the others.
@@ -131,6 +135,7 @@ fn stage(group: &dyn Group, recipe: Recipe, options: &Options<'_>) -> Result<boo
         Event::Evaluated { done, set, evaluation } => say(&bar, &describe(done, set, evaluation)),
     })?;
     bar.finish_and_clear();
+    outcome.summary.iter().for_each(|line| eprintln!("tubelet: {line}"));
     if !first {
         return Ok(outcome.finished);
     }

@@ -67,7 +67,7 @@ impl Trainer {
         self.write(&mut plan, batches)?;
         let mut report = {
             let outcomes = plan.replay()?;
-            self.report(&Alone, outcomes, batches)?
+            self.report(&Alone, outcomes, batches).map_err(|error| self.named(&Alone, batches, error))?
         };
         report.learning_rate = self.learning_rate();
         // Where one of them is not finite, nothing was changed that gradients depend on.

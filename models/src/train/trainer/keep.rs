@@ -7,6 +7,7 @@ use tubelet_engine::{DType, Error, Result, Tensor};
 use super::Trainer;
 use crate::train::{
     Recipe, State,
+    data::names_key,
     parallel::{Group, agree, zeros},
     state::write,
 };
@@ -98,15 +99,21 @@ impl Trainer {
         Ok(())
     }
 
-    /// Writes the (averaged) parameters in our own naming, rounded to `dtype`, for `classify --weights`.
+    /// Writes the (averaged) parameters in our own naming, rounded to `dtype`, for `classify --weights`. `names` has
+    /// for each data set, by its number, the names of its classes, if it has any.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn export(&self, path: &Path, dtype: DType, labels: Option<&[String]>) -> Result<()> {
+    pub fn export(&self, path: &Path, dtype: DType, names: &[Option<Vec<String>>]) -> Result<()> {
         let config = serde_json::to_string(&self.config).map_err(|error| Error::invalid("config", error.to_string()))?;
         let mut metadata = BTreeMap::from([("config".to_owned(), config), ("steps".to_owned(), self.step.to_string())]);
-        if let Some(labels) = labels {
-            metadata.insert("labels".to_owned(), labels.join("\n"));
+        let sets = self.recipe.data.sets();
+        for (((set, _), goal), names) in sets.iter().zip(&self.goals).zip(names) {
+            let Some(names) = names.as_ref().map(|names| names.join("\n")) else { continue };
+            if goal.head == 0 {
+                metadata.insert(names_key(None), names.clone());
+            }
+            metadata.insert(names_key(*set), names);
         }
         let values = self.averaged().values.into_iter();
         let rounded = values.map(|(name, x)| Ok((name, x.cast(dtype)?))).collect::<Result<BTreeMap<_, _>>>()?;

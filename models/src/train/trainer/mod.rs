@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{Pass, params::Params, registry::Config};
 use captured::Captured;
-pub use evaluate::Evaluation;
+pub use evaluate::{Evaluation, Seen};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,12 +111,8 @@ impl Trainer {
     pub fn new(recipe: Recipe, device: &Device, params: Params<'_>) -> Result<Self> {
         let (config, dtype) = (recipe.config()?, recipe.dtype()?);
         let store = Store::collect(&config, params, &recipe.freeze)?;
-        let goal = |(name, multi_label): (Option<&str>, bool)| {
-            let missing = |name: &str| Error::invalid("data", format!("the model has no head for the set {name:?}"));
-            let head = name.map_or(Ok(0), |name| config.head(name).ok_or_else(|| missing(name)))?;
-            Ok(Goal { head, multi_label })
-        };
-        let goals = recipe.data.sets().into_iter().map(goal).collect::<Result<_>>()?;
+        let sets = recipe.data.sets().into_iter().zip(recipe.data.heads(&config)?);
+        let goals = sets.map(|((_, multi_label), head)| Goal { head, multi_label }).collect();
         let (memory, average) = (BTreeMap::new(), BTreeMap::new());
         let device = device.clone();
         Ok(Trainer { recipe, config, device, dtype, store, memory, average, step: 0, goals, captured: None, whole: false })
@@ -341,7 +337,7 @@ impl Trainer {
             let part = clips[set] / parts;
             let labels = &batches[set].labels[i * part..(i + 1) * part];
             for (scores, &label) in logits.to_vec::<f32>()?.chunks(logits.shape()[1].max(1)).zip(labels) {
-                report.accuracy.add(scores, label);
+                report.accuracy.add(scores, label)?;
             }
         }
         Ok(report)
