@@ -229,7 +229,7 @@ fn videos(here: &Path) {
 }
 
 #[test]
-fn broken_videos_are_counted_and_training_goes_on() {
+fn broken_videos_are_told_and_training_goes_on() {
     let here = folder("videos");
     videos(&here.join("data"));
     let mut recipe = small("tubevit");
@@ -241,15 +241,40 @@ fn broken_videos_are_counted_and_training_goes_on() {
     (recipe.steps, recipe.regularisation, recipe.augmentation) = (40, Default::default(), Default::default());
     recipe.schedule = serde_json::from_str(r#"{"kind": "constant"}"#).unwrap();
     recipe.average = None;
-    let mut unread = 0;
-    let outcome = train(&recipe, &here.join("run"), false, &never(), &mut |event| {
-        if let Event::Step { skipped, .. } = event {
-            unread = skipped;
-        }
+    let (mut unread, mut notes) = (0, Vec::new());
+    let outcome = train(&recipe, &here.join("run"), false, &never(), &mut |event| match event {
+        Event::Step { skipped, .. } => unread = skipped,
+        Event::Note(note) => notes.push(note),
+        Event::Evaluated { .. } => {}
     });
     let evaluation = outcome.evaluation.unwrap();
-    assert!(unread > 0);
     assert_eq!((evaluation.skipped, evaluation.accuracy.total), (2, 8));
+    // Each clip is counted and told once, however often it was tried; at the end again.
+    assert_eq!(unread, 2);
+    let told =
+        |lines: &[String], what: &str| lines.iter().filter(|line| line.starts_with(what) && line.contains("empty")).count();
+    assert_eq!((told(&notes, "training: "), told(&notes, "validation: "), notes.len()), (1, 1, 4), "{notes:?}");
+    assert_eq!((told(&outcome.summary, "training: 2 of 10 clips"), outcome.summary.len()), (1, 2), "{:?}", outcome.summary);
+    let log = fs::read_to_string(here.join("run/metrics.jsonl")).unwrap();
+    let lines = || log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(lines().filter(|line| line["skipped"]["reason"].is_string()).count(), 4, "{log}");
+    let shares = lines().filter(|line| line["decoding"].as_f64().is_some_and(|share| share > 0.0 && share <= 1.0));
+    assert!(shares.filter(|line| line["waiting"].is_f64()).count() >= 4, "{log}");
+    // A strict run ends.
+    let (device, stop) = (Device::cpu().unwrap(), never());
+    let strict = Options {
+        device,
+        folder: here.join("strict"),
+        resume: false,
+        start: None,
+        start_model: None,
+        threads: 1,
+        captured: false,
+        strict: true,
+        stop: &stop,
+    };
+    let error = run(recipe.clone(), &strict, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("--strict") && (error.contains("broken.y4m") || error.contains("empty.y4m")), "{error}");
     assert_eq!(evaluation.accuracy.top1, 8, "dark and light are told apart: {evaluation:?}");
     // Only broken videos: an error that says so.
     let broken = here.join("broken");
