@@ -214,7 +214,7 @@ pub fn confusion(evaluation: &Evaluation, labels: &str) {
         let total: usize = row.iter().sum();
         let wrong = row.iter().enumerate().filter(|&(class, &n)| class != label && n > 0).max_by_key(|(_, n)| **n);
         let wrong = wrong.map(|(class, n)| format!("{} ({n})", names[class])).unwrap_or_default();
-        let right = format!("{:.1}%", 100.0 * row[label] as f64 / total.max(1) as f64);
+        let right = if total == 0 { String::new() } else { format!("{:.1}%", 100.0 * row[label] as f64 / total as f64) };
         table.row([names[label].clone(), total.to_string(), right, wrong]);
     }
     table.print();

@@ -163,7 +163,7 @@ fn repeated(what: &str, entries: &[Entry]) -> Option<Finding> {
             first.insert(&entry.path, entry);
         }
     }
-    let text = format!("{what}: {} lines repeat a file: {}", found.len(), first_few(&found));
+    let text = format!("{what}: files that are listed more than once: {}", first_few(&found));
     (!found.is_empty()).then_some(Finding::Note(text))
 }
 
@@ -233,7 +233,7 @@ mod tests {
     fn repeated_files_are_told() {
         let entries = parse_list("list", b"a 0\nb 1\na 0\nb 2", &|_| false).unwrap();
         let Some(Finding::Note(text)) = repeated("list", &entries) else { panic!("nothing is told") };
-        assert_eq!(text, "list: 2 lines repeat a file: a (lines 1 and 3), b (lines 2 and 4, with other labels)");
+        assert_eq!(text, "list: files that are listed more than once: a (lines 1 and 3), b (lines 2 and 4, with other labels)");
         assert_eq!(repeated("list", &entries[..2]), None);
     }
 }

@@ -239,7 +239,9 @@ impl Data {
                 });
             }
             let (training, held_out) = part.files(config)?;
-            let findings = training.findings().iter().chain(held_out.iter().flat_map(Files::findings)).cloned().collect();
+            let mut findings = training.findings().to_vec();
+            // A list that is both is told of once.
+            findings.extend(held_out.iter().filter(|set| set.name() != training.name()).flat_map(Files::findings).cloned());
             let held_out = held_out.map(|set| Box::new(set) as Box<dyn Dataset>);
             Ok(Set { name, clips, training: Arc::new(training), held_out, findings })
         };
