@@ -101,7 +101,7 @@ fn model(d: &Device, preset: &str) -> Result<f64> {
 /// Right predictions in f32, in bf16, and how many clips both give the same class, of the held-out clips of camera motion.
 fn camera_motion(d: &Device) -> Result<[usize; 4]> {
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights/camera-motion.safetensors");
-    let file = Checkpoint::open(&weights)?.state_dict();
+    let file = Checkpoint::open(&weights)?;
     let evaluate = |dtype: DType| {
         let mut recipe = Stages::named("camera-motion")?.into_last()?;
         recipe.precision = dtype.name().into();

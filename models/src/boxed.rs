@@ -211,7 +211,7 @@ impl Grid {
 pub fn weights() -> Result<(Config, Checkpoint)> {
     let file = Checkpoint::from_bytes(WEIGHTS.to_vec())?;
     let config = serde_json::from_str(&meta(&file, "config")?);
-    Ok((config.map_err(|error| Error::format("camera-motion", error.to_string()))?, file.state_dict()))
+    Ok((config.map_err(|error| Error::format("camera-motion", error.to_string()))?, file))
 }
 
 fn meta(file: &Checkpoint, key: &str) -> Result<String> {

@@ -27,6 +27,7 @@ pub mod video;
 pub mod vidtr;
 pub mod vit;
 pub mod vivit;
+pub mod weights;
 
 pub use pass::{Depth, Pass, Regularisation};
 pub use tubelet_engine::{self as engine, Error, Result};

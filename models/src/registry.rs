@@ -7,7 +7,6 @@ use serde_json::Value;
 use tubelet_engine::{DType, Device, Error, Result, Tensor, cpu::Cpu};
 
 use crate::{
-    checkpoint::Checkpoint,
     classify::Average,
     init::FromImage,
     model::{Input, Model, Outline},
@@ -18,6 +17,7 @@ use crate::{
     vidtr::{self, VidTrConfig},
     vit::{self, VitConfig},
     vivit::{self, VivitConfig},
+    weights::{Choice, Weights},
 };
 
 /// Any model: what a configuration file holds, with the system's name under `model`.
@@ -197,14 +197,13 @@ impl Config {
         Ok(model)
     }
 
-    /// The model with the weights of a checkpoint, in the naming called `naming` or the one that fits.
+    /// The model with the weights of a checkpoint, in the naming called `naming` or the one that fits. [`Weights`] says which
+    /// of several dictionaries was taken, and takes another on demand.
     ///
     /// # Errors
-    /// Of reading; and [`Error::Weights`] with every missing, unexpected and mis-shaped tensor where no naming fits.
+    /// Of [`Weights::open`]; and [`Error::Weights`] with every missing, unexpected and mis-shaped tensor where no naming fits.
     pub fn load(&self, device: &Device, dtype: DType, path: &Path, naming: Option<&str>) -> Result<Box<dyn Model>> {
-        let file = Checkpoint::open(path)?.state_dict();
-        let naming = self.naming(&file, naming)?;
-        self.with_naming(device, dtype, &file, &*naming)
+        Weights::open(self, path, Choice { naming, state_dict: None })?.build(self, device, dtype)
     }
 
     /// The model with the tensors of a file in a naming.
@@ -243,20 +242,36 @@ impl Config {
     /// The naming called `name`, or the one in which the file fits the model, found on the meter by names and shapes alone; if none fits,
     /// the one with the fewest misfits, for its error message.
     pub fn naming(&self, file: &dyn TensorFile, name: Option<&str>) -> Result<Box<dyn Naming>> {
-        let all = self.namings();
+        let all = self.chosen_namings(name)?;
+        let best = all.into_iter().map(|naming| (self.misfits(file, &*naming), naming)).min_by_key(|(misfits, _)| *misfits);
+        best.map(|(_, naming)| naming).ok_or_else(|| Error::invalid("--naming", "no naming is known"))
+    }
+
+    /// The naming called `name`, or all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is none of theirs.
+    pub(crate) fn chosen_namings(&self, name: Option<&str>) -> Result<Vec<Box<dyn Naming>>> {
+        let mut all = self.namings();
         if let Some(name) = name {
             let known: Vec<&str> = all.iter().map(|naming| naming.name()).collect();
             let message = format!("{name:?} is none of {}", known.join(", "));
-            return all.into_iter().find(|n| n.name() == name).ok_or_else(|| Error::invalid("--naming", message));
+            all.retain(|naming| naming.name() == name);
+            if all.is_empty() {
+                return Err(Error::invalid("--naming", message));
+            }
         }
-        let meter = Device::meter();
-        let misfits = |naming: &dyn Naming| match self.with_naming(&meter, DType::F32, file, naming) {
+        Ok(all)
+    }
+
+    /// How many tensors are missing, unexpected or of another shape, and one more; 0 where the file fits. Found on the meter, by names
+    /// and shapes alone.
+    pub(crate) fn misfits(&self, file: &dyn TensorFile, naming: &dyn Naming) -> usize {
+        match self.with_naming(&Device::meter(), DType::F32, file, naming) {
             Ok(_) => 0,
             Err(Error::Weights { missing, unexpected, mismatched }) => 1 + missing.len() + unexpected.len() + mismatched.len(),
             Err(_) => usize::MAX,
-        };
-        let best = all.into_iter().map(|naming| (misfits(&*naming), naming)).min_by_key(|(misfits, _)| *misfits);
-        best.map(|(_, naming)| naming).ok_or_else(|| Error::invalid("--naming", "no naming is known"))
+        }
     }
 }
 

@@ -132,6 +132,7 @@ fn a_captured_run_resumes_with_the_bits_of_an_eager_one() {
             resume: true,
             start: None,
             start_model: None,
+            start_state_dict: None,
             threads: 1,
             captured,
             strict: false,

@@ -95,11 +95,21 @@ fn train_on(
 ) -> Vec<Result<Outcome>> {
     let one = |device: Device, group: &dyn Group| {
         let (rank, stop) = (group.rank(), AtomicBool::new(false));
-        let (start, start_model) = (None, None);
+        let (start, start_model, start_state_dict) = (None, None, None);
         // Only rank 0 may touch the run's folder.
         let folder = if rank == 0 { folder.to_owned() } else { folder.join(format!("not-written/{rank}")) };
-        let options =
-            Options { device, folder, resume, start, start_model, threads: 1, captured: false, strict: false, stop: &stop };
+        let options = Options {
+            device,
+            folder,
+            resume,
+            start,
+            start_model,
+            start_state_dict,
+            threads: 1,
+            captured: false,
+            strict: false,
+            stop: &stop,
+        };
         run_with(group, recipe.clone(), &options, &mut |event| observe(rank, &stop, event))
     };
     let outcomes = thread::scope(|scope| {

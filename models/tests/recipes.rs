@@ -137,6 +137,7 @@ fn sets_that_do_not_fit_are_named() {
         resume: false,
         start: None,
         start_model: None,
+        start_state_dict: None,
         threads: 1,
         captured: false,
         strict: false,

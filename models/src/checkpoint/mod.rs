@@ -2,22 +2,25 @@
 //!
 //! [`Checkpoint::open`] looks at the content, never at the extension. It reads the index only; [`Checkpoint::read`] then reads one
 //! tensor at a time, so that loading a model never holds the whole file. Nothing in a file is executed: PyTorch's pickle is
-//! interpreted by a machine that knows tensors, containers and numbers, and refuses everything else by name.
+//! interpreted by a machine that knows tensors, containers and numbers, and passes over everything else without constructing it.
 //!
 //! # Names
 //! safetensors names are taken as they are. A tensor in a PyTorch file is named by its path through dictionaries, lists (by index)
-//! and TorchScript attributes, joined with `.`; values that are no tensors, and keys that are neither strings nor integers, are passed
-//! over. Released files wrap their weights and add an optimiser's state; [`Checkpoint::state_dict`] finds the weights.
+//! and objects' attributes, joined with `.`; values that are no tensors, and keys that are neither strings nor integers, are passed
+//! over. Released files wrap their weights and add an optimiser's state;
+//! [`Weights`](crate::weights::Weights) finds the tensors of a model among them.
 //!
 //! # Element types
-//! f64, f32, bf16, f16, u8 and i32 stay as they are; bool becomes u8; i64 (labels, indices, BatchNorm counters) becomes i32, and
-//! reading a value that does not fit is an error. Other types are refused when the file is opened.
+//! f64, f32, bf16, f16, u8 and i32 stay as they are; bool becomes u8; other integers become i32, and reading a value that does not fit
+//! is an error. A tensor of another type, or in a form that is not read (sparse, quantised), is [unreadable](Checkpoint::unreadable):
+//! it does not keep the others from being read, and reading it is an error that names it.
 //!
 //! # Not read
-//! PyTorch's format before 1.6 (`torch.save(torch.load(old), new)` converts it) and Flax msgpack (restore it with
+//! PyTorch's tar files from before 2017 and Flax msgpack (restore it with
 //! `flax.serialization`, flatten the tree with `flax.traverse_util.flatten_dict(tree, sep="/")`, save with
-//! `safetensors.flax.save_file`) are recognised and refused with these instructions.
+//! `safetensors.flax.save_file`) are recognised and refused with instructions.
 
+mod dictionaries;
 mod place;
 mod pytorch;
 pub mod safetensors;
@@ -32,7 +35,9 @@ use std::{
     path::Path,
 };
 
+pub use dictionaries::{Candidate, Dictionaries};
 use place::Place;
+use pytorch::Unreadable;
 use source::{Source, zeroed};
 use tubelet_engine::{DType, Error, Result};
 
@@ -63,19 +68,39 @@ impl Entry {
 #[derive(Default)]
 struct Contents {
     tensors: BTreeMap<String, (Entry, Place)>,
+    unreadable: BTreeMap<String, Unreadable>,
     metadata: BTreeMap<String, String>,
 }
 
 impl Contents {
-    /// Adds a tensor, or gives its name back if the name is taken.
-    fn insert(&mut self, entry: Entry, place: Place) -> Result<(), String> {
-        match self.tensors.entry(entry.name.clone()) {
-            std::collections::btree_map::Entry::Occupied(taken) => Err(taken.key().clone()),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert((entry, place));
-                Ok(())
-            }
+    /// Every name.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.tensors.keys().chain(self.unreadable.keys())
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.unreadable.contains_key(name)
+    }
+
+    /// Adds a tensor. One whose name is taken cannot be told from the other, so that neither is read.
+    fn insert(&mut self, entry: Entry, place: Place) {
+        if self.contains(&entry.name) {
+            return self.clash(entry.name);
         }
+        self.tensors.insert(entry.name.clone(), (entry, place));
+    }
+
+    /// Adds a tensor that is not read.
+    fn insert_unreadable(&mut self, name: String, unreadable: Unreadable) {
+        if self.contains(&name) {
+            return self.clash(name);
+        }
+        self.unreadable.insert(name, unreadable);
+    }
+
+    fn clash(&mut self, name: String) {
+        self.tensors.remove(&name);
+        self.unreadable.insert(name, Unreadable { shape: None, reason: "two tensors of the file have this name".into() });
     }
 }
 
@@ -84,6 +109,7 @@ pub struct Checkpoint {
     sources: Vec<Source>,
     entries: BTreeMap<String, Entry>,
     places: BTreeMap<String, Place>,
+    unreadable: BTreeMap<String, Unreadable>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -138,12 +164,40 @@ impl Checkpoint {
             entries.insert(name.clone(), entry);
             places.insert(name, place);
         }
-        Checkpoint { sources, entries, places, metadata: contents.metadata }
+        Checkpoint { sources, entries, places, unreadable: contents.unreadable, metadata: contents.metadata }
     }
 
-    /// Every tensor, by name.
+    /// The file's path, or what stands for it in errors; of several shards the first one's.
+    pub fn path(&self) -> &Path {
+        self.sources.first().map_or(Path::new(""), Source::path)
+    }
+
+    /// Every tensor that can be read, by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// Names, dimensions (where they are known) and reasons of the tensors that cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use tubelet_models::checkpoint::Checkpoint;
+    ///
+    /// let header = br#"{"scale":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}"#;
+    /// let file = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 2]].concat();
+    /// let file = Checkpoint::from_bytes(file)?;
+    /// let (name, shape, reason) = file.unreadable().next().ok_or("it is not listed")?;
+    /// assert_eq!((name, shape), ("scale", Some(&[2][..])));
+    /// assert!(reason.contains("F8_E4M3"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unreadable(&self) -> impl Iterator<Item = (&str, Option<&[usize]>, &str)> {
+        self.unreadable.iter().map(|(name, found)| (name.as_str(), found.shape.as_deref(), found.reason.as_str()))
+    }
+
+    /// Why the tensor `name` cannot be read; `None` if it can, or is not there.
+    pub fn unreadable_reason(&self, name: &str) -> Option<&str> {
+        self.unreadable.get(name).map(|found| found.reason.as_str())
     }
 
     /// The string metadata of a safetensors header; empty for other formats.
@@ -154,8 +208,8 @@ impl Checkpoint {
     /// The data of one tensor: little-endian, contiguous in logical order, in its entry's element type.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that the file lacks; [`Error::Format`] for corrupt data or a 64-bit integer that does not fit
-    /// 32 bits; [`Error::Io`]; [`Error::OutOfMemory`].
+    /// [`Error::Invalid`] for a name that the file lacks; [`Error::Format`] for corrupt data, an integer that does not fit 32 bits,
+    /// and a tensor that cannot be read; [`Error::Io`]; [`Error::OutOfMemory`].
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         zeroed(&mut out, self.entry(name)?.bytes()?)?;
@@ -163,7 +217,8 @@ impl Checkpoint {
         Ok(out)
     }
 
-    /// As [`Checkpoint::read`], into memory that is there already. Tensors that are contiguous in the file, and not i64, need no other.
+    /// As [`Checkpoint::read`], into memory that is there already. Tensors that are contiguous in the file, and of an element type of the
+    /// engine, need no other.
     ///
     /// # Errors
     /// As [`Checkpoint::read`]; [`Error::Invalid`] if `out` is not exactly the tensor's [`Entry::bytes`] long.
@@ -180,51 +235,10 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
-        self.entries.get(name).ok_or_else(|| missing(name))
-    }
-
-    /// Keeps the model's weights only, under their own names.
-    ///
-    /// 1. The state dict is the dictionary that directly holds the most tensors. On a tie it is the file's outermost dictionary,
-    ///    then one whose key is `model_state`, `state_dict`, `model` or `module`, in this order, then the first by name.
-    ///    The path to it is taken off the names; tensors elsewhere (an optimiser's state) are dropped.
-    ///    A TorchScript module counts as one dictionary with all attributes of its submodules.
-    /// 2. If every name then starts with `module.` (PyTorch's data parallelism), that goes too.
-    ///
-    /// safetensors files are flat: for them only the second step does anything.
-    pub fn state_dict(self) -> Self {
-        let prefix = self.largest_dictionary();
-        let module = |name: &str| name.strip_prefix(prefix.as_str()).is_none_or(|rest| rest.starts_with("module."));
-        let strip = if self.entries.keys().all(|name| module(name)) { prefix + "module." } else { prefix };
-        let rename = |name: &str| name.strip_prefix(&strip).map(str::to_owned);
-        let mut entries = BTreeMap::new();
-        for (name, mut entry) in self.entries {
-            if let Some(name) = rename(&name) {
-                entry.name.clone_from(&name);
-                entries.insert(name, entry);
-            }
-        }
-        let keep = |(name, place): (String, Place)| {
-            let wrapper = place.wrapper.saturating_sub(strip.len());
-            Some((rename(&name)?, Place { wrapper, ..place }))
-        };
-        let places = self.places.into_iter().filter_map(keep).collect();
-        Checkpoint { sources: self.sources, entries, places, metadata: self.metadata }
-    }
-
-    /// The path, with its final dot, of the dictionary that step 1 of [`Checkpoint::state_dict`] chooses.
-    fn largest_dictionary(&self) -> String {
-        const WRAPPERS: [&str; 4] = ["model_state", "state_dict", "model", "module"];
-        let mut counts = BTreeMap::<&str, usize>::new();
-        for (name, place) in &self.places {
-            *counts.entry(name.get(..place.wrapper).unwrap_or("")).or_default() += 1;
-        }
-        let rank = |prefix: &str| {
-            let key = prefix.trim_end_matches('.').rsplit('.').next().unwrap_or("");
-            if prefix.is_empty() { 0 } else { 1 + WRAPPERS.iter().position(|w| *w == key).unwrap_or(WRAPPERS.len()) }
-        };
-        let best = counts.iter().min_by_key(|(prefix, count)| (std::cmp::Reverse(**count), rank(prefix)));
-        best.map_or_else(String::new, |(prefix, _)| (*prefix).to_owned())
+        self.entries.get(name).ok_or_else(|| match self.unreadable_reason(name) {
+            Some(reason) => Error::format(self.path().display().to_string(), format!("tensor `{name}`: {reason}")),
+            None => missing(name),
+        })
     }
 }
 
@@ -237,17 +251,26 @@ fn first_byte(source: &Source) -> Result<Option<u8>> {
     Ok(first.first().copied())
 }
 
+/// Where a tar file has its magic, and how many bytes tell the formats apart.
+const TAR_MAGIC: usize = 257;
+const HEAD: u64 = 262;
+
 /// Recognises the format of a file by its first bytes, and reads its index.
 fn parse(source: &Source, file: usize) -> Result<Contents> {
-    let head = source.read_vec(0, source.len().min(32) as usize)?;
+    let head = source.read_vec(0, source.len().min(HEAD) as usize)?;
     let refuse = |message: &str| Err(source.error("checkpoint", message));
+    if pytorch::is_legacy(&head) {
+        return pytorch::parse_legacy(source, file);
+    }
+    if head.get(TAR_MAGIC..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+        return refuse(
+            "a tar file, as PyTorch saved them before 2017, which is not read; convert it in PyTorch: \
+             torch.save(torch.load(old, weights_only=False), new)",
+        );
+    }
     match head.as_slice() {
         [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::parse(source, file),
         [b'P', b'K', 3 | 5, 4 | 6, ..] => pytorch::parse(source, file),
-        [0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, ..] => refuse(
-            "saved in PyTorch's format before 1.6, which is not read; convert it in PyTorch: \
-             torch.save(torch.load(old, weights_only=True), new)",
-        ),
         [0x80, 0..=5, ..] => refuse(
             "a bare pickle, which is not read; save the weights with torch.save(model.state_dict(), new) or as safetensors",
         ),

@@ -11,20 +11,25 @@ pub(super) enum Stored {
     F32,
     BF16,
     F16,
-    U8,
     Bool,
+    I8,
+    I16,
     I32,
     I64,
+    U8,
+    U16,
+    U32,
+    U64,
 }
 
 impl Stored {
     /// Bytes per element in the file.
     pub(super) fn size(self) -> usize {
         match self {
-            Stored::F64 | Stored::I64 => 8,
-            Stored::F32 | Stored::I32 => 4,
-            Stored::BF16 | Stored::F16 => 2,
-            Stored::U8 | Stored::Bool => 1,
+            Stored::F64 | Stored::I64 | Stored::U64 => 8,
+            Stored::F32 | Stored::I32 | Stored::U32 => 4,
+            Stored::BF16 | Stored::F16 | Stored::I16 | Stored::U16 => 2,
+            Stored::Bool | Stored::I8 | Stored::U8 => 1,
         }
     }
 
@@ -35,9 +40,29 @@ impl Stored {
             Stored::F32 => DType::F32,
             Stored::BF16 => DType::BF16,
             Stored::F16 => DType::F16,
-            Stored::U8 | Stored::Bool => DType::U8,
-            Stored::I32 | Stored::I64 => DType::I32,
+            Stored::Bool | Stored::U8 => DType::U8,
+            Stored::I8 | Stored::I16 | Stored::I32 | Stored::I64 => DType::I32,
+            Stored::U16 | Stored::U32 | Stored::U64 => DType::I32,
         }
+    }
+
+    /// Whether a file's elements are the engine's, byte for byte.
+    fn is_native(self) -> bool {
+        self.dtype() != DType::I32 || self == Stored::I32
+    }
+
+    /// Whether an element has a negative.
+    pub(super) fn is_signed(self) -> bool {
+        !matches!(self, Stored::Bool | Stored::U8 | Stored::U16 | Stored::U32 | Stored::U64)
+    }
+
+    /// One little-endian integer of this type.
+    fn integer(self, bytes: &[u8]) -> i128 {
+        let signed = self.is_signed();
+        let fill = if signed && bytes.last().is_some_and(|&b| b >= 0x80) { 0xff } else { 0 };
+        let mut wide = [fill; 16];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        i128::from_le_bytes(wide)
     }
 }
 
@@ -56,8 +81,8 @@ pub(super) struct Place {
     pub(super) strides: Option<Vec<usize>>,
     /// CRC-32 of the span, where the file has one.
     pub(super) crc: Option<u32>,
-    /// Length in bytes of the name's part that is the path of the dictionary holding the tensor, with its final dot.
-    pub(super) wrapper: usize,
+    /// Whether the tensor is the negative of what is stored.
+    pub(super) negative: bool,
 }
 
 /// Product of the dimensions; `None` if it overflows.
@@ -87,13 +112,15 @@ pub(super) fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
 impl Place {
     /// Reads the tensor into `out`, which has exactly the bytes of its shape in `self.stored.dtype()`.
     pub(super) fn read(&self, source: &Source, shape: &[usize], name: &str, out: &mut [u8]) -> Result<()> {
-        if self.strides.is_none() && self.stored != Stored::I64 {
+        if self.strides.is_none() && self.stored.is_native() {
             source.read_exact_at(self.start, out)?;
-            return self.verify(source, name, out);
+            self.verify(source, name, out)?;
+            self.apply_sign(out);
+            return Ok(());
         }
         let raw = source.read_vec(self.start, self.span)?;
         self.verify(source, name, &raw)?;
-        let ordered = match &self.strides {
+        let mut ordered = match &self.strides {
             Some(strides) => {
                 let mut ordered = Vec::new();
                 zeroed(&mut ordered, elements(shape).unwrap_or(0).saturating_mul(self.stored.size()))?;
@@ -102,14 +129,29 @@ impl Place {
             }
             None => raw,
         };
-        if self.stored == Stored::I64 {
-            return narrow(&ordered, out).map_err(|value| {
-                let message = format!("tensor `{name}`: the 64-bit integer {value} does not fit 32 bits");
-                source.error("checkpoint", message)
+        self.apply_sign(&mut ordered);
+        if !self.stored.is_native() {
+            return to_i32(self.stored, &ordered, out).map_err(|value| {
+                source.error("checkpoint", format!("tensor `{name}`: the integer {value} does not fit 32 bits"))
             });
         }
         out.copy_from_slice(&ordered);
         Ok(())
+    }
+
+    /// Makes each element its negative where the tensor is one: floats by their sign bit, integers in two's complement.
+    fn apply_sign(&self, bytes: &mut [u8]) {
+        if !self.negative {
+            return;
+        }
+        for element in bytes.chunks_exact_mut(self.stored.size()) {
+            if self.stored.dtype().is_float() {
+                element.last_mut().into_iter().for_each(|top| *top ^= 0x80);
+            } else {
+                let negated = self.stored.integer(element).wrapping_neg().to_le_bytes();
+                element.copy_from_slice(&negated[..self.stored.size()]);
+            }
+        }
     }
 
     fn verify(&self, source: &Source, name: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -140,10 +182,10 @@ fn gather(raw: &[u8], shape: &[usize], strides: &[usize], size: usize, out: &mut
     }
 }
 
-/// 64-bit to 32-bit integers; the value that does not fit otherwise.
-fn narrow(wide: &[u8], out: &mut [u8]) -> Result<(), i64> {
-    for (from, to) in wide.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<4>().0) {
-        let value = i64::from_le_bytes(*from);
+/// Integers of another type as 32-bit ones; the value that does not fit otherwise.
+fn to_i32(stored: Stored, from: &[u8], out: &mut [u8]) -> Result<(), i128> {
+    for (from, to) in from.chunks_exact(stored.size()).zip(out.as_chunks_mut::<4>().0) {
+        let value = stored.integer(from);
         *to = i32::try_from(value).map_err(|_| value)?.to_le_bytes();
     }
     Ok(())

@@ -13,13 +13,13 @@ use std::{
 use safetensors::{Dtype, tensor::TensorInfo};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{Error as _, IntoDeserializer, MapAccess, Visitor},
     ser::SerializeMap,
 };
 use tubelet_engine::{DType, Error, Result};
 
 use super::{
-    Contents, Entry, Place,
+    Contents, Entry, Place, Unreadable,
     place::{Stored, elements},
     source::Source,
 };
@@ -31,7 +31,15 @@ const METADATA: &str = "__metadata__";
 
 struct Header {
     metadata: BTreeMap<String, String>,
-    tensors: BTreeMap<String, TensorInfo>,
+    tensors: BTreeMap<String, Info>,
+}
+
+/// A tensor as the header describes it; its element type may be one that is not known.
+#[derive(Deserialize)]
+struct Info {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
 }
 
 impl<'de> Deserialize<'de> for Header {
@@ -56,7 +64,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             let twice = if name == METADATA {
                 metadata.replace(map.next_value::<Option<_>>()?).is_some()
             } else {
-                let info = map.next_value::<TensorInfo>();
+                let info = map.next_value::<Info>();
                 let info = info.map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
                 tensors.insert(name.clone(), info).is_some()
             };
@@ -88,12 +96,10 @@ pub(super) fn parse(source: &Source, file: usize) -> Result<Contents> {
     let mut next = 0;
     for (name, info) in tensors {
         let (begin, end) = info.data_offsets;
-        let stored =
-            stored(info.dtype).ok_or_else(|| fail(format!("tensor `{name}`: element type {} is not supported", info.dtype)))?;
-        let bytes = elements(&info.shape)
-            .and_then(|n| n.checked_mul(stored.size()))
-            .ok_or_else(|| fail(format!("tensor `{name}`: the size of shape {:?} overflows", info.shape)))?;
-        if begin != next || end.checked_sub(begin) != Some(bytes) {
+        let bytes = bytes_of(&info).map_err(|message| fail(format!("tensor `{name}`: {message}")))?;
+        let length = end.checked_sub(begin);
+        if begin != next || length.is_none() || bytes.is_some_and(|bytes| length != Some(bytes)) {
+            let bytes = bytes.map_or("any number of".into(), |bytes| bytes.to_string());
             let message = format!(
                 "tensor `{name}`: data offsets {begin}..{end}, expected {next}.. and {bytes} bytes for {} {:?}",
                 info.dtype, info.shape
@@ -101,9 +107,17 @@ pub(super) fn parse(source: &Source, file: usize) -> Result<Contents> {
             return Err(fail(message));
         }
         next = end;
-        let place = Place { file, start: data + begin as u64, span: bytes, stored, strides: None, crc: None, wrapper: 0 };
-        let entry = Entry { name, dtype: stored.dtype(), shape: info.shape };
-        contents.insert(entry, place).map_err(|name| fail(format!("`{name}` is there twice")))?;
+        match stored(&info.dtype) {
+            Some(stored) => {
+                let (start, span) = (data + begin as u64, end - begin);
+                let place = Place { file, start, span, stored, strides: None, crc: None, negative: false };
+                contents.insert(Entry { name, dtype: stored.dtype(), shape: info.shape }, place);
+            }
+            None => {
+                let reason = format!("element type {} is not supported", info.dtype);
+                contents.insert_unreadable(name, Unreadable { shape: Some(info.shape), reason });
+            }
+        }
     }
     if data.checked_add(next as u64) != Some(source.len()) {
         let message = format!("the header describes {next} bytes of data, the file has {}", source.len() - data);
@@ -112,16 +126,39 @@ pub(super) fn parse(source: &Source, file: usize) -> Result<Contents> {
     Ok(contents)
 }
 
-fn stored(dtype: Dtype) -> Option<Stored> {
+/// The size that a tensor's shape and element type say, `None` for an element type of unknown size.
+fn bytes_of(info: &Info) -> Result<Option<usize>, String> {
+    let overflow = || format!("the size of shape {:?} overflows", info.shape);
+    let count = elements(&info.shape).ok_or_else(overflow)?;
+    let Some(bits) = bits(&info.dtype) else { return Ok(None) };
+    let bits = count.checked_mul(bits).ok_or_else(overflow)?;
+    Ok(Some(bits.div_ceil(8)))
+}
+
+/// Bits per element, of the types that the format's own crate knows and of complex numbers.
+fn bits(dtype: &str) -> Option<usize> {
+    let known = Dtype::deserialize(dtype.into_deserializer()).map_err(|_: serde::de::value::Error| ());
+    match known {
+        Ok(known) => Some(known.bitsize()),
+        Err(()) => (dtype == "C64").then_some(64),
+    }
+}
+
+fn stored(dtype: &str) -> Option<Stored> {
     Some(match dtype {
-        Dtype::F64 => Stored::F64,
-        Dtype::F32 => Stored::F32,
-        Dtype::BF16 => Stored::BF16,
-        Dtype::F16 => Stored::F16,
-        Dtype::U8 => Stored::U8,
-        Dtype::BOOL => Stored::Bool,
-        Dtype::I32 => Stored::I32,
-        Dtype::I64 => Stored::I64,
+        "F64" => Stored::F64,
+        "F32" => Stored::F32,
+        "BF16" => Stored::BF16,
+        "F16" => Stored::F16,
+        "BOOL" => Stored::Bool,
+        "I8" => Stored::I8,
+        "I16" => Stored::I16,
+        "I32" => Stored::I32,
+        "I64" => Stored::I64,
+        "U8" => Stored::U8,
+        "U16" => Stored::U16,
+        "U32" => Stored::U32,
+        "U64" => Stored::U64,
         _ => return None,
     })
 }

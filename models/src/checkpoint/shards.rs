@@ -35,14 +35,15 @@ pub(super) fn open(source: &Source) -> Result<Checkpoint> {
         }
         let shard = Source::open(&folder.join(file))?;
         let contents = parse(&shard, sources.len())?;
-        for (entry, place) in contents.tensors.into_values() {
-            all.insert(entry, place)
-                .map_err(|name| source.error(FORMAT, format!("tensor `{name}` is in `{file}` and in another shard")))?;
+        if let Some(name) = contents.names().find(|name| all.contains(name)) {
+            return Err(source.error(FORMAT, format!("tensor `{name}` is in `{file}` and in another shard")));
         }
+        all.tensors.extend(contents.tensors);
+        all.unreadable.extend(contents.unreadable);
         all.metadata.extend(contents.metadata);
         sources.push(shard);
     }
-    if let Some((name, file)) = index.weight_map.iter().find(|(name, _)| !all.tensors.contains_key(*name)) {
+    if let Some((name, file)) = index.weight_map.iter().find(|(name, _)| !all.contains(name)) {
         return Err(source.error(FORMAT, format!("tensor `{name}` is not in its shard `{file}`")));
     }
     Ok(Checkpoint::assemble(sources, all))

@@ -20,6 +20,14 @@ pub trait TensorFile {
     fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
     /// One tensor in its stored element type, on `device`.
     fn load(&self, name: &str, device: &Device) -> Result<Tensor>;
+    /// One tensor in another element type, a float's.
+    fn load_as(&self, name: &str, device: &Device, dtype: DType) -> Result<Tensor> {
+        self.load(name, device)?.cast(dtype)
+    }
+    /// Why the file's tensor `name` cannot be loaded; `None` if it can, or is not there. A model that has no use for it does not mind.
+    fn unreadable(&self, _name: &str) -> Option<&str> {
+        None
+    }
 }
 
 /// Translates our parameter names into those of a file.
@@ -46,21 +54,24 @@ pub struct Reader<'a> {
     device: Device,
     dtype: DType,
     used: BTreeSet<String>,
+    /// What was asked for and is there, but neither it nor its shape can be read.
+    refused: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     /// Of a file, for a device and an element type.
     pub(crate) fn new(file: &'a dyn TensorFile, device: &Device, dtype: DType) -> Self {
-        Reader { file, shapes: file.shapes(), device: device.clone(), dtype, used: BTreeSet::new() }
+        Reader { file, shapes: file.shapes(), device: device.clone(), dtype, used: BTreeSet::new(), refused: Vec::new() }
     }
 
     /// The file's tensor `name`, in the model's element type.
     pub fn get(&mut self, name: &str) -> Result<Option<Tensor>> {
         if !self.shapes.contains_key(name) {
+            self.refused.extend(self.file.unreadable(name).map(|reason| format!("the file's `{name}`: {reason}")));
             return Ok(None);
         }
         self.used.insert(name.to_owned());
-        self.file.load(name, &self.device)?.cast(self.dtype).map(Some)
+        self.file.load_as(name, &self.device, self.dtype).map(Some)
     }
 
     /// Zeros where the model is being built, in its element type.
@@ -78,6 +89,18 @@ enum Source<'a> {
     Empty,
     Random { seed: u64 },
     File { reader: Reader<'a>, naming: &'a dyn Naming },
+}
+
+impl Source<'_> {
+    /// What the last parameter that was not found has in the file, in parentheses.
+    fn take_refused(&mut self) -> String {
+        match self {
+            Source::File { reader, .. } if !reader.refused.is_empty() => {
+                format!(" ({})", reader.refused.drain(..).collect::<Vec<_>>().join("; "))
+            }
+            Source::File { .. } | Source::Random { .. } | Source::Empty => String::new(),
+        }
+    }
 }
 
 /// Hands a model its parameters; see the [module](self).
@@ -223,7 +246,7 @@ impl<'a> Params<'a> {
                 if let Some(seed) = seed {
                     return init.draw(&self.device, self.dtype, shape, seed, name);
                 }
-                self.missing.push(format!("{name} {shape:?}"));
+                self.missing.push(format!("{name} {shape:?}{}", self.source.take_refused()));
                 Tensor::empty(&self.device, self.dtype, shape)
             }
         }
@@ -252,7 +275,9 @@ impl<'a> Params<'a> {
     pub fn finish(self) -> Result<()> {
         let unexpected = match &self.source {
             Source::File { reader, naming } => {
-                let left = reader.shapes.iter().filter(|(name, _)| !reader.used.contains(*name) && !naming.ignores(name));
+                let left = reader.shapes.iter().filter(|(name, _)| {
+                    !reader.used.contains(*name) && !naming.ignores(name) && reader.file.unreadable(name).is_none()
+                });
                 left.map(|(name, shape)| format!("{name} {shape:?}")).collect()
             }
             Source::Empty | Source::Random { .. } => Vec::new(),

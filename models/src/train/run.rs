@@ -38,6 +38,8 @@ pub struct Options<'a> {
     /// What they are the parameters of, if not of the recipe's model: an image model, or a ViViT of another length (SFA's first stage). What the
     /// recipe's model adds is drawn from its seed.
     pub start_model: Option<Config>,
+    /// Which dictionary of `start` holds the parameters, if it has several.
+    pub start_state_dict: Option<String>,
     /// Threads that make batches.
     pub threads: usize,
     /// Whether steps are captured and replayed (CUDA devices, one process), with the same bits: see [`Trainer::capture`].
@@ -382,11 +384,12 @@ fn start(recipe: Recipe, config: &Config, options: &Options<'_>, observe: &mut d
         model: options.start_model.clone().map(|config| Model::Given(Box::new(config))),
         weights: weights.clone(),
         take: Vec::new(),
+        state_dict: options.start_state_dict.clone(),
     });
     let start = given.map_or(recipe.start.clone(), |given| vec![given]);
     // A checkpoint of this run has all parameters already.
     let start = if state.is_some() { &[] } else { start.as_slice() };
-    let mut trainer = super::start::trainer(recipe, config, device, start)?;
+    let mut trainer = super::start::trainer(recipe, config, device, start, &mut |note| observe(Event::Note(note)))?;
     if let Some(state) = state {
         trainer.restore(&state)?;
         observe(Event::Note(format!("goes on after step {}", state.step)));

@@ -88,12 +88,14 @@ impl Stages {
             _ => options.folder.clone(),
         };
         let Options { device, resume, threads, captured, strict, stop, .. } = options;
-        let (start, start_model) = match i.checked_sub(1).and_then(|before| Some((before, self.0.get(before)?))) {
-            None => (options.start.clone(), options.start_model.clone()),
-            Some((before, (_, recipe))) => (Some(folder(before).join("weights.safetensors")), Some(recipe.config()?)),
+        let (start, start_model, start_state_dict) = match i.checked_sub(1).and_then(|before| Some((before, self.0.get(before)?)))
+        {
+            None => (options.start.clone(), options.start_model.clone(), options.start_state_dict.clone()),
+            Some((before, (_, recipe))) => (Some(folder(before).join("weights.safetensors")), Some(recipe.config()?), None),
         };
         let (resume, threads, captured, strict) = (*resume, *threads, *captured, *strict);
-        Ok(Options { device: device.clone(), folder: folder(i), resume, start, start_model, threads, captured, strict, stop })
+        let (device, folder) = (device.clone(), folder(i));
+        Ok(Options { device, folder, resume, start, start_model, start_state_dict, threads, captured, strict, stop })
     }
 }
 

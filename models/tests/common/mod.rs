@@ -58,8 +58,18 @@ pub fn train(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Outcome {
     let (device, folder) = (device.clone(), folder.to_owned());
-    let options =
-        Options { device, folder, resume, start: None, start_model: None, threads: 2, captured: false, strict: false, stop };
+    let options = Options {
+        device,
+        folder,
+        resume,
+        start: None,
+        start_model: None,
+        start_state_dict: None,
+        threads: 2,
+        captured: false,
+        strict: false,
+        stop,
+    };
     run(recipe.clone(), &options, observe).unwrap()
 }
 

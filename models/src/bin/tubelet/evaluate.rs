@@ -13,11 +13,12 @@ use tubelet_models::{
         report::{Ledger, refuse_missing},
     },
     video::Views,
+    weights::Choice,
 };
 
 use crate::{
     classify::progress,
-    source::dtype,
+    source::{dtype, find_weights},
     train::{confusion, describe},
 };
 
@@ -29,6 +30,10 @@ pub struct Arguments {
     /// A checkpoint, in any naming of the recipe's system.
     #[arg(long, short)]
     weights: PathBuf,
+    /// Which dictionary of the checkpoint holds the weights: its path, such as model or teacher.module. Without it the one that fits the
+    /// model; of several, averaged weights before raw ones, which a line on standard error tells.
+    #[arg(long, value_name = "KEY")]
+    state_dict: Option<String>,
     /// For camera motion: pictures or videos to look at instead of drawn textures, a folder or one file.
     #[arg(long)]
     pictures: Option<PathBuf>,
@@ -76,10 +81,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         set.findings.iter().for_each(|finding| eprintln!("tubelet: {finding}"));
     }
     let device = devices::open(&arguments.device)?;
-    let file = checkpoint.state_dict();
-    let naming = config.naming(&file, None)?;
+    let choice = Choice { naming: None, state_dict: arguments.state_dict.as_deref() };
+    let weights = find_weights(&config, checkpoint, choice)?;
     let views = recipe.views.unwrap_or(Views::CENTRE);
-    let trainer = Trainer::new(recipe, &device, Params::from_file(&device, DType::F32, &file, &*naming))?;
+    let trainer = Trainer::new(recipe, &device, Params::from_file(&device, DType::F32, &weights.file, &*weights.naming))?;
     for (i, set) in sets.iter().enumerate() {
         evaluate(arguments, &trainer, i, set, views)?;
     }

@@ -3,12 +3,12 @@ use std::path::PathBuf;
 use clap::Args;
 use tubelet_models::{
     Error, Result, boxed,
-    checkpoint::Checkpoint,
     picture::{Picture, draw_kernels, kernels_of},
     registry::Config,
+    weights::{Choice, Weights},
 };
 
-use crate::table::Table;
+use crate::{source::open_weights, table::Table};
 
 /// Draw the patches and tubes that a model has learned, as a PNG (TubeViT, figure 5).
 ///
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// How the checkpoint names its tensors; found out if not given.
     #[arg(long)]
     naming: Option<String>,
+    /// Which dictionary of the checkpoint holds the weights: its path. Without it the one that fits the model.
+    #[arg(long, value_name = "KEY", requires = "weights")]
+    state_dict: Option<String>,
     /// Kernels of each shape.
     #[arg(long, short = 'n', default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=4096))]
     count: u16,
@@ -35,13 +38,21 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<bool> {
     Picture::check_path(&arguments.out)?;
-    let (config, file) = match (&arguments.model, &arguments.weights) {
-        (Some(model), Some(weights)) => (Config::named(model)?, Checkpoint::open(weights)?.state_dict()),
-        (None, None) => boxed::weights()?,
+    let choice = Choice { naming: arguments.naming.as_deref(), state_dict: arguments.state_dict.as_deref() };
+    let (config, weights) = match (&arguments.model, &arguments.weights) {
+        (Some(model), Some(path)) => {
+            let config = Config::named(model)?;
+            let weights = open_weights(&config, path, choice)?;
+            (config, weights)
+        }
+        (None, None) => {
+            let (config, file) = boxed::weights()?;
+            let weights = Weights::find(&config, file, choice)?;
+            (config, weights)
+        }
         _ => return Err(Error::invalid("--model", "a model and its weights go together")),
     };
-    let naming = config.naming(&file, arguments.naming.as_deref())?;
-    let all = kernels_of(&config, &file, &*naming)?;
+    let all = kernels_of(&config, &weights.file, &*weights.naming)?;
     draw_kernels(&all, usize::from(arguments.count))?.save(&arguments.out)?;
     let mut table = Table::new(["kernels", "frames", "height", "width"]);
     for kernels in &all {

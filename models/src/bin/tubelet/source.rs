@@ -7,12 +7,14 @@ use std::{
 use clap::Args;
 use tubelet_models::{
     Error, Result,
+    checkpoint::Checkpoint,
     classify::parse_labels,
     devices,
     engine::{DType, Device},
     model::Model,
     registry::{Config, Protocol},
     video::{self, Damaged, Frames, Note, Views},
+    weights::{Choice, Weights},
 };
 
 /// What a command that looks at a video is told of it and of the model.
@@ -30,7 +32,11 @@ pub struct Source {
     /// How the checkpoint names its tensors; found out if not given.
     #[arg(long)]
     naming: Option<String>,
-    /// A file with one class name per line.
+    /// Which dictionary of the checkpoint holds the weights: its path, such as model or teacher.module. Without it the one that fits the
+    /// model; of several, averaged weights before raw ones, which a line on standard error tells.
+    #[arg(long, value_name = "KEY", requires = "weights")]
+    state_dict: Option<String>,
+    /// A file of class names: one per line, a JSON list, a JSON map from or to indices, or lines of a name and its index.
     #[arg(long, short)]
     labels: Option<PathBuf>,
     /// Where to compute: see `tubelet devices`.
@@ -126,7 +132,10 @@ impl Source {
         let decoding = began.elapsed();
         warn(&self.input, &notes);
         let model = match &self.weights {
-            Some(path) => config.load(&device, self.dtype, path, self.naming.as_deref())?,
+            Some(path) => {
+                let choice = Choice { naming: self.naming.as_deref(), state_dict: self.state_dict.as_deref() };
+                open_weights(&config, path, choice)?.build(&config, &device, self.dtype)?
+            }
             None => {
                 let seed = self.seed;
                 eprintln!(
@@ -149,6 +158,20 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// The weights of a model; where there was a choice, a line on standard error says which were taken.
+pub fn open_weights(config: &Config, path: &Path, choice: Choice<'_>) -> Result<Weights> {
+    find_weights(config, Checkpoint::open(path)?, choice)
+}
+
+/// As [`open_weights`], in a checkpoint that is open.
+pub fn find_weights(config: &Config, checkpoint: Checkpoint, choice: Choice<'_>) -> Result<Weights> {
+    let weights = Weights::find(config, checkpoint, choice)?;
+    if let Some(note) = &weights.note {
+        eprintln!("tubelet: {note}");
+    }
+    Ok(weights)
 }
 
 /// Class names from a file.

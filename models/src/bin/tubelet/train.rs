@@ -44,6 +44,10 @@ pub struct Arguments {
     /// configuration file. Image kernels become the central frame of video kernels; what the recipe's model adds is drawn at random.
     #[arg(long, requires = "start")]
     start_model: Option<String>,
+    /// Which dictionary of --start holds the weights: its path, such as model or teacher.module. Without it the one that fits the model; of
+    /// several, averaged weights before raw ones, which a line on standard error tells.
+    #[arg(long, value_name = "KEY", requires = "start")]
+    state_dict: Option<String>,
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -89,6 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         resume: arguments.resume,
         start: arguments.start.clone(),
         start_model: arguments.start_model.as_deref().map(Config::named).transpose()?,
+        start_state_dict: arguments.state_dict.clone(),
         threads: arguments.threads,
         captured: arguments.captured,
         strict: arguments.strict,

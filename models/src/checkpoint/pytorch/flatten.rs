@@ -1,106 +1,140 @@
 //! Finds the tensors in what a pickle built, and names them by their path.
 
-use super::value::{Node, Pickle, Tensor, Value};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
-/// Containers within containers. Shared containers can make a small file a huge tree, so the walk has limits of its own.
-const MAX_DEPTH: usize = 64;
-const MAX_VISITS: usize = 1 << 21;
+use super::value::{Node, Pickle, Tensor, Unreadable, Value};
+
+/// Containers within containers; a module of a module is three. What lies deeper is not read.
+const MAX_DEPTH: usize = 256;
+/// Containers and tensors visited. Shared containers can make a small file a huge tree, so the walk has limits of its own.
+const MAX_VISITS: usize = 1 << 22;
 /// Bytes of all names together.
-const MAX_NAMES: usize = 64 << 20;
+const MAX_NAMES: usize = 256 << 20;
+/// Bytes of the path of something that is nested too deep.
+const MAX_DEEP_NAME: usize = 200;
 
-/// A tensor and its path.
+/// What is found at a path.
 pub(super) struct Found<'a> {
     pub(super) name: String,
-    /// Length of the part of the name that is the path of the state dict (or TorchScript module) holding the tensor.
-    pub(super) wrapper: usize,
-    pub(super) tensor: &'a Tensor,
+    pub(super) tensor: Result<&'a Tensor<'a>, Unreadable>,
 }
 
-/// Every tensor reachable from the root, depth first.
-pub(super) fn tensors(pickle: &Pickle) -> Result<Vec<Found<'_>>, String> {
-    let mut walk = Walk { pickle, path: String::new(), found: Vec::new(), visits: 0, names: 0 };
-    walk.visit(&pickle.root, Context { depth: 0, wrapper: 0, fixed: false })?;
+/// Everything that is or may be a tensor and that names lead to from the root, depth first.
+pub(super) fn tensors<'a>(pickle: &'a Pickle<'a>) -> Result<Vec<Found<'a>>, String> {
+    let mut walk = Walk { pickle, path: String::new(), above: HashSet::new(), found: Vec::new(), visits: 0, names: 0 };
+    walk.visit(&pickle.root)?;
     Ok(walk.found)
 }
 
-#[derive(Clone, Copy)]
-struct Context {
-    depth: usize,
-    /// Length of the path of the innermost state dict.
-    wrapper: usize,
-    /// Inside a list or a TorchScript module, where a dict is no state dict of its own.
-    fixed: bool,
-}
-
 struct Walk<'a> {
-    pickle: &'a Pickle,
+    pickle: &'a Pickle<'a>,
     /// With its final dot.
     path: String,
+    /// The containers that the path leads through.
+    above: HashSet<u32>,
     found: Vec<Found<'a>>,
     visits: usize,
     names: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn visit(&mut self, value: &'a Value, context: Context) -> Result<(), String> {
-        self.visits += 1;
-        if self.visits > MAX_VISITS || context.depth > MAX_DEPTH {
-            return Err(format!(
-                "containers nested more than {MAX_DEPTH} deep (or in a circle), or more than {MAX_VISITS} values"
-            ));
-        }
+    /// Visits what holds a tensor; a container inside of itself is not entered again.
+    fn visit(&mut self, value: &'a Value<'a>) -> Result<(), String> {
         let Value::Node(index) = *value else { return Ok(()) };
-        let here = if context.fixed { context.wrapper } else { self.path.len() };
-        match self.pickle.nodes.get(index) {
-            Some(Node::Tensor(tensor)) => self.add(tensor, context),
-            Some(Node::Dict(pairs)) => {
-                let inner = Context { depth: context.depth + 1, wrapper: here, fixed: context.fixed };
-                pairs.iter().try_for_each(|(key, value)| self.visit_key(key, value, inner))
+        let (Some(node), Some(true)) = (self.pickle.nodes.get(index as usize), self.pickle.holds.get(index as usize)) else {
+            return Ok(());
+        };
+        self.visits += 1;
+        if self.visits > MAX_VISITS {
+            return Err(format!("more than {MAX_VISITS} paths lead to tensors"));
+        }
+        if self.above.len() >= MAX_DEPTH {
+            let reason = format!("it is nested more than {MAX_DEPTH} deep");
+            return self.add(Err(Unreadable { shape: None, reason }));
+        }
+        if !self.above.insert(index) {
+            return Ok(());
+        }
+        let result = self.enter(node);
+        self.above.remove(&index);
+        result
+    }
+
+    fn enter(&mut self, node: &'a Node<'a>) -> Result<(), String> {
+        match node {
+            Node::Tensor(tensor) => self.add(Ok(tensor)),
+            Node::Unreadable(unreadable) => self.add(Err(unreadable.clone())),
+            Node::Dict(pairs) => self.visit_pairs(pairs),
+            Node::List(list) => list.items.iter().try_for_each(|(i, item)| self.visit_named(&i.to_string(), item)),
+            Node::Tuple(items) => items.iter().enumerate().try_for_each(|(i, item)| self.visit_named(&i.to_string(), item)),
+            Node::Object(object) => {
+                self.visit_pairs(&object.items)?;
+                let Some(state) = &object.state else { return Ok(()) };
+                match self.pickle.node(state) {
+                    // Attributes in a dictionary, and those in slots.
+                    Some(Node::Tuple(states)) => states.iter().try_for_each(|state| self.visit(state)),
+                    _ => self.visit(state),
+                }
             }
-            Some(Node::List(items) | Node::Tuple(items)) => {
-                let inner = Context { depth: context.depth + 1, fixed: true, ..context };
-                items.iter().enumerate().try_for_each(|(i, item)| self.visit_named(&i.to_string(), item, inner))
-            }
-            Some(Node::Object(Some(attributes))) => {
-                self.visit(attributes, Context { depth: context.depth + 1, wrapper: here, fixed: true })
-            }
-            Some(Node::Object(None) | Node::Storage(_)) | None => Ok(()),
+            Node::Global(_) | Node::Storage(_) => Ok(()),
         }
     }
 
-    fn visit_key(&mut self, key: &Value, value: &'a Value, context: Context) -> Result<(), String> {
-        match key {
-            Value::Str(key) => self.visit_named(key, value, context),
-            Value::Int(key) => self.visit_named(&key.to_string(), value, context),
-            _ => Ok(()),
+    /// Of equal keys the last counts, as in Python.
+    fn visit_pairs(&mut self, pairs: &'a [(Value<'a>, Value<'a>)]) -> Result<(), String> {
+        let mut last = HashMap::new();
+        for (i, (key, _)) in pairs.iter().enumerate() {
+            last.insert(key_name(key), i);
         }
+        for (i, (key, value)) in pairs.iter().enumerate() {
+            let name = key_name(key);
+            if let Some(name) = name.as_deref()
+                && last.get(&Some(Cow::Borrowed(name))) == Some(&i)
+            {
+                self.visit_named(name, value)?;
+            }
+        }
+        Ok(())
     }
 
-    fn visit_named(&mut self, key: &str, value: &'a Value, context: Context) -> Result<(), String> {
+    fn visit_named(&mut self, key: &str, value: &'a Value<'a>) -> Result<(), String> {
         // Numbers and text need no name; most values of a checkpoint are these.
-        if !matches!(value, Value::Node(_)) {
+        if !matches!(*value, Value::Node(index) if self.pickle.holds.get(index as usize) == Some(&true)) {
             return Ok(());
         }
         let length = self.path.len();
         // Building the path costs its length at every visit, so it counts as a name does.
-        self.names = self.names.saturating_add(key.len());
-        if self.names > MAX_NAMES {
-            return Err(format!("names of more than {MAX_NAMES} bytes in all"));
-        }
+        self.count_name(key.len())?;
         self.path.push_str(key);
         self.path.push('.');
-        let result = self.visit(value, context);
+        let result = self.visit(value);
         self.path.truncate(length);
         result
     }
 
-    fn add(&mut self, tensor: &'a Tensor, context: Context) -> Result<(), String> {
-        let name = self.path.strip_suffix('.').unwrap_or("tensor").to_owned();
-        self.names = self.names.saturating_add(name.len());
-        if self.names > MAX_NAMES {
-            return Err(format!("names of more than {MAX_NAMES} bytes in all"));
-        }
-        self.found.push(Found { name, wrapper: context.wrapper, tensor });
+    fn add(&mut self, tensor: Result<&'a Tensor<'a>, Unreadable>) -> Result<(), String> {
+        let name = self.path.strip_suffix('.').unwrap_or("tensor");
+        let deep = self.above.len() >= MAX_DEPTH;
+        let name: String = if deep { name.chars().take(MAX_DEEP_NAME).collect() } else { name.to_owned() };
+        self.count_name(name.len())?;
+        self.found.push(Found { name, tensor });
         Ok(())
+    }
+
+    fn count_name(&mut self, bytes: usize) -> Result<(), String> {
+        self.names = self.names.saturating_add(bytes);
+        if self.names > MAX_NAMES { Err(format!("names of more than {MAX_NAMES} bytes in all")) } else { Ok(()) }
+    }
+}
+
+/// A key's part of a path: text and integers have one.
+fn key_name<'a>(key: &Value<'a>) -> Option<Cow<'a, str>> {
+    match *key {
+        Value::Text(text) => Some(String::from_utf8_lossy(text)),
+        Value::Int(n) => Some(Cow::Owned(n.to_string())),
+        Value::Plain | Value::Node(_) => None,
     }
 }
