@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{DType, Device, Error, Result, Tensor};
 
+pub use crate::labels::parse as parse_labels;
 use crate::{Pass, model::Model, video::Frames};
 
 /// How the views of a video become one prediction.
@@ -95,19 +96,6 @@ pub fn top_k(probabilities: &[f32], k: usize) -> Result<Vec<Prediction>> {
     all.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     all.truncate(k);
     Ok(all)
-}
-
-/// Class names, one a line; empty lines are skipped. `what` names the file in errors.
-///
-/// # Errors
-/// [`Error::Format`] where there are none, or the bytes are not UTF-8.
-pub fn parse_labels(what: &str, bytes: &[u8]) -> Result<Vec<String>> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Error::format(what, format!("labels are not UTF-8 text: {error}")))?;
-    let labels: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    if labels.is_empty() {
-        return Err(Error::format(what, "no labels: expected one class name per line"));
-    }
-    Ok(labels)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod classify;
 pub mod devices;
 pub mod init;
 pub mod inspect;
+mod labels;
 pub mod layers;
 pub mod model;
 pub mod official;

@@ -61,8 +61,7 @@ impl Weights {
         let namings = config.chosen_namings(choice.naming)?;
         let mut meter = Params::empty(&Device::meter(), DType::F32);
         config.build(&mut meter)?;
-        // Half leaves room for what several parameters share.
-        let dictionaries = Dictionaries::new(&file, meter.parameters() / 2, choice.state_dict)?;
+        let dictionaries = Dictionaries::new(&file, meter.parameters(), choice.state_dict)?;
         let judge = Judge { config, file: &file, shapes: file.shapes(), namings: &namings };
         let mut trials = judge.all(dictionaries.candidates());
         if trials.iter().all(|trial| trial.misfits > 0) {
@@ -133,6 +132,10 @@ impl TensorFile for View<'_> {
 
     fn unreadable(&self, name: &str) -> Option<&str> {
         self.file.unreadable_reason(self.candidate.names().get(name)?)
+    }
+
+    fn is_spare(&self, name: &str) -> bool {
+        self.candidate.names().get(name).is_some_and(|old| self.file.is_spare(old))
     }
 }
 

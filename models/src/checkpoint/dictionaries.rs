@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tubelet_engine::{Error, Result};
 
-use super::{Checkpoint, Entry, place::elements};
+use super::{Checkpoint, Entry, place};
 
 /// Parts of names that wrappers add, also in the middle: compiled, sharded or recomputed submodules, and the attributes
 /// of modules that were saved whole.
@@ -62,34 +62,35 @@ pub struct Dictionaries<'a> {
 }
 
 impl<'a> Dictionaries<'a> {
-    /// Those of `file` with at least `least` elements in all tensors together; if there is none, the largest. With a `key`,
-    /// only the dictionary at that path and those in it.
+    /// Those of `file` that may hold a model of so many `elements` in all tensors together; if there is none, the largest. With a
+    /// `key`, only the dictionary at that path and those in it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a key that is none of the file's, which lists them, and where more than 256 dictionaries are so large;
     /// [`Error::Format`] for a file without tensors.
-    pub fn new(file: &'a Checkpoint, least: u64, key: Option<&str>) -> Result<Self> {
+    pub fn new(file: &'a Checkpoint, elements: u64, key: Option<&str>) -> Result<Self> {
         let readable = file.entries.iter().map(|(name, entry)| (name.as_str(), Some(&entry.shape)));
         let unreadable = file.unreadable.iter().map(|(name, found)| (name.as_str(), found.shape.as_ref()));
         let is_counter =
             |name: &str, shape: Option<&Vec<usize>>| name.rsplit('.').next() == Some(COUNTER) && shape.is_some_and(Vec::is_empty);
         let tensors = readable.chain(unreadable).filter(|(name, shape)| !is_counter(name, *shape));
-        let size = |shape: Option<&Vec<usize>>| shape.and_then(|shape| elements(shape)).unwrap_or(0) as u128;
+        let size = |shape: Option<&Vec<usize>>| shape.and_then(|shape| place::elements(shape)).unwrap_or(0) as u128;
         let tensors: BTreeMap<&str, u128> = tensors.map(|(name, shape)| (name, size(shape))).collect();
         let path = || file.path().display().to_string();
         if tensors.is_empty() {
             return Err(Error::format(path(), "the file holds no tensors under names"));
         }
         let all = prefixes(&tensors);
-        let large = |within: &dyn Fn(&str) -> bool| {
+        let large = |least: u64, within: &dyn Fn(&str) -> bool| {
             let largest = all.iter().filter(|(prefix, _)| within(prefix)).map(|(_, size)| *size).max().unwrap_or(0);
             let least = u128::from(least).min(largest);
             let large = all.iter().filter(|(prefix, size)| within(prefix) && **size >= least);
             large.map(|(prefix, _)| *prefix).collect::<Vec<&str>>()
         };
-        let mut prefixes = large(&|prefix| is_within(prefix, key));
+        // Half leaves room for what several parameters share.
+        let mut prefixes = large(elements / 2, &|prefix| is_within(prefix, key));
         if let (true, Some(key)) = (prefixes.is_empty(), key) {
-            let known = large(&|prefix| !prefix.is_empty());
+            let known = large(elements, &|prefix| !prefix.is_empty());
             return Err(Error::invalid("--state-dict", format!("{} has no tensors in {key:?}; {}", path(), listed(&known))));
         }
         if prefixes.len() > MAX_CANDIDATES {

@@ -64,6 +64,11 @@ impl TensorFile for Checkpoint {
     fn unreadable(&self, name: &str) -> Option<&str> {
         self.unreadable_reason(name)
     }
+
+    /// Integers are indices and counters: no model here has weights of them.
+    fn is_spare(&self, name: &str) -> bool {
+        self.unreadable_reason(name).is_some() || self.entries().get(name).is_some_and(|entry| !entry.dtype.is_float())
+    }
 }
 
 fn first_non_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {

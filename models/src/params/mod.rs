@@ -28,6 +28,10 @@ pub trait TensorFile {
     fn unreadable(&self, _name: &str) -> Option<&str> {
         None
     }
+    /// Whether a model that does not ask for the file's tensor `name` lacks nothing: what is no weight, such as an index, or cannot be loaded.
+    fn is_spare(&self, name: &str) -> bool {
+        self.unreadable(name).is_some()
+    }
 }
 
 /// Translates our parameter names into those of a file.
@@ -275,9 +279,10 @@ impl<'a> Params<'a> {
     pub fn finish(self) -> Result<()> {
         let unexpected = match &self.source {
             Source::File { reader, naming } => {
-                let left = reader.shapes.iter().filter(|(name, _)| {
-                    !reader.used.contains(*name) && !naming.ignores(name) && reader.file.unreadable(name).is_none()
-                });
+                let left = reader
+                    .shapes
+                    .iter()
+                    .filter(|(name, _)| !reader.used.contains(*name) && !naming.ignores(name) && !reader.file.is_spare(name));
                 left.map(|(name, shape)| format!("{name} {shape:?}")).collect()
             }
             Source::Empty | Source::Random { .. } => Vec::new(),

@@ -46,6 +46,12 @@ impl P {
         self
     }
 
+    /// `{"a": tensor}` beside what `beside` pushes, under the key `x`.
+    pub(super) fn beside(beside: impl FnOnce(P) -> P) -> Self {
+        let p = P::new().op(op::EMPTY_DICT).text("a").tensor(1, 0, &[1], &[1]).op(op::SETITEM);
+        beside(p.text("x")).op(op::SETITEM)
+    }
+
     pub(super) fn global(self, module: &str, name: &str) -> Self {
         self.op(op::GLOBAL).raw(format!("{module}\n{name}\n").as_bytes())
     }

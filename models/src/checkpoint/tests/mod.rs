@@ -1,14 +1,17 @@
-//! Every file here is built in the test, apart from two that PyTorch saved (`data/make.py`).
+//! Every file here is built in the test, apart from those in `data` that PyTorch saved (`data/make.py`).
 
 mod archive;
 mod damage;
+mod dictionaries;
+mod legacy;
+mod opaque;
 mod pytorch;
 mod safetensors;
 mod shards;
 
 use std::path::PathBuf;
 
-use super::{Checkpoint, Entry};
+use super::{Checkpoint, Dictionaries, Entry};
 use tubelet_engine::DType;
 
 /// A fresh folder for one test, removed at its end.
@@ -52,7 +55,7 @@ macro_rules! to_bytes {
         }
     )*};
 }
-to_bytes!(u8 u16 i32 i64 f32 f64);
+to_bytes!(i8 u8 i16 u16 i32 u32 i64 u64 f32 f64);
 
 fn bytes<T: Bytes + Copy>(values: &[T]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -77,11 +80,29 @@ fn refused(file: Vec<u8>, parts: &[&str]) {
     }
 }
 
+/// The message of reading the tensor `name` of a file that opens, which names it and `parts`.
+fn unreadable(file: Vec<u8>, name: &str, parts: &[&str]) {
+    let file = Checkpoint::from_bytes(file).unwrap();
+    assert!(!file.entries().contains_key(name), "{name}");
+    let message = file.read(name).unwrap_err().to_string();
+    for part in parts.iter().chain(&[format!("`{name}`").as_str()]) {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+/// The tensors of the dictionary `key`, whatever their number, as they are named in it.
+fn dictionary(file: Checkpoint, key: &str) -> Checkpoint {
+    let candidates = Dictionaries::new(&file, 0, Some(key)).unwrap().candidates();
+    let found = candidates.into_iter().find(|candidate| candidate.key == key).unwrap();
+    file.select(&found)
+}
+
 #[test]
 fn other_files_are_recognised_and_refused_with_advice() {
     refused(vec![], &["empty"]);
     refused(b"PK\x03\x04".to_vec(), &["truncated or damaged"]);
-    refused(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(), &["before 1.6", "torch.save(torch.load"]);
+    let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
+    refused(tar, &["tar file", "torch.save(torch.load"]);
     refused(b"\x80\x04\x95\x00\x00".to_vec(), &["bare pickle"]);
     refused(b"version https://git-lfs.github.com/spec/v1\n".to_vec(), &["Git LFS", "git lfs pull"]);
     refused(b"\x82\xa9optimizer".to_vec(), &["Flax", "safetensors.flax"]);

@@ -47,6 +47,37 @@ fn an_integer_beyond_32_bits_is_an_error() {
 }
 
 #[test]
+fn other_element_types_keep_no_other_tensor_from_being_read() {
+    for (dtype, size) in [("F8_E4M3", 2), ("F8_E5M2", 2), ("F4", 1), ("C64", 16), ("X7", 5)] {
+        let next = size + 2;
+        let header = format!(
+            r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{size}]}},"b":{{"dtype":"U8","shape":[2],"data_offsets":[{size},{next}]}}}}"#
+        );
+        let mut bytes = file(&header, size);
+        bytes.extend([7, 8]);
+        let checkpoint = Checkpoint::from_bytes(bytes.clone()).unwrap();
+        assert_eq!((names(&checkpoint), checkpoint.read("b").unwrap()), (vec!["b"], vec![7, 8]));
+        unreadable(bytes, "a", &[dtype, "not supported"]);
+    }
+}
+
+#[test]
+fn integers_of_every_size_become_32_bits() {
+    let values = |dtype: &str, data: Vec<u8>| {
+        let header = format!(r#"{{"n":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{}]}}}}"#, data.len());
+        let checkpoint = Checkpoint::from_bytes([file(&header, 0), data].concat()).unwrap();
+        assert_eq!(checkpoint.entries()["n"], entry("n", DType::I32, &[2]));
+        checkpoint.read("n").map_err(|error| error.to_string())
+    };
+    assert_eq!(values("I8", bytes(&[-3i8, 5])).unwrap(), bytes(&[-3i32, 5]));
+    assert_eq!(values("I16", bytes(&[-300i16, 5])).unwrap(), bytes(&[-300i32, 5]));
+    assert_eq!(values("U16", bytes(&[65535u16, 5])).unwrap(), bytes(&[65535i32, 5]));
+    assert_eq!(values("U32", bytes(&[1u32 << 30, 5])).unwrap(), bytes(&[1i32 << 30, 5]));
+    assert!(values("U32", bytes(&[1u32 << 31, 5])).unwrap_err().contains("2147483648"));
+    assert!(values("U64", bytes(&[u64::MAX, 5])).unwrap_err().contains("18446744073709551615"));
+}
+
+#[test]
 fn bad_headers_are_refused() {
     let cases: [(&str, usize, &[&str]); 14] = [
         (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 7, &["8 bytes", "has 7"]),
@@ -57,8 +88,8 @@ fn bad_headers_are_refused() {
         (r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#, 0, &["`a`", "overflows"]),
         (r#"{"a":{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]}}"#, 0, &["`a`", "overflows"]),
         (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 4, &["`a`", "invalid"]),
-        (r#"{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}"#, 2, &["`a`", "F8_E4M3"]),
-        (r#"{"a":{"dtype":"X7","shape":[2],"data_offsets":[0,2]}}"#, 2, &["`a`", "X7"]),
+        (r#"{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,3]}}"#, 3, &["`a`", "2 bytes for F8_E4M3"]),
+        (r#"{"a":{"dtype":"X7","shape":[2],"data_offsets":[2,0]}}"#, 2, &["`a`", "X7"]),
         (
             r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}"#,
             2,

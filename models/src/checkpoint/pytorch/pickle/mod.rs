@@ -223,13 +223,17 @@ impl<'a> Machine<'a> {
     fn extend_list(&mut self, items: Vec<Value<'a>>) -> Result<()> {
         let holds = items.iter().any(|item| self.holds(item));
         let index = self.top_node()?;
-        if let Some(Node::List(list)) = self.nodes.get_mut(index) {
-            let before = list.items.len();
-            let kept = items.iter().enumerate().filter(|(_, item)| matches!(item, Value::Node(_) | Value::Text(_)));
-            list.items.extend(kept.map(|(i, item)| (list.len + i, *item)));
-            list.len += items.len();
-            self.contained += list.items.len() - before;
-            self.holds[index] |= holds;
+        match self.nodes.get_mut(index) {
+            Some(Node::List(list)) => {
+                let before = list.items.len();
+                let kept = items.iter().enumerate().filter(|(_, item)| matches!(item, Value::Node(_) | Value::Text(_)));
+                list.items.extend(kept.map(|(i, item)| (list.len + i, *item)));
+                list.len += items.len();
+                self.contained += list.items.len() - before;
+                self.holds[index] |= holds;
+            }
+            Some(Node::Object(_)) => {}
+            _ => return Err("items are appended to what is no list".into()),
         }
         self.check_kept()
     }
@@ -252,11 +256,12 @@ impl<'a> Machine<'a> {
         }
         let holds = pairs.iter().any(|[_, value]| self.holds(value));
         let index = self.top_node()?;
-        if let Some(Node::Dict(dict) | Node::Object(Object { items: dict, .. })) = self.nodes.get_mut(index) {
-            dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
-            self.contained += items.len();
-            self.holds[index] |= holds;
-        }
+        let Some(Node::Dict(dict) | Node::Object(Object { items: dict, .. })) = self.nodes.get_mut(index) else {
+            return Err("items are set of what is no dictionary".into());
+        };
+        dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
+        self.contained += items.len();
+        self.holds[index] |= holds;
         self.check_kept()
     }
 

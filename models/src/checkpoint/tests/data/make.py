@@ -1,5 +1,6 @@
-"""Writes saved.pth and script.pt, as PyTorch 2.15 saves them, with values that the tests know."""
+"""Writes saved.pth, legacy.pth and script.pt, as PyTorch 2.15 saves them, with values that the tests know."""
 
+import argparse
 import collections
 import os
 import tempfile
@@ -66,6 +67,24 @@ torch.save(
         "none": None,
     },
     os.path.join(here, "saved.pth"),
+)
+
+# The format from before version 1.6.
+weight = torch.arange(6.0).reshape(2, 3)
+torch.save(
+    {
+        "epoch": torch.tensor(3),
+        "args": argparse.Namespace(lr=0.1),
+        "freqs": torch.zeros(2, dtype=torch.complex64),
+        "state_dict": {
+            "weight": weight,
+            "shared": weight.view(-1)[2:4],
+            "permuted": weight.t(),
+            "half": torch.tensor([0.5, -0.5]).half(),
+        },
+    },
+    os.path.join(here, "legacy.pth"),
+    _use_new_zipfile_serialization=False,
 )
 
 # TorchScript, without the compiled code and its debugging tables.
