@@ -202,8 +202,7 @@ fn truncated_and_altered_files_end_in_values_or_errors() {
         Checkpoint::from_bytes(bytes).map(|file| {
             let small = |name: &&str| file.entries()[*name].bytes().is_ok_and(|bytes| bytes < 1 << 20);
             names(&file).into_iter().filter(small).for_each(|name| drop(file.read(name)));
-            let tried = Dictionaries::new(&file, 1, None).map(|all| (all.candidates(), all.partial_candidates()));
-            drop(tried);
+            let _ = Dictionaries::new(&file, 1, None);
         })
     };
     for file in files {

@@ -1,11 +1,14 @@
-"""Writes saved.pth, legacy.pth and script.pt, as PyTorch 2.15 saves them, with values that the tests know."""
+"""Writes saved.pth, legacy.pth and script.pt, as PyTorch 2.15 saves them, with values that the tests know, and seeds for fuzzing."""
 
 import argparse
 import collections
+import datetime
 import os
+import shutil
 import tempfile
 import zipfile
 
+import numpy as np
 import torch
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -95,3 +98,26 @@ with tempfile.TemporaryDirectory() as folder:
         for item in old.infolist():
             if "/code/" not in item.filename:
                 new.writestr(zipfile.ZipInfo(item.filename), old.read(item))
+
+
+# Seeds for the fuzz target `checkpoint`: without checksums, so that altered pickles are read.
+torch.serialization.set_crc32_options(False)
+seeds = os.path.join(here, "../../../../../fuzz/seeds/checkpoint")
+beside = {
+    "negative": torch._neg_view(torch.ones(2)),
+    "numpy-scalar": np.float64(81.2),
+    "numpy-array": np.zeros(3),
+    "set": {"head", "norm"},
+    "namespace": argparse.Namespace(lr=1e-3),
+    "reduce": datetime.datetime(2026, 1, 2),
+    "sparse": torch.eye(2).to_sparse(),
+    "uint16": torch.zeros(3).to(torch.uint16),
+    "repeated": torch.zeros(1).expand(4),
+}
+for name, value in beside.items():
+    torch.save({"model": {"module.w": torch.ones(2)}, "x": value}, os.path.join(seeds, name + ".pth"))
+shutil.copy(os.path.join(here, "legacy.pth"), seeds)
+for protocol in (1, 5):
+    content = {"w": torch.ones(2), "x": [1, 2**80, "text", b"bytes", (1.5, None), {"set"}]}
+    name = os.path.join(seeds, f"protocol-{protocol}.pth")
+    torch.save(content, name, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
