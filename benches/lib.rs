@@ -49,7 +49,7 @@ impl Case {
     pub fn cost(&self) -> (f64, f64) {
         let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Option::as_ref).collect();
         let specs: Vec<Spec> = self.op.infer(&inputs).unwrap_or_else(|error| panic!("{}: {error}", self.label));
-        let cost = self.op.cost(&inputs, &specs);
+        let cost = self.op.cost(&inputs, &specs).unwrap_or_else(|error| panic!("{}: {error}", self.label));
         (cost.flops as f64, cost.bytes as f64)
     }
 }

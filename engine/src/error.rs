@@ -68,6 +68,11 @@ pub enum Error {
         /// What was being sized.
         what: String,
     },
+    /// A count does not fit into 64 bits.
+    Count {
+        /// What was being counted.
+        what: String,
+    },
     /// Reading or writing a file failed.
     Io {
         /// The file.
@@ -140,6 +145,7 @@ impl fmt::Display for Error {
                 }
             }
             Error::Overflow { what } => write!(f, "{what} does not fit the address space"),
+            Error::Count { what } => write!(f, "{what} does not fit into 64 bits"),
             Error::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Error::Format { what, message } | Error::Invalid { what, message } => write!(f, "{what}: {message}"),
             Error::Weights { missing, unexpected, mismatched } => {

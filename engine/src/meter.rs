@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Backend, Cost, DType, DeviceBuffer, MemoryStats, Op, Result, Spec, Tensor};
+use crate::{Backend, Cost, DType, DeviceBuffer, Error, MemoryStats, Op, Result, Spec, Tensor};
 
 /// What has been counted since the meter was made or [`Meter::reset`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl Backend for Meter {
 
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn DeviceBuffer>> {
         let memory = &mut self.lock().memory;
-        memory.live += bytes;
+        let live = memory.live.checked_add(bytes);
+        memory.live = live.ok_or_else(|| Error::Overflow { what: format!("{bytes} bytes more than {}", memory.live) })?;
         memory.peak = memory.peak.max(memory.live);
         Ok(Arc::new(Phantom { bytes, meter: self.clone() }))
     }
@@ -96,13 +97,13 @@ impl Backend for Meter {
 
     fn run(&self, op: &Op, inputs: &[Option<&Tensor>], outputs: &[Tensor]) -> Result<()> {
         let specs: Vec<Spec> = outputs.iter().map(|x| Spec { dtype: x.dtype(), shape: *x.shape() }).collect();
-        let cost = op.cost(inputs, &specs);
+        let cost = op.cost(inputs, &specs)?;
         let count = &mut self.lock().count;
+        // No operation's figures exceed the total's, whose sum is checked here.
+        count.total = count.total.checked_add(cost)?;
         count.launches += 1;
-        count.total += cost;
         let entry = count.by_operation.entry(op.name()).or_default();
-        entry.0 += 1;
-        entry.1 += cost;
+        *entry = (entry.0 + 1, entry.1.checked_add(cost)?);
         Ok(())
     }
 
@@ -142,5 +143,26 @@ mod tests {
         assert_eq!(device.memory().live, live);
         drop((x, w, y));
         assert_eq!((device.memory().live, device.memory().peak), (0, live));
+    }
+
+    #[test]
+    fn figures_beyond_64_bits_are_refused_by_name() {
+        let device = Device::meter();
+        let meter = device.downcast::<Meter>().unwrap();
+        let make = |shape: [usize; 2]| Tensor::empty(&device, DType::F32, &shape).unwrap();
+        let product = |m: usize, n: usize, k: usize| linear(&make([m, k]), &make([n, k]), None).map(drop);
+        let counted = "the number of FLOPs of gemm, 36893488147419103232, does not fit into 64 bits";
+        assert_eq!(product(1 << 25, 1 << 25, 1 << 14).unwrap_err().to_string(), counted);
+        assert_eq!(meter.count(), Count::default(), "what is refused is not counted");
+        // Each of two such products can be counted, their sum cannot.
+        product(1 << 25, 1 << 25, (1 << 13) - (1 << 12)).unwrap();
+        product(1 << 25, 1 << 25, 1 << 12).unwrap();
+        let before = meter.count();
+        let summed = "the sum of the FLOPs of all operations does not fit into 64 bits";
+        assert_eq!(product(1 << 25, 1 << 25, 1 << 12).unwrap_err().to_string(), summed);
+        assert_eq!(meter.count(), before);
+        // Memory: five tensors of 2⁶² bytes exceed what can be addressed.
+        let tensors: Result<Vec<_>> = (0..5).map(|_| Tensor::empty(&device, DType::F32, &[1 << 60])).collect();
+        assert!(matches!(tensors, Err(Error::Overflow { .. })));
     }
 }

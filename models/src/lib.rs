@@ -6,6 +6,7 @@ pub mod boxed;
 pub mod checkpoint;
 pub mod classify;
 pub mod devices;
+mod host;
 pub mod init;
 pub mod inspect;
 mod labels;

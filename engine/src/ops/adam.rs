@@ -43,8 +43,8 @@ impl Operation for Adam {
         Ok(specs.into_iter().flat_map(|spec| vec![spec; self.results()]).collect())
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, outputs.iter().map(|s| 4 * s.shape.elements() as u64).sum())
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, outputs.iter().map(|s| 4 * s.shape.elements() as u128).sum())
     }
 }
 

@@ -42,10 +42,10 @@ impl Operation for Attention {
         Ok(out)
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(q), Some(v)) = (inputs[0], inputs[2]) else { return (0, 0) };
-        let scores = (q.elements() / q.shape()[4].max(1) * v.shape()[self.axis]) as u64;
-        (2 * scores * (q.shape()[4] + v.shape()[4]) as u64, 3 * scores)
+        let scores = (q.elements() / q.shape()[4].max(1)) as u128 * v.shape()[self.axis] as u128;
+        (2 * scores * (q.shape()[4] + v.shape()[4]) as u128, 3 * scores)
     }
 }
 

@@ -41,11 +41,11 @@ impl Operation for AttentionBackward {
         Ok([q, k, v].map(|x| Spec { dtype: x.dtype(), shape: *x.shape() }).to_vec())
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(q), Some(v)) = (inputs[0], inputs[2]) else { return (0, 0) };
-        let scores = (q.elements() / q.shape()[4].max(1) * v.shape()[self.axis]) as u64;
+        let scores = (q.elements() / q.shape()[4].max(1)) as u128 * v.shape()[self.axis] as u128;
         // Scores, dq and dk over D; gradient·vᵀ and dv over Dv.
-        (2 * scores * (3 * q.shape()[4] + 2 * v.shape()[4]) as u64, 4 * scores)
+        (2 * scores * (3 * q.shape()[4] + 2 * v.shape()[4]) as u128, 4 * scores)
     }
 }
 

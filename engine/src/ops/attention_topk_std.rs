@@ -46,11 +46,12 @@ impl Operation for AttentionTopkStd {
         ])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(q), Some(v)) = (inputs[0], inputs[2]) else { return (0, 0) };
         let s = q.shape();
-        let per_row = (s[0] * s[2] * s[3] * s[1]) as u64;
-        (2 * per_row * (s[1] * s[4] + self.keep * v.shape()[4]) as u64, 6 * per_row * s[1] as u64)
+        let per_row = s[..4].iter().product::<usize>() as u128;
+        // Tensors of s[1] · s[4] elements and of at least `keep` rows of v exist, so each product fits.
+        (2 * per_row * (s[1] * s[4] + self.keep * v.shape()[4]) as u128, 6 * per_row * s[1] as u128)
     }
 }
 

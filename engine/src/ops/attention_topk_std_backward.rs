@@ -45,10 +45,10 @@ impl Operation for AttentionTopkStdBackward {
         Ok([q, k, v].map(|x| Spec { dtype: x.dtype(), shape: *x.shape() }).to_vec())
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(k), Some(v), Some(kept)) = (inputs[1], inputs[2], inputs[3]) else { return (0, 0) };
-        let scores = (kept.elements() * k.shape()[1]) as u64;
-        (2 * scores * (3 * k.shape()[4] + 2 * v.shape()[4]) as u64, 8 * scores)
+        let scores = kept.elements() as u128 * k.shape()[1] as u128;
+        (2 * scores * (3 * k.shape()[4] + 2 * v.shape()[4]) as u128, 8 * scores)
     }
 }
 

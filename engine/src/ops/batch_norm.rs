@@ -43,9 +43,9 @@ impl Operation for BatchNorm {
         }
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
         let per_element = if outputs.len() == 1 { 2 } else { 6 };
-        (0, per_element * outputs[0].shape.elements() as u64)
+        (0, per_element * outputs[0].shape.elements() as u128)
     }
 }
 

@@ -46,8 +46,8 @@ impl Operation for BatchNormBackward {
         Ok(vec![Spec { dtype: x.dtype(), shape: *x.shape() }, parameter, parameter])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, 10 * outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, 10 * outputs[0].shape.elements() as u128)
     }
 }
 

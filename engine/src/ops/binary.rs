@@ -44,8 +44,8 @@ impl Operation for Binary {
         Ok(vec![Spec { dtype: a.dtype(), shape: broadcast(a.shape(), b.shape())? }])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, outputs[0].shape.elements() as u128)
     }
 }
 

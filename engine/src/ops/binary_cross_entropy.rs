@@ -36,8 +36,8 @@ impl Operation for BinaryCrossEntropy {
         Ok(vec![loss_spec(logits, self.reduction, logits.shape())?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
-        (0, 6 * inputs[0].map_or(0, |x| x.elements() as u64))
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
+        (0, 6 * inputs[0].map_or(0, |x| x.elements() as u128))
     }
 }
 

@@ -41,7 +41,7 @@ impl Operation for Concat {
         Ok(vec![Spec::new(first.dtype(), &shape)?])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         (0, 0)
     }
 }

@@ -84,10 +84,10 @@ impl Operation for Conv3d {
         Ok(vec![Spec::new(weight.dtype(), &out)?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        let n = outputs[0].shape.elements() as u64;
-        let k: u64 = inputs[1].map_or(0, |w| w.shape()[1..].iter().product::<usize>()) as u64;
-        (2 * k * n, n * inputs.iter().skip(2).flatten().count() as u64)
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        let n = outputs[0].shape.elements() as u128;
+        let k: u128 = inputs[1].map_or(0, |w| w.shape()[1..].iter().product::<usize>()) as u128;
+        (2 * k * n, n * inputs.iter().skip(2).flatten().count() as u128)
     }
 }
 

@@ -41,10 +41,10 @@ impl Operation for Conv3dBackwardVideo {
         Ok(vec![Spec::new(gradient.dtype(), &video)?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(gradient), Some(weight)) = (inputs[0], inputs[1]) else { return (0, 0) };
         let kernel: usize = weight.shape()[1..].iter().product();
-        (2 * (gradient.elements() * kernel) as u64, 0)
+        (2 * gradient.elements() as u128 * kernel as u128, 0)
     }
 }
 

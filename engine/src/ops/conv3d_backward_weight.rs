@@ -38,9 +38,9 @@ impl Operation for Conv3dBackwardWeight {
         Ok(vec![Spec::new(gradient.dtype(), &[g[4], kt, kh, kw, v[4] / self.conv.groups])?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        let positions: u64 = inputs[1].map_or(0, |g| g.shape()[..4].iter().product::<usize>()) as u64;
-        (2 * positions * outputs[0].shape.elements() as u64, 0)
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        let positions: u128 = inputs[1].map_or(0, |g| g.shape()[..4].iter().product::<usize>()) as u128;
+        (2 * positions * outputs[0].shape.elements() as u128, 0)
     }
 }
 

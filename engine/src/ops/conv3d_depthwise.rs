@@ -51,10 +51,10 @@ impl Operation for Conv3dDepthwise {
         Ok(vec![Spec::new(x.dtype(), &out)?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        let n = outputs[0].shape.elements() as u64;
-        let k = inputs[1].map_or(0, |w| w.shape()[..3].iter().product::<usize>()) as u64;
-        (2 * k * n, n * inputs.iter().skip(2).flatten().count() as u64)
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        let n = outputs[0].shape.elements() as u128;
+        let k = inputs[1].map_or(0, |w| w.shape()[..3].iter().product::<usize>()) as u128;
+        (2 * k * n, n * inputs.iter().skip(2).flatten().count() as u128)
     }
 }
 

@@ -33,9 +33,9 @@ impl Operation for Conv3dDepthwiseBackward {
         Ok([x, weight].map(|x| Spec { dtype: x.dtype(), shape: *x.shape() }).to_vec())
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         let (Some(weight), Some(gradient)) = (inputs[1], inputs[2]) else { return (0, 0) };
-        (4 * (gradient.elements() * weight.shape()[..3].iter().product::<usize>()) as u64, 0)
+        (4 * gradient.elements() as u128 * weight.shape()[..3].iter().product::<usize>() as u128, 0)
     }
 }
 

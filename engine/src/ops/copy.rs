@@ -24,7 +24,7 @@ impl Operation for Copy {
         Ok(vec![Spec { dtype: self.dtype, shape: *x.shape() }])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         (0, 0)
     }
 }

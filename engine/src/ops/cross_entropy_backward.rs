@@ -32,8 +32,8 @@ impl Operation for CrossEntropyBackward {
         Ok(vec![Spec { dtype: logits.dtype(), shape: *logits.shape() }])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
-        (0, 6 * inputs[0].map_or(0, |x| x.elements() as u64))
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
+        (0, 6 * inputs[0].map_or(0, |x| x.elements() as u128))
     }
 }
 

@@ -54,8 +54,8 @@ impl Operation for Dropout {
         Ok(vec![Spec { dtype: x.dtype(), shape: *x.shape() }])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, outputs[0].shape.elements() as u128)
     }
 }
 

@@ -35,7 +35,7 @@ impl Operation for Gather {
         Ok(vec![Spec { dtype: x.dtype(), shape: is.with_tail(0, &[xs[xs.rank() - 1]])? }])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
+    fn flops(&self, _: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
         (0, 0)
     }
 }

@@ -38,8 +38,8 @@ impl Operation for GatherBackward {
         Ok(vec![Spec::new(gradient.dtype(), &shape)?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
-        (0, inputs[0].map_or(0, |x| x.elements() as u64))
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
+        (0, inputs[0].map_or(0, |x| x.elements() as u128))
     }
 }
 

@@ -36,10 +36,10 @@ impl Operation for Gemm {
         infer(Self::NAME, inputs)
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        let k = inputs[0].map_or(0, |x| x.shape()[x.rank() - 1]) as u64;
-        let n = outputs[0].shape.elements() as u64;
-        let epilogue = u64::from(self.function.is_some()) + inputs.iter().skip(2).flatten().count() as u64;
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        let k = inputs[0].map_or(0, |x| x.shape()[x.rank() - 1]) as u128;
+        let n = outputs[0].shape.elements() as u128;
+        let epilogue = u128::from(self.function.is_some()) + inputs.iter().skip(2).flatten().count() as u128;
         (2 * k * n, epilogue * n)
     }
 }

@@ -35,8 +35,8 @@ impl Operation for Interpolate {
         Ok(vec![Spec::new(x.dtype(), &[s[0], self.size[0], self.size[1], self.size[2], s[4]])?])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, 16 * outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, 16 * outputs[0].shape.elements() as u128)
     }
 }
 

@@ -34,8 +34,8 @@ impl Operation for InterpolateBackward {
         Ok(vec![Spec::new(gradient.dtype(), &[g[0], self.size[0], self.size[1], self.size[2], g[4]])?])
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u64, u64) {
-        (0, 16 * inputs[0].map_or(0, |x| x.elements() as u64))
+    fn flops(&self, inputs: &[Option<&Tensor>], _: &[Spec]) -> (u128, u128) {
+        (0, 16 * inputs[0].map_or(0, |x| x.elements() as u128))
     }
 }
 

@@ -44,8 +44,8 @@ impl Operation for LayerNorm {
         }
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, 7 * outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, 7 * outputs[0].shape.elements() as u128)
     }
 }
 

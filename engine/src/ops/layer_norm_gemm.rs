@@ -67,9 +67,9 @@ impl Operation for LayerNormGemm {
         Ok(out)
     }
 
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
         let (flops, minor) = self.gemm().flops(Self::operands(inputs).0, outputs);
-        (flops, minor + 7 * inputs[0].map_or(0, Tensor::elements) as u64)
+        (flops, minor + 7 * inputs[0].map_or(0, Tensor::elements) as u128)
     }
 }
 

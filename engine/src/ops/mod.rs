@@ -125,11 +125,20 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-impl std::ops::AddAssign for Cost {
-    fn add_assign(&mut self, other: Cost) {
-        self.flops += other.flops;
-        self.minor_flops += other.minor_flops;
-        self.bytes += other.bytes;
+impl Cost {
+    /// The sum of two costs.
+    ///
+    /// # Errors
+    /// [`Error::Count`] with the name of the first figure whose sum does not fit.
+    pub fn checked_add(self, other: Cost) -> Result<Cost> {
+        let sum = |what: &str, a: u64, b: u64| {
+            a.checked_add(b).ok_or_else(|| Error::Count { what: format!("the sum of the {what} of all operations") })
+        };
+        Ok(Cost {
+            flops: sum("FLOPs", self.flops, other.flops)?,
+            minor_flops: sum("other FLOPs", self.minor_flops, other.minor_flops)?,
+            bytes: sum("bytes", self.bytes, other.bytes)?,
+        })
     }
 }
 
@@ -142,7 +151,10 @@ pub trait Operation: Into<Op> {
     /// Validates the operands and gives the results' shapes and types.
     fn infer(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Spec>>;
     /// `(flops, minor_flops)` for validated operands; see [`Cost`].
-    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64);
+    ///
+    /// Both are exact: a [`Shape`] bounds the number of elements by 2⁶⁰, and no operation does more than a small multiple
+    /// of the product of two such numbers.
+    fn flops(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128);
 }
 
 macro_rules! define_op {
@@ -182,13 +194,24 @@ macro_rules! define_op {
             }
 
             /// What a run on validated operands costs.
-            pub fn cost(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> Cost {
+            ///
+            /// # Errors
+            /// [`Error::Count`] with the operation and the figure, if one does not fit into 64 bits.
+            pub fn cost(&self, inputs: &[Option<&Tensor>], outputs: &[Spec]) -> Result<Cost> {
                 let (flops, minor_flops) = match self {
                     $(Op::$variant(op) => op.flops(inputs, outputs)),*
                 };
-                let read: u64 = inputs.iter().flatten().map(|x| (x.elements() * x.dtype().size()) as u64).sum();
-                let written: u64 = outputs.iter().map(Spec::bytes).sum();
-                Cost { flops, minor_flops, bytes: read + written }
+                let read = inputs.iter().flatten().map(|x| Spec { dtype: x.dtype(), shape: *x.shape() });
+                let bytes = read.chain(outputs.iter().copied()).map(|spec| u128::from(spec.bytes())).sum();
+                let count = |what: &str, n: u128| {
+                    let name = self.name();
+                    u64::try_from(n).map_err(|_| Error::Count { what: format!("the number of {what} of {name}, {n},") })
+                };
+                Ok(Cost {
+                    flops: count("FLOPs", flops)?,
+                    minor_flops: count("other FLOPs", minor_flops)?,
+                    bytes: count("bytes", bytes)?,
+                })
             }
         }
     };

@@ -52,9 +52,9 @@ impl Operation for Resize {
         Ok(vec![Spec::new(x.dtype(), &[s[0], self.height, self.width, s[3]])?])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
         let taps = if self.filter == Filter::Bilinear { 4 } else { 8 };
-        (0, 2 * taps * outputs[0].shape.elements() as u64)
+        (0, 2 * taps * outputs[0].shape.elements() as u128)
     }
 }
 

@@ -28,8 +28,8 @@ impl Operation for Sgd {
         Ok(specs.into_iter().flat_map(|spec| [spec; 2]).collect())
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, outputs.iter().map(|s| 3 * s.shape.elements() as u64).sum())
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, outputs.iter().map(|s| 3 * s.shape.elements() as u128).sum())
     }
 }
 

@@ -32,8 +32,8 @@ impl Operation for SoftmaxBackward {
         Ok(vec![Spec { dtype: y.dtype(), shape: *y.shape() }])
     }
 
-    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u64, u64) {
-        (0, 4 * outputs[0].shape.elements() as u64)
+    fn flops(&self, _: &[Option<&Tensor>], outputs: &[Spec]) -> (u128, u128) {
+        (0, 4 * outputs[0].shape.elements() as u128)
     }
 }
 

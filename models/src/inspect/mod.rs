@@ -87,3 +87,27 @@ pub fn measure(config: &Config, batch: usize, dtype: DType) -> Result<Report> {
         operations,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Each of these widths fits into a tensor; what the model computes with it cannot be counted in 64 bits.
+    #[test]
+    fn a_model_whose_costs_do_not_fit_into_64_bits_is_refused() {
+        let Config::Vivit(tiny) = Config::named("vivit-tiny").unwrap() else { panic!("another system") };
+        let with_hidden = |hidden: usize, batch: usize| {
+            let mut config = tiny.clone();
+            config.spatial.hidden = hidden;
+            measure(&Config::Vivit(config), batch, DType::F32)
+        };
+        assert!(with_hidden(1_000_000, 1).is_ok());
+        let sum = with_hidden(9_000_000_000_000_000, 1).unwrap_err().to_string();
+        assert_eq!(sum, "the sum of the FLOPs of all operations does not fit into 64 bits");
+        let one = with_hidden(9_000_000_000_000_000, 8).unwrap_err().to_string();
+        assert!(one.starts_with("the number of FLOPs of") && one.ends_with("does not fit into 64 bits"), "{one}");
+        assert!(matches!(with_hidden(usize::MAX / 4, 1), Err(Error::Overflow { .. })));
+        assert!(measure(&Config::Vivit(tiny), usize::MAX / 8, DType::F32).is_err(), "so many clips");
+    }
+}

@@ -1,7 +1,8 @@
 use serde::Serialize;
-use tubelet_engine::{DType, Device, Error, Result, meter::Meter};
+use tubelet_engine::{DType, Device, Error, Result, Shape, meter::Meter};
 
 use crate::{
+    host::room,
     params::Params,
     registry::Config,
     train::{
@@ -103,7 +104,15 @@ pub fn rehearsal(
     let clip = [input.frames, input.size[0], input.size[1]];
     let classes = trainer.classes()?.first().copied().unwrap_or(0);
     // The first class for every clip.
-    let target = (0..classes).map(|class| f32::from(u8::from(class == 0))).collect();
-    let video = vec![0; batch * clip.iter().product::<usize>() * 3];
-    Ok((trainer, Batch { video, clip, targets: vec![target; batch], labels: vec![0; batch] }))
+    let mut target: Vec<f32> = room(classes)?;
+    target.extend((0..classes).map(|class| f32::from(u8::from(class == 0))));
+    let bytes = Shape::new(&[batch, clip[0], clip[1], clip[2], 3])?.elements();
+    let mut video = room(bytes)?;
+    video.resize(bytes, 0);
+    let (mut targets, mut labels) = (room(batch)?, room(batch)?);
+    // The targets of all clips are copies: they count as memory of their own.
+    room::<f32>(Shape::new(&[batch, classes])?.elements())?;
+    targets.resize(batch, target);
+    labels.resize(batch, 0);
+    Ok((trainer, Batch { video, clip, targets, labels }))
 }

@@ -218,7 +218,9 @@ impl<'a> Params<'a> {
 
     /// Parameter `name`. A missing or mis-shaped one is noted for [`Params::finish`] and replaced.
     pub fn tensor(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        self.parameters += tubelet_engine::Shape::new(shape)?.elements() as u64;
+        let elements = tubelet_engine::Shape::new(shape)?.elements() as u64;
+        let parameters = self.parameters.checked_add(elements);
+        self.parameters = parameters.ok_or_else(|| Error::Count { what: format!("the number of parameters up to {name}") })?;
         self.find(name, shape, init, true)
     }
 

@@ -1,5 +1,7 @@
 use tubelet_engine::{DType, Device, Philox, Result, Shape, Tensor};
 
+use crate::host::room;
+
 /// How a parameter is initialised where no checkpoint gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
@@ -18,16 +20,17 @@ impl Init {
     pub(super) fn draw(self, device: &Device, dtype: DType, shape: &[usize], seed: u64, name: &str) -> Result<Tensor> {
         let mut rng = Philox::stream(seed, fnv1a(name));
         let n = Shape::new(shape)?.elements();
-        let values: Vec<f32> = match self {
+        let mut values: Vec<f32> = room(n)?;
+        match self {
             Init::Zeros => return Tensor::zeros(device, dtype, shape),
             Init::Ones => return Tensor::full(device, dtype, shape, 1.0),
-            Init::Normal(std) => (0..n).map(|_| std * rng.normal()).collect(),
+            Init::Normal(std) => values.extend((0..n).map(|_| std * rng.normal())),
             Init::Xavier => {
                 let fan_out = shape.first().copied().unwrap_or(1).max(1);
                 let bound = (6.0 / (fan_out + n / fan_out) as f32).sqrt();
-                (0..n).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect()
+                values.extend((0..n).map(|_| bound * (2.0 * rng.uniform() - 1.0)));
             }
-        };
+        }
         Tensor::from_f32(device, dtype, shape, &values)
     }
 }
