@@ -24,7 +24,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         let squares = |draw: &mut Draw<'_>| {
             let n = shape.iter().product();
             let data = (0..n).map(|_| draw.rng.normal().powi(2) + 0.1).collect();
-            Operand::arranged(draw.rng, DType::F32, &shape, data)
+            Operand::arranged(&mut draw.rng, DType::F32, &shape, data)
         };
         if first {
             inputs.extend([None, None, None]);

@@ -42,8 +42,8 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let scale = (width as f32).sqrt().recip();
     let [q, k, v, gradient] = [&q, &k, &v, &out].map(|shape| draw.operand(shape));
     let (result, lse) = forward(scale, axis, [&q, &k, &v]);
-    let result = Operand::arranged(draw.rng, draw.dtype, &out, result);
-    let lse = Operand::arranged(draw.rng, DType::F32, &out[..4], lse);
+    let result = Operand::arranged(&mut draw.rng, draw.dtype, &out, result);
+    let lse = Operand::arranged(&mut draw.rng, DType::F32, &out[..4], lse);
     let inputs = vec![Some(q), Some(k), Some(v), Some(result), Some(lse), Some(gradient)];
     let (factor, _) = roundings(&inputs, width, f64::from(scale));
     // Gradients of scores are rounded as probabilities are.

@@ -14,7 +14,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let [q, k] = [(); 2].map(|()| draw.operand(&[b, frames, n, heads, width]));
     let v = draw.operand(&[b, frames, n, heads, value_width]);
     let kept = (0..b * keep * n * heads).map(|_| draw.rng.below(frames + 2) as f32 - 1.0).collect();
-    let kept = Operand::arranged(draw.rng, DType::I32, &[b, keep, n, heads], kept);
+    let kept = Operand::arranged(&mut draw.rng, DType::I32, &[b, keep, n, heads], kept);
     let gradient = draw.operand(&[b, keep, n, heads, value_width]);
     let inputs = vec![Some(q), Some(k), Some(v), Some(kept), Some(gradient)];
     let scale = (width as f32).sqrt().recip();

@@ -16,7 +16,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let mut inputs = vec![Some(draw.operand(&shape)), draw.maybe(&[c]), draw.maybe(&[c])];
     if !training {
         let variance = (0..c).map(|_| 0.5 + draw.rng.below(8) as f32 / 4.0).collect();
-        inputs.extend([Some(draw.operand(&[c])), Some(Operand::arranged(draw.rng, draw.dtype, &[c], variance))]);
+        inputs.extend([Some(draw.operand(&[c])), Some(Operand::arranged(&mut draw.rng, draw.dtype, &[c], variance))]);
     }
     // A difference, a product and a sum, each rounded once, of numbers divided by at least √eps.
     let eps = 1e-2;

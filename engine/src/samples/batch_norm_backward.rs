@@ -19,7 +19,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let dtype = if batch { DType::F32 } else { draw.dtype };
     let numbers = |draw: &mut Draw<'_>, low: f32| (0..c).map(|_| low + draw.rng.below(8) as f32 / 4.0).collect();
     let (mean, variance) = (numbers(draw, -1.0), numbers(draw, 0.5));
-    let statistics = [mean, variance].map(|values| Some(Operand::arranged(draw.rng, dtype, &[c], values)));
+    let statistics = [mean, variance].map(|values| Some(Operand::arranged(&mut draw.rng, dtype, &[c], values)));
     let [mean, variance] = statistics;
     let inputs = vec![Some(x), weight, mean, variance, Some(gradient)];
     // x̂ = (x − mean)/σ with σ ≥ 0.7; sums over n rows; dx a difference of three such terms.

@@ -11,7 +11,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let mut inputs = Vec::new();
     for _ in 0..count {
         shape[axis] = draw.dim().min(20);
-        inputs.push(Some(Operand::draw(draw.rng, dtype, &shape, draw.values)));
+        inputs.push(Some(Operand::draw(&mut draw.rng, dtype, &shape, draw.values)));
     }
     Sample { op: Concat { axis }.into(), inputs, tolerance: vec![Tolerance::Exact], prepare: false }
 }

@@ -34,7 +34,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         // Sums of bytes times small integers stay exact below 2²⁴; of bytes times normal numbers they are scaled down.
         let most = if values == Values::Integers { 16 } else { 256 };
         let data = (0..n).map(|_| draw.rng.below(most) as f32).collect();
-        Operand::arranged(draw.rng, DType::U8, &video, data)
+        Operand::arranged(&mut draw.rng, DType::U8, &video, data)
     } else {
         draw.operand(&video)
     };

@@ -16,10 +16,10 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let target = if draw.once_in(2) {
         let beyond = if draw.once_in(4) { 1 } else { 0 };
         let labels = (0..n).map(|_| draw.rng.below(classes + beyond) as f32).collect();
-        Operand::arranged(draw.rng, DType::I32, &[n], labels)
+        Operand::arranged(&mut draw.rng, DType::I32, &[n], labels)
     } else {
         let data = (0..n * classes).map(|_| draw.rng.below(5) as f32 / 4.0).collect();
-        Operand::arranged(draw.rng, draw.dtype, &[n, classes], data)
+        Operand::arranged(&mut draw.rng, draw.dtype, &[n, classes], data)
     };
     let op = CrossEntropy { label_smoothing: [0.0, 0.1, 1.0][draw.rng.below(3)], reduction: REDUCTIONS[draw.rng.below(3)] };
     let inputs = vec![Some(logits), Some(target)];

@@ -24,5 +24,5 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
 /// A gradient of the loss, f32 whatever the logits are.
 pub(super) fn gradient(draw: &mut Draw<'_>, reduction: LossReduction, each: &[usize]) -> super::Operand {
     let (dtype, values) = (DType::F32, draw.values);
-    super::Operand::draw(draw.rng, dtype, if reduction == LossReduction::None { each } else { &[] }, values)
+    super::Operand::draw(&mut draw.rng, dtype, if reduction == LossReduction::None { each } else { &[] }, values)
 }

@@ -8,11 +8,11 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let axis = draw.rng.below(shape.len() - 1);
     shape[axis] = shape[axis].max(1);
     let dtype = [draw.dtype, DType::U8][draw.rng.below(2)];
-    let x = Operand::draw(draw.rng, dtype, &shape, draw.values);
+    let x = Operand::draw(&mut draw.rng, dtype, &shape, draw.values);
     let mut chosen = shape[..shape.len() - 1].to_vec();
     chosen[axis] = draw.dim().min(12);
     let n = chosen.iter().product();
     let data = (0..n).map(|_| draw.rng.below(shape[axis] + 4) as f32 - 2.0).collect();
-    let indices = Operand::arranged(draw.rng, DType::I32, &chosen, data);
+    let indices = Operand::arranged(&mut draw.rng, DType::I32, &chosen, data);
     Sample { op: Gather { axis }.into(), inputs: vec![Some(x), Some(indices)], tolerance: vec![Tolerance::Exact], prepare: false }
 }

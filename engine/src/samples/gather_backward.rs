@@ -11,7 +11,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let size = draw.some(12);
     let chosen = &shape[..shape.len() - 1];
     let data = (0..chosen.iter().product()).map(|_| draw.rng.below(size + 4) as f32 - 2.0).collect();
-    let indices = Operand::arranged(draw.rng, DType::I32, chosen, data);
+    let indices = Operand::arranged(&mut draw.rng, DType::I32, chosen, data);
     let inputs = vec![Some(draw.operand(&shape)), Some(indices)];
     // A sum of at most K.
     let terms = shape[axis].max(1) as f64;

@@ -13,6 +13,7 @@ mod batch_norm_backward;
 mod binary;
 mod binary_cross_entropy;
 mod binary_cross_entropy_backward;
+mod choices;
 mod concat;
 mod conv3d;
 mod conv3d_backward_video;
@@ -41,9 +42,10 @@ mod softmax_backward;
 mod unary;
 mod unary_backward;
 
+pub use choices::Choices;
 pub use operand::Operand;
 
-use crate::{DType, Device, Error, Op, Philox, Result, Tensor, for_each_operation, ops};
+use crate::{DType, Device, Error, Op, Result, Tensor, for_each_operation, ops};
 
 /// What the numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ pub(crate) const ANY: usize = usize::MAX;
 
 /// The knobs of a sampler.
 pub(crate) struct Draw<'a> {
-    pub rng: &'a mut Philox,
+    pub rng: Choices<'a>,
     /// Bounds the sizes of dimensions.
     pub size: usize,
     pub dtype: DType,
@@ -139,7 +141,7 @@ impl Draw<'_> {
     /// An operand of the sample's element type.
     pub fn operand(&mut self, shape: &[usize]) -> Operand {
         let (dtype, values) = (self.dtype, self.values);
-        Operand::draw(self.rng, dtype, shape, values)
+        Operand::draw(&mut self.rng, dtype, shape, values)
     }
 
     /// An operand that is absent half of the time.
@@ -167,9 +169,16 @@ pub(crate) fn largest<'a>(operands: impl IntoIterator<Item = &'a Option<Operand>
 
 macro_rules! dispatch {
     ($(($variant:ident, $module:ident)),*) => {
-        /// A random case of the operation `name`; `None` if there is no such operation. `size` bounds the dimensions.
-        pub fn sample(name: &str, rng: &mut Philox, size: usize, dtype: DType, values: Values) -> Option<Sample> {
-            let mut draw = Draw { rng, size, dtype, values, nan: 0 };
+        /// A case of the operation `name` that `choices` (a `&mut Philox`, or bytes) make; `None` if there is no such operation.
+        /// `size` bounds the dimensions.
+        pub fn sample<'a>(
+            name: &str,
+            choices: impl Into<Choices<'a>>,
+            size: usize,
+            dtype: DType,
+            values: Values,
+        ) -> Option<Sample> {
+            let mut draw = Draw { rng: choices.into(), size, dtype, values, nan: 0 };
             let mut sample = match name {
                 $(<ops::$module::$variant as ops::Operation>::NAME => $module::sample(&mut draw),)*
                 _ => return None,
@@ -178,7 +187,7 @@ macro_rules! dispatch {
             let mut operands: Vec<_> = operands.filter(|x| x.can_be_nan()).collect();
             if !operands.is_empty() {
                 let which = draw.rng.below(operands.len());
-                operands[which].set_nan(draw.rng);
+                operands[which].set_nan(&mut draw.rng);
             }
             Some(sample)
         }
@@ -207,7 +216,15 @@ pub fn run(device: &Device, sample: &Sample) -> Result<Vec<Tensor>> {
 /// # Errors
 /// What the device says, and an [`Error::Invalid`] that names the operation, the shapes and the worst element where a result is wrong.
 pub fn check(device: &Device, sample: &Sample) -> Result<Report> {
-    let (ours, expected) = (run(device, sample)?, run(&Device::reference(), sample)?);
+    check_against(&Device::reference(), device, sample)
+}
+
+/// Compares `device` with `reference`, a [`Device::reference`] that serves many samples.
+///
+/// # Errors
+/// See [`check`].
+pub fn check_against(reference: &Device, device: &Device, sample: &Sample) -> Result<Report> {
+    let (ours, expected) = (run(device, sample)?, run(reference, sample)?);
     let mut report = Report::default();
     for (i, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
         let fallback = sample.tolerance.last().copied().unwrap_or(Tolerance::Exact);

@@ -1,5 +1,5 @@
-use super::Values;
-use crate::{DType, Device, Philox, Result, Tensor};
+use super::{Choices, Values};
+use crate::{DType, Device, Result, Tensor};
 
 /// An operand on the host: values in row-major order, and how they lie in memory.
 #[derive(Clone, Debug)]
@@ -15,14 +15,14 @@ pub struct Operand {
 
 impl Operand {
     /// Random values in a random arrangement.
-    pub(crate) fn draw(rng: &mut Philox, dtype: DType, shape: &[usize], values: Values) -> Self {
+    pub(crate) fn draw(rng: &mut Choices<'_>, dtype: DType, shape: &[usize], values: Values) -> Self {
         let n = shape.iter().product();
         let data = (0..n).map(|_| number(rng, dtype, values)).collect();
         Operand::arranged(rng, dtype, shape, data)
     }
 
     /// These values in a random arrangement.
-    pub(crate) fn arranged(rng: &mut Philox, dtype: DType, shape: &[usize], values: Vec<f32>) -> Self {
+    pub(crate) fn arranged(rng: &mut Choices<'_>, dtype: DType, shape: &[usize], values: Vec<f32>) -> Self {
         let rank = shape.len();
         let mut order: Vec<usize> = (0..rank).collect();
         let mut margin = vec![(0, 0); rank];
@@ -48,7 +48,7 @@ impl Operand {
     }
 
     /// Makes one number NaN.
-    pub(crate) fn set_nan(&mut self, rng: &mut Philox) {
+    pub(crate) fn set_nan(&mut self, rng: &mut Choices<'_>) {
         let at = rng.below(self.values.len());
         self.values[at] = f32::NAN;
     }
@@ -102,14 +102,14 @@ impl Operand {
 }
 
 /// One number, representable in `dtype`.
-fn number(rng: &mut Philox, dtype: DType, values: Values) -> f32 {
+fn number(rng: &mut Choices<'_>, dtype: DType, values: Values) -> f32 {
     if !dtype.is_float() {
-        return rng.below(256) as f32;
+        return rng.number(256) as f32;
     }
     let x = match values {
-        Values::Integers => rng.below(9) as f32 - 4.0,
+        Values::Integers => rng.number(9) as f32 - 4.0,
         Values::Normal => rng.normal(),
-        Values::Special => match rng.below(24) {
+        Values::Special => match rng.number(24) {
             0 => f32::NAN,
             1 => f32::INFINITY,
             2 => f32::NEG_INFINITY,

@@ -21,7 +21,7 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
         align_corners: !antialias && draw.once_in(2),
     };
     let dtype = if draw.once_in(2) { DType::U8 } else { draw.dtype };
-    let inputs = vec![Some(Operand::draw(draw.rng, dtype, &shape, draw.values))];
+    let inputs = vec![Some(Operand::draw(&mut draw.rng, dtype, &shape, draw.values))];
     // Two weighted sums of up to 60 taps, whose weights are rounded once and sum to at most 2 in magnitude.
     let tolerance = Tolerance::Roundings { factor: 40.0, scale: 2.0 * largest(&inputs) };
     Sample { op: op.into(), inputs, tolerance: vec![tolerance], prepare: false }
