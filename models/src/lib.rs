@@ -13,6 +13,7 @@ mod labels;
 pub mod layers;
 pub mod model;
 pub mod official;
+pub mod output;
 pub mod params;
 #[cfg(feature = "train")]
 pub mod parity;

@@ -1,6 +1,6 @@
 //! All systems by name: presets, configuration files, and models from them.
 
-use std::{fs, path::Path};
+use std::{ffi::OsStr, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -85,12 +85,13 @@ impl Naming for Own {
 }
 
 impl Config {
-    /// A preset by name, or a configuration file by path.
+    /// A preset by name, or a configuration file by path; a preset is tried first.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that is neither, [`Error::Format`] for a file that is no configuration.
-    pub fn named(name: &str) -> Result<Config> {
-        if let Some(preset) = presets().into_iter().find(|preset| preset.name == name) {
+    pub fn named(name: impl AsRef<OsStr>) -> Result<Config> {
+        let name = name.as_ref();
+        if let Some(preset) = presets().into_iter().find(|preset| *preset.name == *name) {
             return Ok(preset.config);
         }
         let path = Path::new(name);
@@ -98,7 +99,8 @@ impl Config {
             return Err(Error::invalid("--model", format!("{name:?} is neither a preset (see `tubelet inspect`) nor a file")));
         }
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        serde_json::from_str(&text).map_err(|error| Error::format(name, format!("not a model configuration: {error}")))
+        serde_json::from_str(&text)
+            .map_err(|error| Error::format(path.display().to_string(), format!("not a model configuration: {error}")))
     }
 
     /// The configuration that another implementation's fields mean, for an input of a shape; `None` where the system is not known.

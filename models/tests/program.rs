@@ -107,6 +107,61 @@ fn inputs_that_are_no_video() {
     refused(&classify(&scratch.file("empty.mp4", "")), "empty.mp4");
 }
 
+/// Names of files are bytes: whatever the program reads and writes works without UTF-8, and JSON shows a name as well as it can.
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new("names");
+    let folder = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir_all(&folder).unwrap();
+    let name = |suffix: &str| folder.join(std::ffi::OsStr::from_bytes(&[b"\xff", suffix.as_bytes()].concat()));
+    let (video, config, picture) = (name(".y4m"), name(".json"), name(".png"));
+    fs::copy(clip(), &video).unwrap();
+    fs::copy(tiny(&scratch), &config).unwrap();
+    let answer = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| -> serde_json::Value {
+        let output = tubelet(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    assert!(shown(&video).ends_with("caf\u{fffd}/\u{fffd}.y4m"));
+    let classified = answer(&[&"classify", &video, &"--model", &config, &"--json"]);
+    assert_eq!((&classified["input"], &classified["model"]), (&shown(&video).into(), &shown(&config).into()));
+    assert_eq!(answer(&[&"classify", &video, &"--json"])["input"], shown(&video), "the model in the box");
+    let drawn = answer(&[&"rollout", &video, &"--model", &config, &"--json", &"-o", &picture]);
+    assert_eq!((&drawn["picture"], &drawn["model"]), (&shown(&picture).into(), &shown(&config).into()));
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(answer(&[&"bench", &config, &"--passes", &"1", &"--json"])["model"], shown(&config));
+    assert!(tubelet(&[&"inspect", &config]).status.success());
+    // What is not there is refused by name, as far as it can be shown.
+    refused(&tubelet(&[&"inspect", &name(".jsn")]), ".jsn");
+    refused(&tubelet(&[&"train", &name(".recipe"), &"--out", &name(".run")]), ".recipe");
+    let recipe = name(".recipe");
+    fs::write(&recipe, "{}").unwrap();
+    refused(&tubelet(&[&"evaluate", &recipe, &"--weights", &name(".pth")]), "not a recipe");
+    refused(&tubelet(&[&"train", &recipe, &"--out", &name(".run")]), "not a recipe");
+}
+
+/// A configuration whose sizes fit and whose costs do not: every command refuses it, and none wraps around or panics.
+#[test]
+fn costs_beyond_64_bits_are_refused() {
+    let scratch = Scratch::new("overflow");
+    let shown = tubelet(&[&"inspect", &"vivit-tiny", &"--config"]);
+    let mut config: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    config["spatial"]["hidden"] = 9_000_000_000_000_000u64.into();
+    let config = scratch.file("large.json", config.to_string());
+    refused(&tubelet(&[&"inspect", &config]), "the sum of the FLOPs of all operations does not fit into 64 bits");
+    refused(&tubelet(&[&"inspect", &config, &"--train"]), "does not fit into 64 bits");
+    refused(&tubelet(&[&"inspect", &"vivit-tiny", &"--batch", &"99999999999999999"]), "does not fit");
+    refused(&tubelet(&[&"inspect", &"vivit-tiny", &"--batch", &"99999999999", &"--train"]), "out of memory");
+    refused(&tubelet(&[&"bench", &config]), "does not fit into 64 bits");
+    refused(&tubelet(&[&"bench", &config, &"--train"]), "does not fit into 64 bits");
+    refused(&tubelet(&[&"classify", &clip(), &"--model", &config]), "out of memory");
+    let none = tubelet(&[&"bench", &"vivit-tiny", &"--batch", &"0"]);
+    assert_eq!(none.status.code(), Some(2), "{}", String::from_utf8_lossy(&none.stderr));
+}
+
 #[test]
 fn weights_that_do_not_load() {
     let scratch = Scratch::new("weights");

@@ -271,6 +271,7 @@ fn broken_videos_are_told_and_training_goes_on() {
         resume: false,
         start: None,
         start_model: None,
+        start_state_dict: None,
         threads: 1,
         captured: false,
         strict: true,

@@ -1,34 +1,33 @@
 //! `softmax(scale · q·kᵀ) · v` along one axis of a grid of tokens.
 
-use super::{Array, operand, softmax::softmax};
+use super::{Array, add_scaled, dot, operand, softmax::softmax};
 use crate::{Result, ops::attention::Attention};
 
 pub fn run(op: &Attention, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
     let (q, k, v) = (operand(inputs, 0)?, operand(inputs, 1)?, operand(inputs, 2)?);
     let out = q.shape.with_tail(1, &[v.shape[4]])?;
-    let y = Array::from_fn(&out, |at| {
+    let mut y = Array { shape: out, data: vec![0.0; out.elements()] };
+    let lse = Array::from_fn(&q.shape[..4], |at| {
         let scores = scores(op.scale, op.axis, q, k, at);
-        softmax(&scores).iter().enumerate().map(|(i, p)| p * v.at(&along(op.axis, at, i, at[4]))).sum()
+        for (i, p) in softmax(&scores).into_iter().enumerate() {
+            add_scaled(y.row_mut(at), p, v.row(&along(op.axis, at, i)));
+        }
+        log_sum_exp(&scores)
     })?;
-    if !op.lse {
-        return Ok(vec![y]);
-    }
-    let lse = Array::from_fn(&q.shape[..4], |at| log_sum_exp(&scores(op.scale, op.axis, q, k, at)))?;
-    Ok(vec![y, lse])
+    Ok(if op.lse { vec![y, lse] } else { vec![y] })
 }
 
 /// The index of token `i` along `axis` beside the token at `at`.
-pub(super) fn along(axis: usize, at: &[usize], i: usize, channel: usize) -> [usize; 5] {
-    let mut index = [at[0], at[1], at[2], at[3], channel];
+pub(super) fn along(axis: usize, at: &[usize], i: usize) -> [usize; 4] {
+    let mut index = [at[0], at[1], at[2], at[3]];
     index[axis] = i;
     index
 }
 
 /// The scaled scores of the query at `at` with every key.
 pub(super) fn scores(scale: f32, axis: usize, q: &Array, k: &Array, at: &[usize]) -> Vec<f64> {
-    let width = q.shape[4];
-    let dot = |i: usize| (0..width).map(|c| q.at(&along(axis, at, at[axis], c)) * k.at(&along(axis, at, i, c))).sum::<f64>();
-    (0..k.shape[axis]).map(|i| f64::from(scale) * dot(i)).collect()
+    let query = q.row(&at[..4]);
+    (0..k.shape[axis]).map(|i| f64::from(scale) * dot(query, k.row(&along(axis, at, i)))).collect()
 }
 
 fn log_sum_exp(row: &[f64]) -> f64 {

@@ -1,9 +1,9 @@
 //! `dv = Pᵀ·gradient`, `dS = P ∘ (gradient·vᵀ − D)`, `dq = scale·dS·k`, `dk = scale·dSᵀ·q` per head along one axis.
 
 use super::{
-    Array,
+    Array, add_scaled,
     attention::{along, scores},
-    operand,
+    dot, operand,
 };
 use crate::{Result, ops::attention_backward::AttentionBackward};
 
@@ -12,28 +12,17 @@ pub fn run(op: &AttentionBackward, inputs: &[Option<Array>]) -> Result<Vec<Array
     let (out, lse, gradient) = (operand(inputs, 3)?, operand(inputs, 4)?, operand(inputs, 5)?);
     let (axis, scale) = (op.axis, f64::from(op.scale));
     let mut results = [q, k, v].map(|x| Array { shape: x.shape, data: vec![0.0; x.data.len()] });
-    // Every query: the index of its channel 0.
-    let queries = Array::from_fn(&q.shape[..4], |_| 0.0)?;
     let mut at = vec![0; 4];
-    for _ in 0..queries.data.len() {
-        let query = [&at[..], &[0]].concat();
-        let log = lse.at(&at);
-        let dot = |i: usize| {
-            (0..v.shape[4]).map(|c| gradient.at(&along(axis, &at, at[axis], c)) * v.at(&along(axis, &at, i, c))).sum::<f64>()
-        };
-        let d: f64 =
-            (0..v.shape[4]).map(|c| gradient.at(&along(axis, &at, at[axis], c)) * out.at(&along(axis, &at, at[axis], c))).sum();
-        for (i, score) in scores(op.scale, axis, q, k, &query).into_iter().enumerate() {
+    for _ in 0..q.shape[..4].iter().product() {
+        let (log, gradient) = (lse.at(&at), gradient.row(&at));
+        let d = dot(gradient, out.row(&at));
+        for (i, score) in scores(op.scale, axis, q, k, &at).into_iter().enumerate() {
+            let other = along(axis, &at, i);
             let p = (score - log).exp();
-            let ds = scale * p * (dot(i) - d);
-            for c in 0..q.shape[4] {
-                let (own, other) = (along(axis, &at, at[axis], c), along(axis, &at, i, c));
-                *results[0].at_mut(&own) += ds * k.at(&other);
-                *results[1].at_mut(&other) += ds * q.at(&own);
-            }
-            for c in 0..v.shape[4] {
-                *results[2].at_mut(&along(axis, &at, i, c)) += p * gradient.at(&along(axis, &at, at[axis], c));
-            }
+            let ds = scale * p * (dot(gradient, v.row(&other)) - d);
+            add_scaled(results[0].row_mut(&at), ds, k.row(&other));
+            add_scaled(results[1].row_mut(&other), ds, q.row(&at));
+            add_scaled(results[2].row_mut(&other), p, gradient);
         }
         super::advance(&mut at, &q.shape[..4]);
     }

@@ -1,6 +1,6 @@
 //! Temporal attention whose rows of largest standard deviation stay (VidTr, equation 10).
 
-use super::{Array, attention::scores, operand, softmax::softmax};
+use super::{Array, add_scaled, attention::scores, operand, softmax::softmax};
 use crate::{Result, ops::attention_topk_std::AttentionTopkStd};
 
 pub fn run(op: &AttentionTopkStd, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
@@ -16,14 +16,17 @@ pub fn run(op: &AttentionTopkStd, inputs: &[Option<Array>]) -> Result<Vec<Array>
         frames.sort_unstable();
         frames[at[1]] as f64
     })?;
-    let y = Array::from_fn(&[b, op.keep, n, heads, width], |at| {
-        let frame = kept.at(&at[..4]) as usize;
-        let mut weights = row(at[0], frame, at[2], at[3]);
+    let mut y = Array::from_fn(&[b, op.keep, n, heads, width], |_| 0.0)?;
+    for (slot, &frame) in kept.data.iter().enumerate() {
+        let (h, place, batch) = (slot % heads, slot / heads % n, slot / heads / n / op.keep);
+        let mut weights = row(batch, frame as usize, place, h);
         if op.renormalize {
             weights = softmax(&weights);
         }
-        weights.iter().enumerate().map(|(i, p)| p * v.at(&[at[0], i, at[2], at[3], at[4]])).sum()
-    })?;
+        for (i, p) in weights.into_iter().enumerate() {
+            add_scaled(&mut y.data[slot * width..][..width], p, v.row(&[batch, i, place, h]));
+        }
+    }
     Ok(vec![y, kept, std])
 }
 

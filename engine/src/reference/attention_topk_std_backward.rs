@@ -1,6 +1,6 @@
 //! Back through the kept rows of temporal attention with topK_std pooling.
 
-use super::{Array, attention::scores, operand, softmax::softmax, softmax_backward::backward};
+use super::{Array, add_scaled, attention::scores, dot, operand, softmax::softmax, softmax_backward::backward};
 use crate::{Result, ops::attention_topk_std_backward::AttentionTopkStdBackward};
 
 pub fn run(op: &AttentionTopkStdBackward, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
@@ -14,19 +14,16 @@ pub fn run(op: &AttentionTopkStdBackward, inputs: &[Option<Array>]) -> Result<Ve
         let frame = (kept.at(&at).max(0.0) as usize).min(frames - 1);
         let first = softmax(&scores(op.scale, 1, q, k, &[b, frame, n, h]));
         let weights = if op.renormalize { softmax(&first) } else { first.clone() };
-        let dot = |i: usize| (0..v.shape[4]).map(|c| gradient.at(&[b, slot, n, h, c]) * v.at(&[b, i, n, h, c])).sum::<f64>();
-        let mut dweights: Vec<f64> = (0..frames).map(dot).collect();
+        let gradient = gradient.row(&[b, slot, n, h]);
+        let mut dweights: Vec<f64> = (0..frames).map(|i| dot(gradient, v.row(&[b, i, n, h]))).collect();
         if op.renormalize {
             dweights = backward(&weights, &dweights);
         }
         for (i, ds) in backward(&first, &dweights).into_iter().enumerate() {
-            for c in 0..q.shape[4] {
-                *results[0].at_mut(&[b, frame, n, h, c]) += scale * ds * k.at(&[b, i, n, h, c]);
-                *results[1].at_mut(&[b, i, n, h, c]) += scale * ds * q.at(&[b, frame, n, h, c]);
-            }
-            for c in 0..v.shape[4] {
-                *results[2].at_mut(&[b, i, n, h, c]) += weights[i] * gradient.at(&[b, slot, n, h, c]);
-            }
+            let (own, other) = ([b, frame, n, h], [b, i, n, h]);
+            add_scaled(results[0].row_mut(&own), scale * ds, k.row(&other));
+            add_scaled(results[1].row_mut(&other), scale * ds, q.row(&own));
+            add_scaled(results[2].row_mut(&other), weights[i], gradient);
         }
         super::advance(&mut at, &kept.shape);
     }

@@ -11,19 +11,30 @@ pub fn run(op: &BatchNorm, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
         Some((mean, var)) => (mean.clone(), var.clone()),
         None => statistics(x, channels)?,
     };
-    let y = Array::from_fn(&x.shape, |at| {
-        let c = [at[at.len() - 1]];
-        let weight = optional(inputs, 1).map_or(1.0, |weight| weight.at(&c));
-        let bias = optional(inputs, 2).map_or(0.0, |bias| bias.at(&c));
-        (x.at(at) - mean.at(&c)) / (var.at(&c) + f64::from(op.eps)).sqrt() * weight + bias
-    })?;
+    let sigma: Vec<f64> = var.data.iter().map(|var| (var + f64::from(op.eps)).sqrt()).collect();
+    let mut y = x.clone();
+    for row in y.data.chunks_mut(channels.max(1)) {
+        for (c, x) in row.iter_mut().enumerate() {
+            let weight = optional(inputs, 1).map_or(1.0, |weight| weight.data[c]);
+            let bias = optional(inputs, 2).map_or(0.0, |bias| bias.data[c]);
+            *x = (*x - mean.data[c]) / sigma[c] * weight + bias;
+        }
+    }
     Ok(if running.is_some() { vec![y] } else { vec![y, mean, var] })
 }
 
 /// Mean and biased variance of each channel.
 fn statistics(x: &Array, channels: usize) -> Result<(Array, Array)> {
     let count = (x.data.len() / channels.max(1)) as f64;
-    let mean = Array::from_fn(&[channels], |c| x.rows().map(|row| row[c[0]]).sum::<f64>() / count)?;
-    let var = Array::from_fn(&[channels], |c| x.rows().map(|row| (row[c[0]] - mean.at(c)).powi(2)).sum::<f64>() / count)?;
+    let average = |term: &dyn Fn(usize, f64) -> f64| {
+        let mut sums = Array::from_fn(&[channels], |_| 0.0)?;
+        for row in x.rows() {
+            row.iter().enumerate().zip(&mut sums.data).for_each(|((c, &x), sum)| *sum += term(c, x));
+        }
+        sums.data.iter_mut().for_each(|sum| *sum /= count);
+        Ok::<_, crate::Error>(sums)
+    };
+    let mean = average(&|_, x| x)?;
+    let var = average(&|c, x| (x - mean.data[c]).powi(2))?;
     Ok((mean, var))
 }

@@ -1,6 +1,6 @@
 //! Every product of a gradient with a weight, added to the voxel that they met at.
 
-use super::{Array, conv3d::each_product, operand};
+use super::{Array, add_scaled, conv3d::each_tap, operand};
 use crate::{Result, Shape, ops::conv3d_backward_video::Conv3dBackwardVideo};
 
 pub fn run(op: &Conv3dBackwardVideo, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
@@ -8,9 +8,15 @@ pub fn run(op: &Conv3dBackwardVideo, inputs: &[Option<Array>]) -> Result<Vec<Arr
     let [t, h, w] = op.size;
     let shape = Shape::new(&[gradient.shape[0], t, h, w, weight.shape[4] * op.conv.groups])?;
     let mut dvideo = Array { shape, data: vec![0.0; shape.elements()] };
-    each_product(&op.conv, &shape, &weight.shape, &gradient.shape, |v, w, g| {
-        let scale = op.conv.scale.get(v[4]).map_or(1.0, |&scale| f64::from(scale));
-        *dvideo.at_mut(v) += scale * gradient.at(g) * weight.at(w);
+    let (outputs, width) = (gradient.shape[4], weight.shape[4]);
+    each_tap(&op.conv, &shape, &weight.shape, &gradient.shape, |to, tap, from| {
+        for (o, &g) in gradient.row(from).iter().enumerate() {
+            let first = op.conv.first_channel(o, outputs, width);
+            add_scaled(&mut dvideo.row_mut(to)[first..], g, weight.row(&[o, tap[0], tap[1], tap[2]]));
+        }
     });
+    for row in dvideo.data.chunks_mut(op.conv.scale.len().max(1)) {
+        row.iter_mut().zip(&op.conv.scale).for_each(|(x, &scale)| *x *= f64::from(scale));
+    }
     Ok(vec![dvideo])
 }

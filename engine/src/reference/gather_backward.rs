@@ -1,6 +1,6 @@
 //! Each row of the gradient added to the row that was selected.
 
-use super::{Array, advance, operand};
+use super::{Array, add_scaled, advance, operand};
 use crate::{Result, Shape, ops::gather_backward::GatherBackward};
 
 pub fn run(op: &GatherBackward, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
@@ -9,13 +9,13 @@ pub fn run(op: &GatherBackward, inputs: &[Option<Array>]) -> Result<Vec<Array>> 
     shape[op.axis] = op.size;
     let shape = Shape::new(&shape)?;
     let mut dx = Array { shape, data: vec![0.0; shape.elements()] };
-    let mut at = vec![0; shape.rank()];
-    for _ in 0..gradient.data.len() {
+    let outer = &gradient.shape[..shape.rank() - 1];
+    let mut at = vec![0; outer.len()];
+    for row in gradient.rows().take(outer.iter().product()) {
         let mut index = at.clone();
-        let chosen = indices.at(&at[..at.len() - 1]);
-        index[op.axis] = chosen.clamp(0.0, (op.size - 1) as f64) as usize;
-        *dx.at_mut(&index) += gradient.at(&at);
-        advance(&mut at, &gradient.shape);
+        index[op.axis] = indices.at(&at).clamp(0.0, (op.size - 1) as f64) as usize;
+        add_scaled(dx.row_mut(&index), 1.0, row);
+        advance(&mut at, outer);
     }
     Ok(vec![dx])
 }

@@ -1,25 +1,31 @@
 //! Trilinear resampling of T, H, W.
 
-use super::{Array, operand};
+use super::{Array, add_scaled, advance, operand};
 use crate::{Result, ops::interpolate::Interpolate};
 
 pub fn run(op: &Interpolate, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
     let x = operand(inputs, 0)?;
     let s = &x.shape;
-    let y = Array::from_fn(&[s[0], op.size[0], op.size[1], op.size[2], s[4]], |at| {
+    let mut y = Array::from_fn(&[s[0], op.size[0], op.size[1], op.size[2], s[4]], |_| 0.0)?;
+    each_tap(s, &y.shape.clone(), op.align_corners, |from, to, weight| add_scaled(y.row_mut(to), weight, x.row(from)));
+    Ok(vec![y])
+}
+
+/// Calls `f(index of the input's row, index of the output's row, weight)` for the eight rows that each of the output's reads.
+pub(super) fn each_tap(input: &[usize], output: &[usize], align_corners: bool, mut f: impl FnMut(&[usize; 4], &[usize; 4], f64)) {
+    let mut to = [0; 4];
+    for _ in 0..output[..4].iter().product() {
         let taps: [[(usize, f64); 2]; 3] =
-            std::array::from_fn(|axis| linear(at[1 + axis], s[1 + axis], op.size[axis], op.align_corners));
-        let mut sum = 0.0;
+            std::array::from_fn(|axis| linear(to[1 + axis], input[1 + axis], output[1 + axis], align_corners));
         for (t, a) in taps[0] {
             for (h, b) in taps[1] {
                 for (w, c) in taps[2] {
-                    sum += a * b * c * x.at(&[at[0], t, h, w, at[4]]);
+                    f(&[to[0], t, h, w], &to, a * b * c);
                 }
             }
         }
-        sum
-    })?;
-    Ok(vec![y])
+        advance(&mut to, &output[..4]);
+    }
 }
 
 /// The two neighbours of output `i` among `n` inputs for `m` outputs, with their weights.

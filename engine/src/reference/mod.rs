@@ -74,16 +74,37 @@ impl Array {
         self.data[flat]
     }
 
-    /// The element at `index`, to be changed.
-    pub fn at_mut(&mut self, index: &[usize]) -> &mut f64 {
-        let flat = index.iter().zip(self.shape.iter()).fold(0, |flat, (&i, &n)| flat * n + i);
-        &mut self.data[flat]
+    /// The row of the last dimension at `index`, which names the other dimensions and may go on.
+    pub fn row(&self, index: &[usize]) -> &[f64] {
+        let (start, width) = self.row_start(index);
+        &self.data[start..start + width]
+    }
+
+    /// The row at `index`, to be changed.
+    pub fn row_mut(&mut self, index: &[usize]) -> &mut [f64] {
+        let (start, width) = self.row_start(index);
+        &mut self.data[start..start + width]
+    }
+
+    fn row_start(&self, index: &[usize]) -> (usize, usize) {
+        let (&width, outer) = self.shape.split_last().unwrap_or((&1, &[]));
+        (index.iter().zip(outer).fold(0, |flat, (&i, &n)| flat * n + i) * width, width)
     }
 
     /// The rows of the last dimension.
     pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.data.chunks(self.shape.last().copied().unwrap_or(1).max(1))
     }
+}
+
+/// `sum += factor · row`.
+fn add_scaled(sum: &mut [f64], factor: f64, row: &[f64]) {
+    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
+}
+
+/// `Σ a·b`.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Operand `i`, which `infer` has found present.
@@ -133,14 +154,16 @@ impl Default for Reference {
 fn read(x: &Tensor) -> Result<Array> {
     let base = memory::host("reference", x.buffer())?.ptr();
     let (layout, shape) = (x.layout(), *x.shape());
-    let mut index = vec![0; shape.rank()];
+    let (&width, outer) = shape.split_last().unwrap_or((&1, &[]));
+    let step = layout.strides().last().copied().unwrap_or(1);
+    let mut index = vec![0; outer.len()];
     let mut data = Vec::with_capacity(shape.elements());
     with_element!(x.dtype(), T => {
-        for _ in 0..shape.elements() {
-            let at: usize = layout.offset() + index.iter().zip(layout.strides()).map(|(i, s)| i * s).sum::<usize>();
+        for _ in 0..shape.elements() / width.max(1) {
+            let start = layout.offset() + index.iter().zip(layout.strides()).map(|(i, s)| i * s).sum::<usize>();
             // SAFETY: a layout reaches only into its buffer.
-            data.push(unsafe { base.cast::<T>().add(at).read() }.to_f64());
-            advance(&mut index, &shape);
+            data.extend((0..width).map(|i| unsafe { base.cast::<T>().add(start + i * step).read() }.to_f64()));
+            advance(&mut index, outer);
         }
     });
     Ok(Array { shape, data })

@@ -1,6 +1,6 @@
 //! Separable resampling of H and W with a bilinear or bicubic filter.
 
-use super::{Array, interpolate, operand};
+use super::{Array, add_scaled, advance, interpolate, operand};
 use crate::{
     Result,
     ops::resize::{Filter, Resize},
@@ -11,10 +11,16 @@ pub fn run(op: &Resize, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
     let s = &x.shape;
     let rows: Vec<_> = (0..op.height).map(|i| taps(op, i, s[1], op.height)).collect();
     let columns: Vec<_> = (0..op.width).map(|i| taps(op, i, s[2], op.width)).collect();
-    let y = Array::from_fn(&[s[0], op.height, op.width, s[3]], |at| {
-        let row = |h: usize| columns[at[2]].iter().map(|&(w, b)| b * x.at(&[at[0], h, w, at[3]])).sum::<f64>();
-        rows[at[1]].iter().map(|&(h, a)| a * row(h)).sum()
-    })?;
+    let mut y = Array::from_fn(&[s[0], op.height, op.width, s[3]], |_| 0.0)?;
+    let mut at = [0; 3];
+    for _ in 0..y.shape[..3].iter().product() {
+        for &(h, a) in &rows[at[1]] {
+            for &(w, b) in &columns[at[2]] {
+                add_scaled(y.row_mut(&at), a * b, x.row(&[at[0], h, w]));
+            }
+        }
+        advance(&mut at, &[s[0], op.height, op.width]);
+    }
     Ok(vec![y])
 }
 

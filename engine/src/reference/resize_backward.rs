@@ -1,6 +1,6 @@
 //! Each gradient back to the pixels that its output read.
 
-use super::{Array, advance, operand, resize::taps};
+use super::{Array, add_scaled, advance, operand, resize::taps};
 use crate::{Result, Shape, ops::resize_backward::ResizeBackward};
 
 pub fn run(op: &ResizeBackward, inputs: &[Option<Array>]) -> Result<Vec<Array>> {
@@ -10,14 +10,14 @@ pub fn run(op: &ResizeBackward, inputs: &[Option<Array>]) -> Result<Vec<Array>> 
     let columns: Vec<_> = (0..g[2]).map(|i| taps(&op.resize, i, width, g[2])).collect();
     let shape = Shape::new(&[g[0], height, width, g[3]])?;
     let mut dx = Array { shape, data: vec![0.0; shape.elements()] };
-    let mut at = [0; 4];
-    for _ in 0..gradient.data.len() {
+    let mut at = [0; 3];
+    for _ in 0..g[..3].iter().product() {
         for &(h, a) in &rows[at[1]] {
             for &(w, b) in &columns[at[2]] {
-                *dx.at_mut(&[at[0], h, w, at[3]]) += a * b * gradient.at(&at);
+                add_scaled(dx.row_mut(&[at[0], h, w]), a * b, gradient.row(&at));
             }
         }
-        advance(&mut at, g);
+        advance(&mut at, &g[..3]);
     }
     Ok(vec![dx])
 }

@@ -9,8 +9,11 @@ pub(super) fn sample(draw: &mut Draw<'_>) -> Sample {
     let shape = [draw.dim(), draw.dim()];
     let n: usize = shape.iter().product();
     let target = (0..n).map(|_| draw.rng.below(5) as f32 / 4.0).collect();
-    let inputs =
-        vec![Some(draw.operand(&shape)), Some(Operand::arranged(&mut draw.rng, draw.dtype, &shape, target)), draw.maybe(&shape[1..])];
+    let inputs = vec![
+        Some(draw.operand(&shape)),
+        Some(Operand::arranged(&mut draw.rng, draw.dtype, &shape, target)),
+        draw.maybe(&shape[1..]),
+    ];
     let op = BinaryCrossEntropy { reduction: REDUCTIONS[draw.rng.below(3)] };
     // A few functions per element, and a sum over elements.
     let scale = largest(&inputs) * (largest(&inputs[..1]) + 1.0) * (n as f64).max(1.0);

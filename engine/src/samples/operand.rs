@@ -79,11 +79,20 @@ impl Operand {
             _ => f32::NAN,
         };
         let mut data = vec![rest; memory.iter().product()];
+        // How far neighbours along each dimension lie apart.
+        let mut steps = vec![1; rank];
+        let mut step = 1;
+        for &d in self.order.iter().rev() {
+            steps[d] = step;
+            step *= size(d);
+        }
+        let first: usize = (0..rank).map(|d| self.margin[d].0 * steps[d]).sum();
+        let (width, step) = (self.shape.last().copied().unwrap_or(1), steps.last().copied().unwrap_or(1));
         let mut index = vec![0; rank];
-        for &x in &self.values {
-            let at = self.order.iter().fold(0, |at, &d| at * size(d) + self.margin[d].0 + index[d]);
-            data[at] = x;
-            for d in (0..rank).rev() {
+        for row in self.values.chunks(width.max(1)) {
+            let start = first + index.iter().zip(&steps).map(|(i, step)| i * step).sum::<usize>();
+            data[start..].iter_mut().step_by(step).zip(row).for_each(|(place, &x)| *place = x);
+            for d in (0..rank.saturating_sub(1)).rev() {
                 index[d] += 1;
                 if index[d] < self.shape[d] {
                     break;

@@ -273,9 +273,10 @@ fn write_new<D: AsRef<[u8]>>(path: &Path, layout: &Layout<'_>, mut data: impl Fn
 pub(crate) fn temporary_beside(path: &Path) -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let no_name = || Error::io(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
-    let name = path.file_name().ok_or_else(no_name)?.to_string_lossy();
+    path.file_name().ok_or_else(no_name)?;
     let unique = COUNT.fetch_add(1, Ordering::Relaxed);
-    Ok(path.with_file_name(format!(".{name}.{}-{unique}.tmp", std::process::id())))
+    // Without the file's own name, which may be as long as a name can be.
+    Ok(path.with_file_name(format!(".tubelet-{}-{unique}.tmp", std::process::id())))
 }
 
 /// Makes the rename itself durable where folders can be synchronised.

@@ -3,7 +3,7 @@
 mod kernels;
 mod strip;
 
-use std::{fs, io::Cursor, path::Path};
+use std::{io::Cursor, path::Path};
 
 use image::{ImageFormat, RgbImage};
 use tubelet_engine::{Error, Result};
@@ -11,7 +11,7 @@ use tubelet_engine::{Error, Result};
 pub use kernels::{Kernels, draw as draw_kernels, of as kernels_of};
 pub use strip::{Strip, draw as draw_strips};
 
-use crate::checkpoint::safetensors::temporary_beside;
+use crate::output::write_whole;
 
 /// Larger pictures than any viewer shows.
 const MOST_PIXELS: usize = 1 << 26;
@@ -80,18 +80,15 @@ impl Picture {
             .ok_or_else(|| Error::shape("picture", format!("{} bytes for {}×{}", self.data.len(), self.width, self.height)))?;
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, ImageFormat::Png).map_err(|error| Error::invalid("PNG", error.to_string()))?;
-        let temporary = temporary_beside(path)?;
-        let written = fs::write(&temporary, bytes.into_inner()).and_then(|()| fs::rename(&temporary, path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            Error::io(path)(error)
-        })
+        write_whole(path, &bytes.into_inner())
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     #[test]

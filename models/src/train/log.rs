@@ -1,7 +1,7 @@
 //! The log of a run, `metrics.jsonl`: a JSON object a line.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use super::{
     report::{Record, What},
     trainer::{Evaluation, StepReport},
 };
+use crate::output::write_whole;
 
 /// Steps whose mean makes a line of the log.
 pub(super) const EVERY: u64 = 10;
@@ -61,13 +62,6 @@ impl Unwritten {
             other => other,
         }
     }
-}
-
-/// Writes a file by a temporary name.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes).map_err(Error::io(&temporary))?;
-    fs::rename(&temporary, path).map_err(Error::io(path))
 }
 
 /// The log: a JSON object a line.

@@ -1,6 +1,7 @@
 //! What to train, on what, and how: a JSON file.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -123,11 +124,11 @@ const SHIPPED: [(&str, &str); 5] = [
 ];
 
 /// The text of a shipped recipe by name, or of a file by path.
-pub(super) fn text(name: &str) -> Result<String> {
+pub(super) fn text(name: &OsStr) -> Result<String> {
     let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| (*text).to_owned());
     match shipped {
         Some(text) => Ok(text),
-        None if Path::new(name).exists() => fs::read_to_string(name).map_err(Error::io(name)),
+        None if Path::new(name).exists() => fs::read_to_string(name).map_err(Error::io(Path::new(name))),
         None => {
             let known: Vec<_> = Recipe::shipped().collect();
             Err(Error::invalid("--recipe", format!("{name:?} is neither a file nor one of {}", known.join(", "))))
@@ -145,8 +146,9 @@ impl Recipe {
     ///
     /// # Errors
     /// A name that is neither; [`Error::Format`] for a file that is no recipe; and numbers that make no sense.
-    pub fn named(name: &str) -> Result<Self> {
-        Recipe::parse(name, &text(name)?)
+    pub fn named(name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
+        Recipe::parse(&name.to_string_lossy(), &text(name)?)
     }
 
     /// From JSON; `what` names it in errors.

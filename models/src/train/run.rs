@@ -15,7 +15,7 @@ use tubelet_engine::{DType, Device, Error, Result};
 use super::{
     data::{Finding, Set},
     loader::{Batch, Loader, Plan},
-    log::{self, Log, Unwritten, write_whole},
+    log::{self, Log, Unwritten},
     parallel::{Alone, Group, agree, share, sums},
     recipe::{Model, Recipe},
     report::{Ledger, Record, refuse_missing},
@@ -23,7 +23,7 @@ use super::{
     state::State,
     trainer::{Evaluation, Seen, StepReport, Trainer},
 };
-use crate::{registry::Config, video::Views};
+use crate::{output::write_whole, registry::Config, video::Views};
 
 /// Where and how to run a recipe.
 pub struct Options<'a> {

@@ -1,5 +1,7 @@
 //! Recipes of several stages, each of which begins with what came of the one before: SFA's few and many frames, post-pretraining and fine-tuning.
 
+use std::ffi::OsStr;
+
 use serde::Deserialize;
 use serde_json::Value;
 use tubelet_engine::{Error, Result};
@@ -24,8 +26,9 @@ impl Stages {
     ///
     /// # Errors
     /// As [`Recipe::named`].
-    pub fn named(name: &str) -> Result<Self> {
-        Stages::parse(name, &text(name)?)
+    pub fn named(name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
+        Stages::parse(&name.to_string_lossy(), &text(name)?)
     }
 
     /// From JSON. `"stages": [{"name": N, "change": {…}}, …]` beside the fields of a recipe: each stage is that recipe with its changes, merged as

@@ -1,4 +1,7 @@
-use std::time::Instant;
+use std::{
+    ffi::{OsStr, OsString},
+    time::Instant,
+};
 
 use clap::Args;
 use serde_json::json;
@@ -10,14 +13,18 @@ use tubelet_models::{
     registry::Config,
 };
 
-use crate::{source::dtype, sweep, table::Table};
+use crate::{
+    source::{clips, dtype},
+    sweep,
+    table::Table,
+};
 
 /// Time whole models on this machine. (Kernels, with confidence intervals: `cargo bench -p tubelet-benches`.)
 #[derive(Args)]
 pub struct Arguments {
     /// Presets or configuration files.
-    #[arg(default_values_t = ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"].map(String::from))]
-    pub models: Vec<String>,
+    #[arg(default_values = ["tubevit-b", "vivit-b-fe", "vidtr-s", "uniformerv2-b16-k400"])]
+    pub models: Vec<OsString>,
     /// Where to compute: see `tubelet devices`.
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -25,7 +32,7 @@ pub struct Arguments {
     #[arg(long, default_value = "f32", value_parser = dtype)]
     pub dtype: DType,
     /// Clips at once.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clips)]
     pub batch: usize,
     /// Training steps with AdamW instead of inference, with the peak of the device's memory.
     #[arg(long)]
@@ -60,7 +67,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// A configuration, perhaps with another number of frames.
-    pub fn config(&self, name: &str) -> Result<Config> {
+    pub fn config(&self, name: &OsStr) -> Result<Config> {
         let mut config = Config::named(name)?;
         match (&mut config, self.frames) {
             (Config::Vivit(vivit), Some(frames)) => vivit.input.frames = frames,
@@ -84,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     let mut table = Table::new(["model", "ms", "clips/s", "GFLOP/s"]);
     for name in &arguments.models {
-        let config = arguments.config(name)?;
+        let (config, name) = (arguments.config(name)?, name.to_string_lossy());
         let gflop = measure(&config, arguments.batch, arguments.dtype)?.flops as f64 / 1e9;
         let model = config.random(&device, arguments.dtype, 0)?;
         let input = model.input();
@@ -104,11 +111,11 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let mut seconds = (0..arguments.passes.max(1)).map(|_| pass()).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
-        let clips = arguments.batch as f64 / median;
+        let rate = arguments.batch as f64 / median;
         if arguments.json {
-            say!("{}", json!({ "model": name, "seconds": median, "clips_per_second": clips, "gflops": gflop / median }));
+            say!("{}", json!({ "model": name, "seconds": median, "clips_per_second": rate, "gflops": gflop / median }));
         } else {
-            table.row([name.clone(), format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median)]);
+            table.row([name.to_string(), format!("{:.1}", median * 1e3), format!("{rate:.2}"), format!("{:.0}", gflop / median)]);
         }
         if arguments.profile {
             say!("{name}, a pass:");
@@ -141,6 +148,7 @@ fn train(arguments: &Arguments) -> Result<bool> {
     let mut table = Table::new(["model", "ms a step", "clips/s", "GFLOP/s", "MiB at the peak", "trained M"]);
     for name in &arguments.models {
         let (config, freeze) = (arguments.config(name)?, &arguments.freeze);
+        let name = name.to_string_lossy();
         let gflop = measure_training(&config, ADAMW, arguments.batch, arguments.dtype, freeze)?.flops as f64 / 1e9;
         // A device of its own for each model, so that the peak is the model's.
         let device = devices::open(&arguments.device)?;
@@ -170,7 +178,7 @@ fn train(arguments: &Arguments) -> Result<bool> {
             let cells =
                 [format!("{:.1}", median * 1e3), format!("{clips:.2}"), format!("{:.0}", gflop / median), format!("{peak:.0}")];
             let [a, b, c, d] = cells;
-            table.row([name.clone(), a, b, c, d, format!("{trained:.1}")]);
+            table.row([name.to_string(), a, b, c, d, format!("{trained:.1}")]);
         }
     }
     if !arguments.json {

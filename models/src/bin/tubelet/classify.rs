@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         say!(
             "{}",
             json!({
-                "input": arguments.source.input, "model": name, "views": [arguments.views.clips, arguments.views.crops],
+                "input": arguments.source.input.to_string_lossy(), "model": name.to_string_lossy(), "views": [arguments.views.clips, arguments.views.crops],
                 "random_weights": arguments.source.is_random(), "predictions": predictions,
                 "notes": texts(&opened.notes),
             })
@@ -95,7 +95,10 @@ fn camera_motion(arguments: &Arguments, began: Instant) -> Result<bool> {
     warn(&source.input, &notes);
     report(arguments, began, decoding.unwrap_or_default());
     if source.json {
-        say!("{}", json!({ "input": source.input, "model": "camera-motion", "segments": segments, "notes": texts(&notes) }));
+        say!(
+            "{}",
+            json!({ "input": source.input.to_string_lossy(), "model": "camera-motion", "segments": segments, "notes": texts(&notes) })
+        );
         return Ok(true);
     }
     let mut table = Table::new(["from", "to", "camera", "probability"]);

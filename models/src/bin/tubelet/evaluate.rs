@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 use tubelet_models::{
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Args)]
 pub struct Arguments {
     /// A recipe that comes with the program, or a JSON file; of several stages the last.
-    recipe: String,
+    recipe: OsString,
     /// A checkpoint, in any naming of the recipe's system.
     #[arg(long, short)]
     weights: PathBuf,

@@ -1,3 +1,5 @@
+use std::ffi::OsString;
+
 use clap::Args;
 use tubelet_models::{
     Error, Result,
@@ -7,7 +9,7 @@ use tubelet_models::{
 };
 
 use crate::{
-    source::dtype,
+    source::{clips, dtype},
     table::{Table, si},
 };
 
@@ -17,7 +19,7 @@ use crate::{
 #[derive(Args)]
 pub struct Arguments {
     /// A preset or a configuration file in JSON.
-    model: Option<String>,
+    model: Option<OsString>,
     /// The papers' tables: paper, ours, ratio.
     #[arg(long, conflicts_with = "model")]
     tables: bool,
@@ -31,7 +33,7 @@ pub struct Arguments {
     #[arg(long, requires = "train")]
     freeze: Vec<String>,
     /// Clips at once.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clips)]
     batch: usize,
     /// Element type of weights and activations.
     #[arg(long, default_value = "f32", value_parser = dtype)]
@@ -62,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     match (arguments.json, &training) {
         (true, None) => say!("{}", json(&report)?),
         (true, Some(training)) => say!("{}", json(&serde_json::json!({ "inference": report, "training": training }))?),
-        (false, training) => print(name, &report, training.as_ref()),
+        (false, training) => print(&name.to_string_lossy(), &report, training.as_ref()),
     }
     Ok(true)
 }

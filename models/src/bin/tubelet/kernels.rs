@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 use tubelet_models::{
@@ -21,7 +21,7 @@ pub struct Arguments {
     out: PathBuf,
     /// A preset or a configuration file in JSON; without one, the camera-motion model that comes with the program.
     #[arg(long, short, requires = "weights")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// The model's checkpoint.
     #[arg(long, short, requires = "model")]
     weights: Option<PathBuf>,

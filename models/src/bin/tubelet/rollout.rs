@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -56,12 +56,13 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
                 "class_tokens": rollout.classes, "range": rollout.range(),
             })
         };
-        let model = source.model.as_deref().unwrap_or("camera-motion");
+        let model = source.model.as_deref().unwrap_or(OsStr::new("camera-motion"));
         let clips = looks.iter().map(clip).collect::<Vec<_>>();
         say!(
             "{}",
             json!({
-                "input": source.input, "model": model, "random_weights": source.is_random(), "picture": arguments.out, "clips": clips,
+                "input": source.input.to_string_lossy(), "model": model.to_string_lossy(),
+                "random_weights": source.is_random(), "picture": arguments.out.to_string_lossy(), "clips": clips,
             })
         );
         return Ok(true);
@@ -82,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-fn given_model(arguments: &Arguments, name: &str) -> Result<Vec<Look>> {
+fn given_model(arguments: &Arguments, name: &OsStr) -> Result<Vec<Look>> {
     let views = Views { clips: usize::from(arguments.clips), crops: 1 };
     let mut opened = arguments.source.open(name, views, "the picture means")?;
     let bar = progress(opened.clips.len() as u64, arguments.source.json || opened.clips.len() == 1);

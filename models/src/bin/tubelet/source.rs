@@ -1,4 +1,5 @@
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -25,7 +26,7 @@ pub struct Source {
     /// A preset (see `tubelet inspect`) or a configuration file in JSON. Without one, and without weights: what the camera does over time,
     /// by the small model that comes with the program.
     #[arg(long, short)]
-    pub model: Option<String>,
+    pub model: Option<OsString>,
     /// A checkpoint: safetensors, or PyTorch's .pth, .pt, .pyth, .bin. Without one the weights of a given model are random.
     #[arg(long, short)]
     pub weights: Option<PathBuf>,
@@ -93,6 +94,11 @@ pub fn dtype(name: &str) -> Result<DType, String> {
     DType::FLOATS.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| "expected f32, bf16 or f16".into())
 }
 
+/// A number of clips: at least one.
+pub fn clips(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of at least 1".into())
+}
+
 /// A model, what it is to see, and the names of its classes.
 pub struct Opened {
     pub device: Device,
@@ -120,7 +126,7 @@ impl Source {
     }
 
     /// The model called `name`, and the views of the video; what comes out of random weights is called `outcome` in the warning.
-    pub fn open(&self, name: &str, views: Views, outcome: &str) -> Result<Opened> {
+    pub fn open(&self, name: &OsStr, views: Views, outcome: &str) -> Result<Opened> {
         let config = Config::named(name)?;
         let protocol = config.protocol();
         let names = self.labels.as_deref().map(read_labels).transpose()?;
@@ -137,7 +143,7 @@ impl Source {
                 open_weights(&config, path, choice)?.build(&config, &device, self.dtype)?
             }
             None => {
-                let seed = self.seed;
+                let (seed, name) = (self.seed, name.to_string_lossy());
                 eprintln!(
                     "tubelet: WARNING: no --weights given. The weights of {name} are RANDOM (seed {seed}): {outcome} nothing."
                 );

@@ -46,12 +46,13 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut table =
         Table::new(["model", "pass", "clips", "launches", "planned MiB", "MiB a clip", "beside MiB", "ms", "clips/s"]);
     let (mut failures, mut made) = (Vec::new(), 0);
-    for name in &arguments.models {
+    for model in &arguments.models {
+        let name = &model.to_string_lossy();
         for &pass in passes {
             for &batch in &batches {
                 let found = match (pass, device(arguments)?) {
-                    ("training", device) => training(arguments, &arguments.config(name)?, batch, &device),
-                    (_, device) => inference(arguments, &arguments.config(name)?, batch, &device),
+                    ("training", device) => training(arguments, &arguments.config(model)?, batch, &device),
+                    (_, device) => inference(arguments, &arguments.config(model)?, batch, &device),
                 };
                 made += usize::from(found.is_ok());
                 match found {

@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tubelet_models::{
     Error, Result, devices,
     engine::Device,
+    output::write_whole,
     registry::Config,
     train::{
         Evaluation, Event, Options, Recipe, Stages,
@@ -30,7 +32,7 @@ use crate::table::Table;
 #[derive(Args)]
 pub struct Arguments {
     /// A recipe that comes with the program (camera-motion, and camera-motion-tubevit, -vivit, -vidtr, -uniformerv2), or a JSON file.
-    recipe: String,
+    recipe: OsString,
     /// The run's folder.
     #[arg(long, short)]
     out: PathBuf,
@@ -43,7 +45,7 @@ pub struct Arguments {
     /// What --start holds, if not the recipe's model: an image model (vit-b16, clip-b16 …) or a ViViT of another length; a preset or a
     /// configuration file. Image kernels become the central frame of video kernels; what the recipe's model adds is drawn at random.
     #[arg(long, requires = "start")]
-    start_model: Option<String>,
+    start_model: Option<OsString>,
     /// Which dictionary of --start holds the weights: its path, such as model or teacher.module. Without it the one that fits the model; of
     /// several, averaged weights before raw ones, which a line on standard error tells.
     #[arg(long, value_name = "KEY", requires = "start")]
@@ -237,18 +239,18 @@ fn plot(folder: &Path) -> Result<()> {
     let last = lines.iter().filter_map(|line| line["step"].as_f64()).fold(1.0, f64::max);
     let most = loss.iter().chain(&held_out_loss).map(|(_, y)| *y).filter(|y| y.is_finite()).fold(0.1, f64::max);
     let path = folder.join("metrics.svg");
-    let temporary = folder.join("metrics.svg.tmp");
     let charts = [("loss", 1.05 * most, &loss, &held_out_loss), ("top-1 accuracy", 1.0, &top1, &held_out)];
-    draw(&temporary, last, &charts).map_err(|error| Error::invalid("metrics.svg", error))?;
-    std::fs::rename(&temporary, &path).map_err(Error::io(&path))
+    let mut picture = String::new();
+    draw(&mut picture, last, &charts).map_err(|error| Error::invalid("metrics.svg", error))?;
+    write_whole(&path, picture.as_bytes())
 }
 
 type Chart<'a> = (&'a str, f64, &'a Vec<(f64, f64)>, &'a Vec<(f64, f64)>);
 
 /// One chart beside the other: training as a thin line, held-out clips as a thick one.
-fn draw(path: &Path, last: f64, charts: &[Chart<'_>]) -> Result<(), String> {
+fn draw(picture: &mut String, last: f64, charts: &[Chart<'_>]) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let area = SVGBackend::new(path, (960, 360)).into_drawing_area();
+    let area = SVGBackend::with_string(picture, (960, 360)).into_drawing_area();
     area.fill(&WHITE).map_err(|e| text(&e))?;
     for (area, (title, top, training, held_out)) in area.split_evenly((1, charts.len())).iter().zip(charts) {
         let mut chart = ChartBuilder::on(area)
