@@ -49,6 +49,16 @@ pub fn parse(what: &str, bytes: &[u8]) -> Result<Vec<String>> {
     Ok(labels)
 }
 
+/// The text of a file from which [`parse`] reads these names: a name per line, or a JSON list where a
+/// name would be taken for something else there, such as `0 archery` for an index.
+pub fn write(names: &[String]) -> String {
+    let lines = names.join("\n") + "\n";
+    match parse("labels", lines.as_bytes()) {
+        Ok(read) if read == names => lines,
+        _ => format!("{}\n", Value::from(names.to_vec())),
+    }
+}
+
 /// The text without its byte order mark.
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     let text = match bytes {
@@ -267,6 +277,20 @@ mod tests {
             for part in ["labels.txt"].iter().chain(parts) {
                 assert!(message.contains(part), "`{part}` is not in: {message}");
             }
+        }
+    }
+
+    #[test]
+    fn names_that_look_like_something_else_are_written_as_json() {
+        for (names, text) in [
+            (&["archery", "ice skating"][..], "archery\nice skating\n"),
+            (&["0 archery", "1 bowling"], "[\"0 archery\",\"1 bowling\"]\n"),
+            (&["[", "b"], "[\"[\",\"b\"]\n"),
+            (&[" a", "b"], "[\" a\",\"b\"]\n"),
+        ] {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(write(&names), text);
+            assert_eq!(parse("labels", text.as_bytes()).unwrap(), names);
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     state::State,
     trainer::{Evaluation, Seen, StepReport, Trainer},
 };
-use crate::{output::write_whole, registry::Config, video::Views};
+use crate::{labels, output::write_whole, registry::Config, video::Views};
 
 /// Where and how to run a recipe.
 pub struct Options<'a> {
@@ -342,11 +342,11 @@ fn class_names(recipe: &Recipe, config: &Config, sets: &[Set]) -> Result<Option<
 /// Writes the names of the classes at the start of a run. A run that goes on must have the same.
 fn keep_names(folder: &Path, names: Option<&[String]>, done: u64) -> Result<()> {
     let (Some(names), path) = (names, folder.join("labels.txt")) else { return Ok(()) };
-    let text = names.join("\n") + "\n";
+    let text = labels::write(names);
     if done > 0 && path.is_file() {
-        let before = fs::read(&path).map_err(Error::io(&path))?;
+        let before = labels::parse(&path.display().to_string(), &fs::read(&path).map_err(Error::io(&path))?)?;
         let message = "the classes of the data are not those that the run was started with";
-        return if before == text.as_bytes() { Ok(()) } else { Err(Error::format(path.display().to_string(), message)) };
+        return if before == names { Ok(()) } else { Err(Error::format(path.display().to_string(), message)) };
     }
     write_whole(&path, text.as_bytes())
 }

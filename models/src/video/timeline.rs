@@ -137,9 +137,10 @@ impl Timeline {
         let mut gaps = gaps(starts, last);
         gaps.pop();
         let (shortest, longest) = (gaps.iter().min()?, gaps.iter().max()?);
-        // Two neighbouring times that are each rounded to a tick differ by up to one tick more or less.
         let (shortest, longest) = (*shortest as f64 * tick, *longest as f64 * tick);
-        let varies = longest - shortest > 2.0 * tick.max(1e-4);
+        // Each time was rounded, to a tick or to a millisecond, so that gaps differ by up to two of these.
+        let slack = if tick <= ROUNDED { 2.5 * ROUNDED } else { 1.5 * tick };
+        let varies = longest - shortest > slack;
         varies.then(|| format!("its frame rate varies: frames last {:.1} to {:.1} ms", shortest * 1e3, longest * 1e3))
     }
 }

@@ -25,7 +25,7 @@ pub fn folder(name: &str) -> PathBuf {
 
 /// A recipe of a few seconds for a system's smallest model: two layers, and 8 frames of 24×24 pixels.
 pub fn small(system: &str) -> Recipe {
-    let mut recipe = Recipe::named(&format!("camera-motion-{system}")).unwrap();
+    let mut recipe = Recipe::named(format!("camera-motion-{system}")).unwrap();
     let mut model = serde_json::to_value(recipe.config().unwrap()).unwrap();
     model["input"]["frames"] = 8.into();
     model["input"]["size"] = [24, 24].into();

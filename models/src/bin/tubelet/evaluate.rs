@@ -111,7 +111,7 @@ fn evaluate(arguments: &Arguments, trainer: &Trainer, i: usize, set: &HeldOut, v
     })?;
     bar.finish_and_clear();
     say!("{}", describe(0, set.name.as_deref(), &evaluation));
-    confusion(&evaluation, &held_out.names().unwrap_or_default().join("\n"));
+    confusion(&evaluation, held_out.names().unwrap_or_default());
     say!("{}", times(&evaluation));
     let missing = set.findings.iter().filter(|finding| finding.is_missing()).map(ToString::to_string);
     missing.chain(ledger.summary(&**held_out)).for_each(|line| eprintln!("tubelet: {line}"));

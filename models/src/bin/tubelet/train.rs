@@ -12,7 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plotters::prelude::*;
 use serde_json::Value;
 use tubelet_models::{
-    Error, Result, devices,
+    Error, Result,
+    classify::parse_labels,
+    devices,
     engine::Device,
     output::write_whole,
     registry::Config,
@@ -153,7 +155,9 @@ fn stage(group: &dyn Group, recipe: Recipe, options: &Options<'_>) -> Result<boo
     }
     if let Some(evaluation) = &outcome.evaluation {
         say!("{}", describe(outcome.steps, None, evaluation));
-        confusion(evaluation, &std::fs::read_to_string(options.folder.join("labels.txt")).unwrap_or_default());
+        let labels = options.folder.join("labels.txt");
+        let names = std::fs::read(&labels).ok().map(|bytes| parse_labels(&labels.display().to_string(), &bytes)).transpose()?;
+        confusion(evaluation, names.unwrap_or_default());
     }
     if let Some(weights) = &outcome.weights {
         say!("weights: {}", weights.display());
@@ -209,13 +213,12 @@ pub fn describe(done: u64, set: Option<&str>, evaluation: &Evaluation) -> String
 }
 
 /// What was taken for what, where there are few classes.
-pub fn confusion(evaluation: &Evaluation, labels: &str) {
+pub fn confusion(evaluation: &Evaluation, mut names: Vec<String>) {
     let classes = evaluation.confusion.len();
     if classes > 20 {
         return;
     }
-    let names: Vec<String> =
-        labels.lines().map(str::to_owned).chain((labels.lines().count()..classes).map(|i| format!("class {i}"))).collect();
+    names.extend((names.len()..classes).map(|class| format!("class {class}")));
     let mut table = Table::new(["label", "clips", "right", "most often taken for"]);
     for (label, row) in evaluation.confusion.iter().enumerate() {
         let total: usize = row.iter().sum();
