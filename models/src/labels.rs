@@ -286,7 +286,6 @@ mod tests {
             (&["archery", "ice skating"][..], "archery\nice skating\n"),
             (&["0 archery", "1 bowling"], "[\"0 archery\",\"1 bowling\"]\n"),
             (&["[", "b"], "[\"[\",\"b\"]\n"),
-            (&[" a", "b"], "[\" a\",\"b\"]\n"),
         ] {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
             assert_eq!(write(&names), text);
