@@ -182,9 +182,11 @@ fn every_variant_can_be_followed() {
     }
     all.push(uniformer(|c| c.global_layers = Vec::new()));
     all.push(uniformer(|c| c.queries = 3));
-    for temporal in ["average", "joint", "factorised"] {
+    for temporal in ["average", "joint", "factorised", "dot_product"] {
         all.push(edited("vivit-tiny", |c| {
             c["temporal"] = serde_json::json!({ "kind": temporal });
+            // One half of the heads attends over time.
+            c["spatial"]["heads"] = if temporal == "dot_product" { 4 } else { 3 }.into();
             c["class_token"] = (temporal == "joint").into();
         }));
     }

@@ -7,6 +7,7 @@ use tubelet_engine::{
     Result, Tensor,
     ops::{
         attention::attention,
+        concat::concat,
         gemm::{Gemm, gemm, linear},
         softmax::softmax,
     },
@@ -107,6 +108,26 @@ impl SelfAttention {
         let (mixed, hop) = self.mix(x, axis, pass)?;
         pass.follow(|| Ok(Step::Attention { hops: vec![hop], aside: 0 }))?;
         self.proj.apply(&mixed, None, residual)
+    }
+
+    /// As [`SelfAttention::forward`], with the first half of the heads attending along axis 1 and the others along axis 2:
+    /// the factorised dot-product attention of ViViT's model 4. The number of heads is even.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together.
+    pub fn forward_split<'a>(&self, x: impl Into<Tokens<'a>>, residual: Option<&Tensor>, pass: &mut Pass) -> Result<Tensor> {
+        let x = x.into();
+        let (all, scale) = (self.qkv.forward(x)?, self.qkv.scale());
+        let half = all[0].shape()[3] / 2;
+        let mut along = |axis: usize| -> Result<_> {
+            let part = |x: &Tensor| x.narrow(3, (axis - 1) * half, half);
+            let [q, k, v] = [part(&all[0])?, part(&all[1])?, part(&all[2])?];
+            let mixed = Attention { scale, axis, bias: None }.forward([&q, &k, &v], pass)?;
+            Ok((mixed, Hop::new(scale, axis, &q, &k)))
+        };
+        let ((time, first), (space, second)) = (along(1)?, along(2)?);
+        pass.follow(|| Ok(Step::Beside(vec![first, second])))?;
+        self.proj.apply(&concat(&[&time, &space], 3)?.reshape(x.plain().shape())?, None, residual)
     }
 
     /// As [`SelfAttention::forward`], where no roll-out follows it.

@@ -273,7 +273,7 @@ fn grid(config: &Config, name: &str) -> Option<Grid> {
         }
         Config::Vivit(c) => {
             let [t, h, w] = c.grid();
-            let joint = matches!(c.temporal, Temporal::Joint | Temporal::Factorised { .. });
+            let joint = matches!(c.temporal, Temporal::Joint | Temporal::Factorised { .. } | Temporal::DotProduct);
             let size = match name {
                 "temporal.pos_embed" => [t, 1, 1],
                 _ if joint => [t, h, w],

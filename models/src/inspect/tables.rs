@@ -133,6 +133,7 @@ fn vivit() -> Result<Section> {
     for (name, label, parameters, gmac, unit) in [
         ("vivit-b-joint", "B/16x2 joint (model 1)", Some(88.9), 455.2, 0.1),
         ("vivit-b-fe", "B/16x2 factorised encoder", Some(115.1), 284.4, 0.1),
+        ("vivit-b-dot-product", "B/16x2 factorised dot-product attention (model 4)", Some(88.9), 277.1, 0.1),
         ("vivit-b-average", "B/16x2 mean over time", Some(86.7), 283.9, 0.1),
         ("vivit-l-fe", "L/16x2 factorised encoder, 24 temporal layers", None, 995.3, 0.1),
         ("vivit-l-fe-128", "the same with 128 frames", None, 3980.4, 0.1),

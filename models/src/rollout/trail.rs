@@ -151,6 +151,8 @@ pub enum Step {
         /// Tokens that pass it by.
         aside: usize,
     },
+    /// Attention beside a residual connection by groups of equally many heads, each with a hop of its own.
+    Beside(Vec<Hop>),
     /// Neighbouring time steps become one; the first `aside` tokens stay apart.
     Shorten {
         /// Tokens that pass it by.
@@ -199,6 +201,7 @@ impl Step {
         let before = match self {
             Step::Cells(_) | Step::Query { .. } | Step::Classes { .. } => Ok(after),
             Step::Attention { hops, aside } => attention(hops, *aside, &after),
+            Step::Beside(hops) => beside(hops, &after),
             Step::Shorten { aside, by, places } => {
                 let (apart, rest) = split(&after, *aside)?;
                 let long = rest.chunks(*places).flat_map(|step| std::iter::repeat_n(step, *by).flatten());
@@ -238,6 +241,16 @@ fn attention(hops: &[Hop], aside: usize, after: &[f32]) -> Result<Vec<f32>> {
     }
     let halves = sum(&mixed).into_iter().zip(sum(&kept)).map(|(a, i)| 0.5 * (a + i));
     Ok(apart.iter().copied().chain(halves).collect())
+}
+
+/// `r·½(A + I)`, the matrix A being the mean over all heads of the groups.
+fn beside(hops: &[Hop], after: &[f32]) -> Result<Vec<f32>> {
+    let mut mean = vec![0.0; after.len()];
+    for hop in hops {
+        let shares = attention(std::slice::from_ref(hop), 0, after)?;
+        mean.iter_mut().zip(shares).for_each(|(mean, share)| *mean += share / hops.len() as f32);
+    }
+    Ok(mean)
 }
 
 /// The share of each token in what the queries of a [`Step::Query`] get, and that of the other keys; `None` for other steps.
@@ -330,7 +343,7 @@ mod tests {
     }
 
     fn expected_rows(step: &Step) -> usize {
-        let Step::Attention { hops, .. } = step else { return 0 };
+        let (Step::Attention { hops, .. } | Step::Beside(hops)) = step else { return 0 };
         let s = hops[hops.len() - 1].q.shape();
         s[1] * s[2]
     }
@@ -364,6 +377,10 @@ mod tests {
         let other = half(&product(&spaces, &times));
         check(&Step::Attention { hops: vec![time.mixed(), space], aside: 0 }, &other, 0);
         assert_ne!(together, half(&mean(&each)));
+        // Some heads over time, the others over space: what is read is the mean over all of them.
+        let (time, space) = (hop(1), hop(2));
+        let all = mean(&[dense(&time, 0), dense(&time, 1), dense(&space, 0), dense(&space, 1)]);
+        check(&Step::Beside(vec![time, space]), &half(&all), 0);
     }
 
     #[test]

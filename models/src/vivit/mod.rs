@@ -2,8 +2,10 @@
 //! adapter (SFA; "Optimizing ViViT training").
 //!
 //! The factorised encoder (model 2) runs a spatial transformer on each time step and a temporal one on what it says of them; the joint
-//! model (model 1) attends over all tokens; factorised self-attention (model 3) over time and space in turn.
+//! model (model 1) attends over all tokens; factorised self-attention (model 3) over time and space in turn; factorised
+//! dot-product attention (model 4) over time with half of the heads and over space with the others.
 
+mod layer;
 mod names;
 mod presets;
 
@@ -24,12 +26,12 @@ pub use presets::{factorised, presets};
 
 use crate::{
     Depth, Pass,
-    attention::SelfAttention,
-    layers::{Block, BlockConfig, LayerNorm, Linear, Mlp},
+    layers::{BlockConfig, LayerNorm, Linear, Mlp},
     model::{Activation, Input, Model, Outline, check_scale},
     params::{Init, Params},
     rollout::{Cell, Step},
 };
+use layer::Layer;
 
 /// The size of a transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,9 @@ pub enum Temporal {
         #[serde(default)]
         space_first: bool,
     },
+    /// One attention in every layer, of whose heads one half attends over time and the other half over space: model 4,
+    /// factorised dot-product attention.
+    DotProduct,
 }
 
 /// What stands between the spatial and the temporal encoder (SFA, section 3).
@@ -121,8 +126,9 @@ impl VivitConfig {
         matches!(self.temporal, Temporal::Encoder { .. } | Temporal::Average)
     }
 
+    /// Whether attention follows the axes of a grid of time and space.
     fn factorised_attention(&self) -> bool {
-        matches!(self.temporal, Temporal::Factorised { .. })
+        matches!(self.temporal, Temporal::Factorised { .. } | Temporal::DotProduct)
     }
 
     /// Layers and tokens.
@@ -145,7 +151,9 @@ impl VivitConfig {
         } else if self.adapter.is_some() && !self.per_step() {
             "an adapter stands between two encoders"
         } else if self.factorised_attention() && self.class_token {
-            "factorised self-attention has no class token"
+            "factorised attention has no class token"
+        } else if self.temporal == Temporal::DotProduct && !self.spatial.heads.is_multiple_of(2) {
+            "one half of the heads attends over time and the other over space, and their number is odd"
         } else {
             return Ok(());
         };
@@ -191,51 +199,6 @@ impl VivitConfig {
         };
         let head = Linear::load(params, "head", self.representation.unwrap_or(c), self.classes, true)?;
         Ok(Vivit { config: self.clone(), weight, bias, spatial, adapter, temporal, representation, head })
-    }
-}
-
-/// A layer of any kind.
-#[allow(clippy::large_enum_variant, reason = "a model has some dozens of layers, in one vector")]
-enum Layer {
-    Plain(Block),
-    /// Time and space in either order, MLP; a norm before each.
-    Factorised {
-        space_first: bool,
-        time: (LayerNorm, SelfAttention),
-        space: (LayerNorm, SelfAttention),
-        mlp: (LayerNorm, Mlp),
-    },
-}
-
-impl Layer {
-    fn load(params: &mut Params<'_>, name: &str, config: &VivitConfig, encoder: Encoder, last: bool) -> Result<Self> {
-        let c = config.width;
-        let Temporal::Factorised { space_first } = config.temporal else {
-            return Ok(Layer::Plain(Block::load_with(params, name, &config.block(encoder), None, last)?));
-        };
-        let attention = |params: &mut Params<'_>, axis: &str| -> Result<_> {
-            let norm = LayerNorm::load(params, &format!("{name}.norm_{axis}"), c, config.eps)?;
-            Ok((norm, SelfAttention::load(params, &format!("{name}.{axis}"), c, encoder.heads, config.qkv_bias)?))
-        };
-        let (time, space) = (attention(params, "time")?, attention(params, "space")?);
-        let norm = LayerNorm::load(params, &format!("{name}.norm2"), c, config.eps)?;
-        let mlp = Mlp::load(params, &format!("{name}.mlp"), c, encoder.hidden, config.activation.into())?;
-        Ok(Layer::Factorised { space_first, time, space, mlp: (norm, mlp) })
-    }
-
-    /// `[B, X, Y, C]` to the same, or what a last [`Block`] gives.
-    fn forward(&self, x: &Tensor, depth: Depth, pass: &mut Pass) -> Result<Tensor> {
-        match self {
-            Layer::Plain(block) => block.forward(x, 2, depth, pass),
-            Layer::Factorised { space_first, time, space, mlp } => {
-                let order = if *space_first { [(space, 2), (time, 1)] } else { [(time, 1), (space, 2)] };
-                let mut x = x.clone();
-                for ((norm, attention), axis) in order {
-                    x = pass.branch(&x, depth, |pass, residual| attention.forward(norm.of(&x), axis, residual, pass))?;
-                }
-                pass.branch(&x, depth, |pass, residual| mlp.1.forward(mlp.0.of(&x), residual, pass))
-            }
-        }
     }
 }
 

@@ -244,6 +244,7 @@ fn scenic(system: &str, f: &Fields<'_>, input: &[usize]) -> Result<VivitConfig> 
             };
             (encoder("")?, Temporal::Factorised { space_first })
         }
+        "factorized_dot_product_attention" => (encoder("")?, Temporal::DotProduct),
         "spacetime" => (encoder("")?, Temporal::Joint),
         other => return Err(Error::invalid(system, format!("attention type {other:?} is not known"))),
     };

@@ -29,6 +29,8 @@ pub fn presets() -> Vec<(String, String, VivitConfig)> {
         let factorised =
             VivitConfig { temporal: Temporal::Factorised { space_first: false }, class_token: false, ..base.clone() };
         push("vivit-b-factorised".into(), "factorised self-attention (model 3)", factorised);
+        let dot_product = VivitConfig { temporal: Temporal::DotProduct, class_token: false, ..base.clone() };
+        push("vivit-b-dot-product".into(), "factorised dot-product attention (model 4)", dot_product);
         push("vivit-b-joint".into(), "joint attention (model 1), 16x2, 32 frames", joint(base.clone()));
         let input = Input::new(32, [224, 224], Input::UNIFORMER);
         let tadaconv = VivitConfig { input, activation: Activation::GeluErf, ..base.clone() };
