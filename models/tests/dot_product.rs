@@ -148,7 +148,8 @@ fn plain(file: &Scenic) -> Vec<f64> {
                 };
                 let score = |other: usize| -> f64 {
                     let products = (head * HEAD..(head + 1) * HEAD).map(|c| q[token][c] * k[other][c]);
-                    (products.sum::<f64>() / (HEAD as f64).sqrt()).exp()
+                    // The operation's factor is an f32.
+                    (products.sum::<f64>() * f64::from((HEAD as f32).sqrt().recip())).exp()
                 };
                 let seen: Vec<usize> = (0..tokens).filter(|&other| sees(other)).collect();
                 let total: f64 = seen.iter().map(|&other| score(other)).sum();
