@@ -35,7 +35,7 @@ fn config(heads: usize, class_token: bool) -> Config {
     serde_json::from_value(value).unwrap()
 }
 
-/// Numbers that depend on a name and a place.
+/// Numbers that depend on a name and a place, and are exact in f32.
 fn numbers(name: &str, shape: &[usize]) -> Vec<f64> {
     let first = name.bytes().map(usize::from).sum::<usize>();
     let centre = if name.ends_with("scale") { 1.0 } else { 0.0 };
@@ -103,7 +103,8 @@ impl TensorFile for Scenic {
     }
 
     fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
-        Tensor::from_slice(device, &self.0[name], &self.get(name))
+        let values: Vec<f32> = self.get(name).into_iter().map(|x| x as f32).collect();
+        Tensor::from_f32(device, DType::F32, &self.0[name], &values)
     }
 }
 
