@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tubelet_engine::{DType, Device, Error, Result, Tensor};
 
-pub use crate::labels::parse as parse_labels;
+pub use crate::labels::{parse as parse_labels, write as write_labels};
 use crate::{Pass, model::Model, video::Frames};
 
 /// How the views of a video become one prediction.

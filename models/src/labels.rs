@@ -51,6 +51,12 @@ pub fn parse(what: &str, bytes: &[u8]) -> Result<Vec<String>> {
 
 /// The text of a file from which [`parse`] reads these names: a name per line, or a JSON list where a
 /// name would be taken for something else there, such as `0 archery` for an index.
+///
+/// ```
+/// use tubelet_models::classify::write_labels;
+///
+/// assert_eq!(write_labels(&["archery".into(), "bowling".into()]), "archery\nbowling\n");
+/// ```
 pub fn write(names: &[String]) -> String {
     let lines = names.join("\n") + "\n";
     match parse("labels", lines.as_bytes()) {

@@ -173,3 +173,52 @@ fn check_finds_what_is_wrong_with_clips() {
     assert_eq!((output.status.code(), kinds), (Some(1), vec!["damaged", "unreadable"]));
     refused(&check(&["nothing"]), &["no such folder, list or recipe"]);
 }
+
+/// Bytes of memory that a process had at most, and the number of its children.
+#[cfg(target_os = "linux")]
+fn usage(process: u32) -> Option<(u64, usize)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB");
+    let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let children = children.map(|list| list.split_ascii_whitespace().count()).sum();
+    Some((peak.parse::<u64>().ok()? * 1024, children))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn training_on_large_frames_keeps_few_of_them() {
+    let mut case = Case::new("datasets-memory");
+    let clip = case.here.join("train/dark/large.mp4");
+    let encoded = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1920x1080:rate=30:duration=1"])
+        .args(["-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast"])
+        .arg(&clip)
+        .status();
+    if !encoded.is_ok_and(|status| status.success()) {
+        println!("skipped: ffmpeg with libx264 is not installed");
+        return;
+    }
+    let list = case.here.join("large.txt");
+    fs::write(&list, format!("{0} 0\n{0} 1\n{0} 2\n", clip.display())).unwrap();
+    case.recipe["steps"] = 4.into();
+    case.recipe["data"] = json!({ "kind": "files", "train": list });
+    fs::write(case.here.join("recipe.json"), case.recipe.to_string()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tubelet"))
+        .args(["train", "recipe.json", "--out", "run", "--threads", "4"])
+        .current_dir(&case.here)
+        .spawn()
+        .unwrap();
+    let (mut peak, mut decoders) = (0, 0);
+    while child.try_wait().unwrap().is_none() {
+        let (bytes, children) = usage(child.id()).unwrap_or_default();
+        (peak, decoders) = (peak.max(bytes), decoders.max(children));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    // A frame has 6 MB: two readers of one frame each, and what the program takes by itself. Four clips of eight whole
+    // frames would be 200 MB.
+    assert!(peak < 130 << 20, "{} MiB", peak >> 20);
+    assert!(decoders <= 2, "{decoders} decoders at a time");
+    assert!(decoders > 0, "nothing was decoded while somebody looked");
+}

@@ -96,9 +96,10 @@ fn recipe(data: &Path) -> Result<Option<Stages>> {
     if data.exists() && data.extension().is_none_or(|extension| extension != "json") {
         return Ok(None);
     }
-    let name = data.to_str().filter(|name| data.exists() || Recipe::shipped().any(|shipped| shipped == *name));
-    let unknown = || Error::invalid(data.display().to_string(), "there is no such folder, list or recipe");
-    Stages::named(name.ok_or_else(unknown)?).map(Some)
+    if !data.exists() && !Recipe::shipped().any(|shipped| data.as_os_str() == shipped) {
+        return Err(Error::invalid(data.display().to_string(), "there is no such folder, list or recipe"));
+    }
+    Stages::named(data).map(Some)
 }
 
 fn print(clips: u64, problems: &[Problem], findings: &[&Finding]) {
