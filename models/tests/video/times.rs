@@ -1,10 +1,10 @@
 //! Frames are chosen, and times told, by presentation timestamps: not by what headers say.
 
-use tubelet_models::video::{Note, Options, Sampling, Source, open, open_with};
+use tubelet_models::video::{Geometry, Note, Options, Sampling, Source, Timeline, open, open_with, read_clips};
 
 use crate::{
     Folder, ffmpeg_is_installed,
-    numbered::{all_numbers, numbers, y4m},
+    numbered::{SIDE, all_numbers, numbers, y4m},
 };
 
 /// Frames by time, as TubeViT takes them.
@@ -238,6 +238,35 @@ fn recordings_whose_clock_jumps_back_go_on() {
     let twice: Vec<usize> = (0..60).chain(0..60).collect();
     assert_eq!(all_numbers(video.as_mut()), twice);
     assert!((seconds(video.as_mut()) - 4.0).abs() < 0.1, "{}", seconds(video.as_mut()));
+}
+
+#[test]
+fn frames_behind_a_change_of_size_are_the_right_ones() {
+    if !ffmpeg_is_installed() {
+        return;
+    }
+    let folder = Folder::new("resized");
+    for codec in ["mpeg2video", "libx264"] {
+        let args = ["-c:v", codec, "-q:v", "2", "-bf", "0", "-g", "10"];
+        let Some(small) = folder.numbered("small.ts", 30, "30:1", &args) else { continue };
+        let larger = [&["-vf", "scale=128:64:flags=neighbor"], &args[..]].concat();
+        let Some(large) = folder.numbered("large.ts", 30, "30:1", &larger) else { continue };
+        let joined = [std::fs::read(small).unwrap(), std::fs::read(large).unwrap()].concat();
+        let mut video = open(folder.write("joined.ts", &joined)).unwrap();
+        let frames = video.timeline().unwrap().len();
+        let geometry = Geometry::Squash { size: [SIDE, SIDE] };
+        let mut read = |wanted: Vec<usize>| {
+            let choose = |_: &Timeline| Ok(vec![wanted.clone()]);
+            let clips = read_clips(video.as_mut(), &choose, geometry.output(), &mut |w, h| geometry.plan(w, h, 1));
+            numbers(&clips.unwrap()[0])
+        };
+        // A decoder may lose the frame at the seam.
+        let all = read((0..frames).collect());
+        assert!((59..=60).contains(&frames) && all[..29] == (0..29).collect::<Vec<_>>(), "{codec}: {all:?}");
+        assert_eq!(all[frames - 29..], (1..30).collect::<Vec<_>>(), "{codec}");
+        let wanted = [3, 28, 33, 45, 58];
+        assert_eq!(read(wanted.to_vec()), wanted.map(|frame| all[frame]), "{codec}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Run<'_> {
     pub(super) fn decode(&self, ffmpeg: &Ffmpeg, picture: &mut Picture<'_>) -> Result<Ended> {
         let ranges = self.ranges();
         let mut command = ffmpeg.command(self.from.map(|key| key as f64 * ffmpeg.probe.tick));
-        command.args(["-vf", &filter(ffmpeg, self.table.by_number, &ranges)]);
+        command.args(["-vf", &filter(ffmpeg, ranges.as_deref())]);
         command.args(["-c:v", "ppm", "-pix_fmt", "rgb24", "-flush_packets", "1", "-f", "image2pipe", "pipe:1"]);
         let mut process = Process::spawn(&mut command, &ffmpeg.programs.ffmpeg)?;
         let (mut pixels, mut number, mut before, mut ended) = (Vec::new(), 0, None, Ended::default());
@@ -56,7 +56,7 @@ impl Run<'_> {
             number += 1;
             ended.deviates |= self.deviates(mark, frame, &mut before);
             let Some(mark) = mark else { continue };
-            if ranges.iter().any(|range| range.0 <= mark && mark <= range.1) {
+            if ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.0 <= mark && mark <= range.1)) {
                 let Some((width, height)) = ffmpeg.picture(&mut process, &mut pixels)? else { break };
                 if mark == wanted {
                     picture(width, height, &pixels)?;
@@ -89,39 +89,43 @@ impl Run<'_> {
         frame.faulty || place != expected
     }
 
-    /// The wanted frames as runs of neighbours, by their first and last marks.
-    fn ranges(&self) -> Vec<(i64, i64)> {
+    /// The wanted frames as runs of neighbours, by their first and last times; `None` where all frames
+    /// have to come through: ffmpeg begins to count anew where the size of the pictures changes.
+    fn ranges(&self) -> Option<Vec<(i64, i64)>> {
+        if self.table.by_number {
+            return None;
+        }
         let mut ranges: Vec<(i64, i64)> = Vec::new();
         for &mark in self.wanted {
             match ranges.last_mut() {
-                Some((_, last)) if self.table.frames_between(*last, mark) == 1 || self.table.by_number && *last + 1 == mark => {
-                    *last = mark;
-                }
+                Some((_, last)) if self.table.frames_between(*last, mark) == 1 => *last = mark,
                 _ => ranges.push((mark, mark)),
             }
         }
         match (ranges.first(), ranges.last()) {
-            (Some(&(first, _)), Some(&(_, last))) if ranges.len() > RANGES => vec![(first, last)],
-            _ => ranges,
+            (Some(&(first, _)), Some(&(_, last))) if ranges.len() > RANGES => Some(vec![(first, last)]),
+            _ => Some(ranges),
         }
     }
 }
 
 /// The filter that logs every frame and lets those in the ranges through.
-fn filter(ffmpeg: &Ffmpeg, by_number: bool, ranges: &[(i64, i64)]) -> String {
-    let variable = if by_number { "n" } else { "pts" };
-    format!("{},select='{}'", showinfo(ffmpeg), any(variable, ranges))
+fn filter(ffmpeg: &Ffmpeg, ranges: Option<&[(i64, i64)]>) -> String {
+    match ranges {
+        None => showinfo(ffmpeg).to_owned(),
+        Some(ranges) => format!("{},select='{}'", showinfo(ffmpeg), any(ranges)),
+    }
 }
 
-/// An expression of ffmpeg's that is not 0 where the variable lies in one of the ranges: a balanced
-/// tree, because expressions may be nested a hundred deep at most, and a plain sum is nested.
-fn any(variable: &str, ranges: &[(i64, i64)]) -> String {
+/// An expression of ffmpeg's that is not 0 where the time of a frame lies in one of the ranges: a
+/// balanced tree, because expressions may be nested a hundred deep at most, and a plain sum is nested.
+fn any(ranges: &[(i64, i64)]) -> String {
     match ranges {
         [] => "0".to_owned(),
-        [(first, last)] => format!("between({variable},{first},{last})"),
+        [(first, last)] => format!("between(pts,{first},{last})"),
         _ => {
             let (left, right) = ranges.split_at(ranges.len() / 2);
-            format!("({}+{})", any(variable, left), any(variable, right))
+            format!("({}+{})", any(left), any(right))
         }
     }
 }

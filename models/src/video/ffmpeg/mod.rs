@@ -80,15 +80,16 @@ impl Ffmpeg {
     pub fn open_by(path: impl AsRef<Path>, options: &Options, programs: &Programs) -> Result<Self> {
         let path = path.as_ref();
         let probe = Probe::read(path, programs)?;
+        let table = Table::promised(&probe);
         let mut video = Ffmpeg {
             name: path.display().to_string(),
             path: path.to_owned(),
             programs: programs.clone(),
             options: options.clone(),
             info: VideoInfo { width: probe.width, height: probe.height },
-            table: Table::promised(&probe),
+            damage: table.as_ref().and_then(|table| table.missing(&probe)),
+            table,
             probe,
-            damage: None,
             seek_pixels: SEEK_PIXELS,
         };
         if options.fps.is_some() && video.probe.is_timed() {

@@ -38,7 +38,7 @@ impl Table {
     /// The frames as the packets promise them; `None` where only decoding tells which there are.
     pub(super) fn promised(probe: &Probe) -> Option<Self> {
         let begin = probe.packets.first().filter(|packet| packet.key)?.pts?;
-        if probe.complaint.is_some() || probe.missing() > 0 || !probe.is_a_frame_a_packet() {
+        if probe.complaint.is_some() || !probe.is_a_frame_a_packet() {
             return None;
         }
         let times = displayed(probe)?;
@@ -50,6 +50,11 @@ impl Table {
         let mut keys: Vec<i64> = probe.packets.iter().filter(|packet| packet.key).filter_map(|packet| packet.pts).collect();
         keys.sort_unstable();
         Some(Table { timeline, marks: times.into_iter().map(Some).collect(), by_number: false, keys })
+    }
+
+    /// What is missing after the promised frames, as far as the file shows without being decoded.
+    pub(super) fn missing(&self, probe: &Probe) -> Option<Damage> {
+        damage(&self.timeline, &BTreeSet::new(), 0, &[], Some("the file ends there"), probe)
     }
 
     /// The frames that came out when the whole stream was decoded, and what of it is damaged.
@@ -271,6 +276,11 @@ mod tests {
         let damage = damage.unwrap();
         assert_eq!((table.timeline.len(), damage.frame, damage.lost, damage.cut_off), (3, 3, 3, true));
         assert!(Table::decoded(&decoded(&[0, 1, 2, 3, 4, 5]), &promised, None, None).unwrap().1.is_none());
+        // The header promises more, and the last packet ends with the file.
+        let cut = Probe { promised: Some(10), ..probe(&[0, 1, 2, 3, 4, 5].map(Some)) };
+        let missing = Table::promised(&cut).unwrap().missing(&cut).unwrap();
+        assert_eq!((missing.frame, missing.lost, missing.cut_off), (6, 4, true));
+        assert_eq!(Table::promised(&promised).unwrap().missing(&promised), None);
         // Without packets to compare with, an even rate shows what is missing.
         let avi = Probe { format: "avi".into(), ..probe(&[None]) };
         let (table, damage) = Table::decoded(&decoded(&[0, 2, 4, 10, 12]), &avi, Some("bad"), None).unwrap();
