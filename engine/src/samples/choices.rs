@@ -35,7 +35,7 @@ impl Sequence {
     }
 
     fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.next_u32()) * n as u64 >> 32) as usize
+        ((u64::from(self.next_u32()) * n as u64) >> 32) as usize
     }
 
     fn uniform(&mut self) -> f32 {
