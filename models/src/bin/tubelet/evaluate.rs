@@ -93,7 +93,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 
 /// Evaluates on one data set, and prints the result.
 fn evaluate(arguments: &Arguments, trainer: &Trainer, i: usize, set: &HeldOut, views: Views) -> Result<()> {
-    let Some(held_out) = &set.data else { return Ok(()) };
+    let Some(held_out) = &set.data else {
+        eprintln!("tubelet: the set {} names no clips to evaluate on", set.name.as_deref().unwrap_or("of the recipe"));
+        return Ok(());
+    };
     let bar = progress(held_out.size().unwrap_or(arguments.clips).min(arguments.clips), false);
     let mut ledger = Ledger::new(set.name.as_ref().map_or("validation".to_owned(), |name| format!("validation of {name}")));
     let evaluation = trainer.evaluate(i, &**held_out, views, arguments.clips, &mut |seen| {
